@@ -1,0 +1,35 @@
+# Each target makes .venv when it is missing: nothing else is needed on a fresh machine.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo explore test test-slow lint
+.DELETE_ON_ERROR:
+
+# Trains a complete small study on embedded data and logs it to mlflow.db.
+demo: .venv/installed
+	$(BIN)/python -m trainer --config configs/digits.yaml
+	@echo
+	@echo "The study is in mlflow.db. To look at it in MLflow's UI:"
+	@echo "  $(BIN)/python -m mlflow_server"
+	@echo "To see what the paper would say of it:"
+	@echo "  make explore"
+
+# Opens the explorer on mlflow.db, or on the store that MLFLOW_TRACKING_URI names.
+explore: .venv/installed
+	$(BIN)/streamlit run explorer/app.py
+
+test: lint
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# Trains on real CIFAR-10 (set TFDS_DATA_DIR to a folder that holds it, or let TFDS download it).
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@

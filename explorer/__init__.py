@@ -1,0 +1,1 @@
+"""Reads what the trainer logged to MLflow, judges it by the paper's definition and draws it."""

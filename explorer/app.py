@@ -1,0 +1,32 @@
+"""`streamlit run explorer/app.py`: does the ticket really win?
+
+Reads $MLFLOW_TRACKING_URI, else `sqlite:///mlflow.db` in the current folder.
+"""
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+# Streamlit puts this file's folder on the path, not the project's.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+# Not in a folder called `pages`: Streamlit would serve its files on their own, past this one.
+PAGES = {
+    "Study": [
+        st.Page("views/overview.py", title="Overview", icon=":material/fact_check:", default=True),
+        st.Page("views/learning_rate.py", title="Accuracy vs learning rate"),
+        st.Page("views/sparsity.py", title="Accuracy vs sparsity"),
+        st.Page("views/definition.py", title="Definition"),
+        st.Page("views/correlation.py", title="Correlation"),
+        st.Page("views/ablation.py", title="Learning-rate ablation"),
+    ],
+    "Evidence": [
+        st.Page("views/guideline.py", title="Guideline"),
+        st.Page("views/curves.py", title="Training curves"),
+        st.Page("views/runs.py", title="Runs and tickets"),
+    ],
+}
+
+st.set_page_config(page_title="Jackpot", page_icon=":material/casino:", layout="wide")
+st.navigation(PAGES).run()

@@ -1,0 +1,91 @@
+"""Figures and tables on a page, each with its downloads."""
+
+import io
+import re
+
+import altair as alt
+import polars as pl
+import streamlit as st
+
+
+def figure(chart: alt.Chart, name: str, description: str) -> None:
+    """Draws a chart, with downloads as SVG and PNG.
+
+    Args:
+        chart: the chart.
+        name: of the files.
+        description: what a reader who cannot see it is told.
+    """
+    st.altair_chart(chart, alt=description)
+    with st.container(horizontal=True):
+        for kind, mime in (("svg", "image/svg+xml"), ("png", "image/png")):
+            st.download_button(
+                kind.upper(),
+                lambda kind=kind: exported(chart, kind),
+                f"{name}.{kind}",
+                mime,
+                key=f"{name}-{kind}",
+                icon=":material/download:",
+            )
+
+
+def exported(chart: alt.Chart, kind: str) -> bytes:
+    """The chart as an SVG, or a PNG at 300 dots per inch, on white."""
+    file = io.BytesIO() if kind == "png" else io.StringIO()
+    printed = chart.configure_axis(labelFontSize=11, titleFontSize=12).properties(
+        background="white"
+    )
+    printed.save(file, format=kind, **({"ppi": 300} if kind == "png" else {}))
+    content = file.getvalue()
+    return content if isinstance(content, bytes) else content.encode()
+
+
+def table(frame: pl.DataFrame, name: str, **columns: object) -> None:
+    """Shows a table, with downloads as CSV and LaTeX.
+
+    Args:
+        frame: the table.
+        name: of the files.
+        columns: Streamlit column configs by column.
+    """
+    st.dataframe(frame, hide_index=True, column_config=columns or None)
+    with st.container(horizontal=True):
+        st.download_button(
+            "CSV",
+            frame.write_csv,
+            f"{name}.csv",
+            "text/csv",
+            key=f"{name}-csv",
+            icon=":material/download:",
+        )
+        st.download_button(
+            "LaTeX",
+            lambda: latex(frame),
+            f"{name}.tex",
+            "text/x-tex",
+            key=f"{name}-tex",
+            icon=":material/download:",
+        )
+
+
+def latex(frame: pl.DataFrame) -> str:
+    """The table as a LaTeX tabular with booktabs rules, its text escaped."""
+    kinds = "".join("r" if kind.is_numeric() else "l" for kind in frame.dtypes)
+    lines = [
+        rf"\begin{{tabular}}{{{kinds}}}",
+        r"\toprule",
+        " & ".join(_escaped(name) for name in frame.columns) + r" \\",
+        r"\midrule",
+        *(" & ".join(_escaped(value) for value in row) + r" \\" for row in frame.iter_rows()),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(value: object) -> str:
+    if value is None:
+        return "--"
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = text.replace("\\", r"\textbackslash ")
+    return re.sub(r"([&%$#_{}])", r"\\\1", text).replace("~", r"\textasciitilde ")

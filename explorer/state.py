@@ -1,0 +1,216 @@
+"""What all pages share: the store's snapshot, the chosen study, and how the definition is read."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Literal
+
+import polars as pl
+import streamlit as st
+
+from explorer.definitions import CLEAR_GAP, NON_TRIVIAL_SPARSITY, Criteria
+from explorer.store import SCHEMA, Store, StoreUnavailable, launches, merged, of_plan
+from mlflow_server.contract import DEFAULT_TRACKING_URI, Tag
+
+REFRESH_S = 10.0
+
+
+def tracking_uri() -> str:
+    """The store to read: $MLFLOW_TRACKING_URI, else the trainer's default."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
+
+
+@dataclass
+class Snapshot:
+    """What is known of a store. Frames are replaced, never changed: sessions share them."""
+
+    store: Store
+    runs: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))
+    version: int = 0
+    _read_at: float = -1e9
+    _since: int | None = None
+    _plans: dict[str, pl.DataFrame] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def refresh(self, force: bool = False) -> None:
+        """Asks the store for what changed, at most every few seconds; `force` reads all anew.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if not force and now - self._read_at < REFRESH_S:
+                return
+            # A little overlap: clocks of trainer and store may differ.
+            asked = int(time.time() * 1000) - 60_000
+            new = self.store.runs(None if force else self._since)
+            ids = self.store.ids()
+            runs = new if self._since is None or force else merged(self.runs, new, ids)
+            if not runs.equals(self.runs):
+                self.runs, self.version = runs, self.version + 1
+            self._read_at, self._since = now, asked
+
+    def plan(self, launch_id: str) -> pl.DataFrame:
+        """The plan of a launch, read once. Raises: StoreUnavailable."""
+        if launch_id not in self._plans:
+            self._plans[launch_id] = self.store.plan(launch_id)
+        return self._plans[launch_id]
+
+
+@st.cache_resource
+def snapshot(uri: str) -> Snapshot:
+    """One snapshot per store for all sessions."""
+    return Snapshot(Store(uri))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The study that a page is about.
+
+    Attributes:
+        name: of the study.
+        launch: the row of its launch.
+        plan: the runs that launch planned.
+        runs: of those, what the store has: one row per run key, whatever its status.
+    """
+
+    name: str
+    launch: Mapping[str, object]
+    plan: pl.DataFrame
+    runs: pl.DataFrame
+
+    def accuracies(self, which: Literal["last", "best"] = "last") -> pl.DataFrame:
+        """Finished runs as `explorer.definitions` wants them, by last or best epoch."""
+        return accuracies(self.runs, which)
+
+
+def accuracies(runs: pl.DataFrame, which: str) -> pl.DataFrame:
+    """Finished runs with `accuracy` the last or best `val_accuracy`."""
+    column = "val_accuracy" if which == "last" else "best_val_accuracy"
+    own = pl.col("pretrain_learning_rate").is_null() | (
+        pl.col("pretrain_learning_rate") == pl.col("learning_rate")
+    )
+    # Subnetworks trained at another rate than their mask's are the ablation's (Table 4) alone.
+    return runs.filter(pl.col("status") == "FINISHED", own).with_columns(
+        pl.col(column).alias("accuracy"),
+        # WR trains the rest of the schedule: its recipe is as long as the others'.
+        (pl.col("epochs") + pl.col("rewind_epoch").fill_null(0)).alias("epochs"),
+    )
+
+
+def opened() -> Snapshot:
+    """The current snapshot, refreshed; stops the page with a calm word if that fails."""
+    uri = tracking_uri()
+    found = snapshot(uri)
+    try:
+        found.refresh()
+    except StoreUnavailable as reason:
+        if found.version == 0:
+            st.info(
+                "The tracking store cannot be read yet. Train a study first (`make demo`), or set "
+                "MLFLOW_TRACKING_URI to the store that has one and start the explorer again."
+            )
+            st.text(f"{uri}\n{reason}")
+            st.stop()
+        st.warning("The tracking store does not answer: this is what was read before.")
+        st.text(str(reason))
+    if launches(found.runs).is_empty():
+        st.info("This store has no study of the trainer yet. `make demo` trains a small one.")
+        st.text(uri)
+        st.stop()
+    return found
+
+
+def chosen() -> Chosen:
+    """The study chosen in the sidebar (in the link as `study`), by its newest launch there."""
+    found = opened()
+    table = launches(found.runs)
+    names = table[Tag.STUDY].unique(maintain_order=True).to_list()
+    with st.sidebar:
+        name = st.selectbox("Study", names, key="study", bind="query-params")
+        of_study = table.filter(pl.col(Tag.STUDY) == name)
+        labels = dict(zip(of_study["run_id"], of_study["name"], strict=True))
+        launch_id = st.selectbox(
+            "Launch", list(labels), format_func=labels.get, key="launch", bind="query-params"
+        )
+    try:
+        plan = found.plan(launch_id)
+    except StoreUnavailable as reason:
+        st.info("The plan of this launch cannot be read, so its runs are not known.")
+        st.text(str(reason))
+        st.stop()
+    launch = of_study.row(by_predicate=pl.col("run_id") == launch_id, named=True)
+    return Chosen(name, launch, plan, of_plan(found.runs, plan))
+
+
+def criteria() -> tuple[Criteria, Literal["last", "best"]]:
+    """How the definition is read, chosen in the sidebar and kept in the link."""
+    with st.sidebar.expander("Definition", expanded=False):
+        own = st.toggle("Own tolerance", key="own", bind="query-params")
+        tolerance = st.number_input(
+            "Similar: within (points)",
+            0.0,
+            20.0,
+            0.5,
+            0.1,
+            key="tolerance",
+            bind="query-params",
+            disabled=not own,
+            help="The paper: 0.5 on CIFAR-10, 1 on CIFAR-100 and Tiny-ImageNet, "
+            "1.5 on ImageNet-1K.",
+        )
+        gap = st.number_input(
+            "Clear gap: over (points)",
+            0.0,
+            20.0,
+            100 * CLEAR_GAP,
+            0.1,
+            key="gap",
+            bind="query-params",
+        )
+        sparsity = st.number_input(
+            "Non-trivial sparsity",
+            0.0,
+            1.0,
+            NON_TRIVIAL_SPARSITY,
+            0.01,
+            key="sparsity",
+            bind="query-params",
+        )
+        reading = st.radio(
+            "Reading",
+            ["literal", "joint"],
+            key="reading",
+            bind="query-params",
+            horizontal=True,
+            help="literal: each condition may choose its own learning rate, as the paper's text "
+            "has it. joint: one learning rate must meet conditions 3, 4 (and 5).",
+        )
+        ticket = st.radio(
+            "Ticket",
+            ["lt", "wr"],
+            key="ticket",
+            bind="query-params",
+            horizontal=True,
+            format_func={"lt": "LT", "wr": "WR (appendix B)"}.get,
+        )
+        which = st.radio(
+            "Accuracy of the epoch",
+            ["last", "best"],
+            key="epoch",
+            bind="query-params",
+            horizontal=True,
+        )
+    return (
+        Criteria(
+            tolerance=tolerance / 100 if own else None,
+            gap=gap / 100,
+            sparsity=sparsity,
+            reading=reading,
+            ticket=ticket,
+        ),
+        which,
+    )

@@ -1,0 +1,308 @@
+"""Reads an MLflow tracking store into polars frames: the explorer's only door to MLflow.
+
+Two ways lead to equal frames: MLflow's API, which every store has, and read-only SQL where the
+store is a SQLite or PostgreSQL database, which is many times faster. SQL reads MLflow's private
+tables, so the API stays the reference (`tests/explorer/test_store.py` compares them).
+"""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from mlflow_server.contract import Artifact, Kind, Metric, Param, Tag
+
+if TYPE_CHECKING:
+    import sqlalchemy
+    from mlflow import MlflowClient
+
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+_PARENT_TAG = "mlflow.parentRunId"
+_PAGE = 1000
+_NUMBERS: dict[str, type[pl.DataType]] = {
+    Param.SPARSITY: pl.Float64,
+    Param.ROUND: pl.Int64,
+    Param.LEARNING_RATE: pl.Float64,
+    Param.PRETRAIN_LEARNING_RATE: pl.Float64,
+    Param.EPOCHS: pl.Int64,
+    Param.BATCH_SIZE: pl.Int64,
+    Param.MOMENTUM: pl.Float64,
+    Param.WEIGHT_DECAY: pl.Float64,
+    Param.WARMUP_EPOCHS: pl.Int64,
+    Param.REWIND_EPOCH: pl.Int64,
+    Param.TRIAL: pl.Int64,
+    Param.SEED: pl.Int64,
+}
+# A metric that is also a param (learning_rate) appears once, as the param.
+_METRICS = [m for m in Metric if m not in set(Param)]
+_TAGS = [
+    *(Tag.RUN_KEY, Tag.PLAN_KEY, Tag.STUDY, Tag.KIND, Tag.PARENT_RUN_KEYS),
+    *(Tag.MASK_RUN_ID, Tag.INIT_RUN_ID, Tag.FAILURE, Tag.DEVICE),
+]
+SCHEMA: dict[str, type[pl.DataType]] = {
+    "run_id": pl.String,
+    "experiment_id": pl.String,
+    "name": pl.String,
+    "status": pl.String,
+    "start_time": pl.Int64,
+    "end_time": pl.Int64,
+    "artifact_uri": pl.String,
+    **{str(param): _NUMBERS.get(param, pl.String) for param in Param},
+    **{str(metric): pl.Float64 for metric in _METRICS},
+    **{str(tag): pl.String for tag in _TAGS},
+    "launch_id": pl.String,
+}
+
+
+class StoreUnavailable(Exception):
+    """The store cannot be read; the message says why."""
+
+
+class Store:
+    """A tracking store, read only.
+
+    Args:
+        uri: `sqlite:///file`, `postgresql://…` or a server's `http(s)://host:port`.
+        api: read through MLflow's API even where SQL would do.
+    """
+
+    def __init__(self, uri: str, *, api: bool = False) -> None:
+        self.uri = uri
+        self._sql = not api and uri.startswith(("sqlite:///", "postgresql"))
+
+    def runs(self, since: int | None = None) -> pl.DataFrame:
+        """Active launches and trainings of the trainer, one row each, columns as in `SCHEMA`.
+
+        Args:
+            since: milliseconds; only runs that started or ended after it, or are running. None:
+                all of them.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        if self.uri.startswith("sqlite:///") and not Path(self.uri[10:]).exists():
+            raise StoreUnavailable(f"there is no database {Path(self.uri[10:]).absolute()}")
+        try:
+            rows = list(self._sql_rows(since) if self._sql else self._api_rows(since))
+        except Exception as error:
+            text = " ".join(str(error).split())[:300]
+            raise StoreUnavailable(f"{type(error).__name__}: {text}") from error
+        return _frame(rows)
+
+    def ids(self) -> set[str] | None:
+        """Ids of all active runs, to notice deletions; None where only the slow API could tell."""
+        if not self._sql:
+            return None
+        query = "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active'"
+        return {row["run_uuid"] for row in self._query(query)}
+
+    def curves(self, run_ids: Iterable[str]) -> pl.DataFrame:
+        """Metrics by epoch: `run_id metric step value`, the last value of each step.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        try:
+            rows = [
+                {"run_id": run_id, "metric": m.key, "step": m.step, "value": m.value}
+                for run_id in run_ids
+                for metric in (*_METRICS[:4], Metric.LEARNING_RATE)
+                for m in self._client.get_metric_history(run_id, metric)
+            ]
+        except Exception as error:
+            raise StoreUnavailable(" ".join(str(error).split())[:300]) from error
+        schema = {"run_id": pl.String, "metric": pl.String, "step": pl.Int64, "value": pl.Float64}
+        return pl.DataFrame(rows, schema=schema).unique(
+            ["run_id", "metric", "step"], keep="last", maintain_order=True
+        )
+
+    def plan(self, launch_id: str) -> pl.DataFrame:
+        """The runs that a launch planned: `run_key name` and the params of the contract.
+
+        Raises:
+            StoreUnavailable: the artifact is gone, or its store away.
+        """
+        path = self.artifact(launch_id, Artifact.LAUNCH_PLAN)
+        names = ["run_key", "name", *map(str, Param)]
+        try:
+            runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+            rows = [{name: run.get(name) for name in names} for run in runs]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreUnavailable(f"the plan of launch {launch_id} is damaged: {error}") from error
+        frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String))
+        return frame.with_columns(pl.col(n).cast(SCHEMA[n], strict=False) for n in names)
+
+    def artifact(self, run_id: str, name: str) -> Path:
+        """A local file of a run's artifact. Raises: StoreUnavailable."""
+        try:
+            return Path(self._client.download_artifacts(run_id, name, self._downloads))
+        except Exception as error:
+            text = " ".join(str(error).split())[:200]
+            raise StoreUnavailable(f"'{name}' of run {run_id} cannot be had: {text}") from error
+
+    @cached_property
+    def _downloads(self) -> str:
+        return tempfile.mkdtemp(prefix="jackpot-explorer-")
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        from mlflow import MlflowClient
+
+        return MlflowClient(self.uri)
+
+    @cached_property
+    def _engine(self) -> "sqlalchemy.Engine":
+        import sqlalchemy
+
+        if self.uri.startswith("sqlite:///"):
+            path = Path(self.uri.removeprefix("sqlite:///")).absolute()
+            return sqlalchemy.create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
+        engine = sqlalchemy.create_engine(self.uri)
+        return engine.execution_options(postgresql_readonly=True)
+
+    def _query(self, query: str, **values: Any) -> list[dict[str, Any]]:
+        import sqlalchemy
+
+        with self._engine.connect() as connection:
+            rows = connection.execute(sqlalchemy.text(query), values).mappings()
+            return [dict(row) for row in rows]
+
+    def _sql_rows(self, since: int | None) -> Iterator[dict[str, Any]]:
+        wanted = (
+            "SELECT r.run_uuid FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id "
+            f"JOIN tags k ON k.run_uuid = r.run_uuid AND k.key = '{Tag.KIND}' "
+            "WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active'"
+        )
+        if since is not None:
+            wanted += " AND (r.start_time > :since OR r.end_time > :since OR r.status = 'RUNNING')"
+        values = {} if since is None else {"since": since}
+        columns = "run_uuid, name, status, start_time, end_time, experiment_id, artifact_uri"
+        found = {
+            row["run_uuid"]: {
+                "run_id": row["run_uuid"],
+                "experiment_id": str(row["experiment_id"]),
+                **{name: row[name] for name in ("name", "status", "start_time", "end_time")},
+                "artifact_uri": row["artifact_uri"],
+            }
+            for row in self._query(
+                f"SELECT {columns} FROM runs WHERE run_uuid IN ({wanted})", **values
+            )
+        }
+        for table in ("params", "tags"):
+            for row in self._query(
+                f"SELECT run_uuid, key, value FROM {table} WHERE run_uuid IN ({wanted})", **values
+            ):
+                found[row["run_uuid"]][_column(table, row["key"])] = row["value"]
+        for row in self._query(
+            f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE run_uuid IN ({wanted})",
+            **values,
+        ):
+            if row["key"] in _METRICS:
+                value = math.nan if row["is_nan"] else row["value"]
+                found[row["run_uuid"]][row["key"]] = value
+        return iter(found.values())
+
+    def _api_rows(self, since: int | None) -> Iterator[dict[str, Any]]:
+        experiments = [e.experiment_id for e in self._client.search_experiments()]
+        conditions = [""]
+        if since is not None:
+            # MLflow's filters know no "or": three questions.
+            conditions = [
+                f" and attributes.start_time > {since}",
+                f" and attributes.end_time > {since}",
+                " and attributes.status = 'RUNNING'",
+            ]
+        seen: set[str] = set()
+        for kind in Kind:
+            for condition in conditions:
+                token: str | None = None
+                while experiments:
+                    page = self._client.search_runs(
+                        experiments,
+                        f"tags.{Tag.KIND} = '{kind}'{condition}",
+                        max_results=_PAGE,
+                        page_token=token,
+                    )
+                    for run in page:
+                        if run.info.run_id not in seen:
+                            seen.add(run.info.run_id)
+                            yield _api_row(run)
+                    token = page.token
+                    if not token:
+                        break
+
+
+def merged(old: pl.DataFrame, new: pl.DataFrame, ids: set[str] | None = None) -> pl.DataFrame:
+    """`old` with the rows of `new` in place of theirs; without runs that are not in `ids`."""
+    kept = old.join(new.select("run_id"), on="run_id", how="anti")
+    frame = pl.concat([kept, new])
+    if ids is not None:
+        frame = frame.filter(pl.col("run_id").is_in(list(ids)))
+    return frame.sort("start_time", "run_id")
+
+
+def trainings(runs: pl.DataFrame) -> pl.DataFrame:
+    """The training runs among `runs`."""
+    return runs.filter(pl.col(Tag.KIND) == Kind.TRAINING)
+
+
+def launches(runs: pl.DataFrame) -> pl.DataFrame:
+    """The launches among `runs`, the newest first."""
+    return runs.filter(pl.col(Tag.KIND) == Kind.LAUNCH).sort("start_time", descending=True)
+
+
+def of_plan(runs: pl.DataFrame, plan: pl.DataFrame) -> pl.DataFrame:
+    """The trainings of a plan, in whichever experiment they were logged; one per run key.
+
+    Of several attempts at a key, the finished one counts, else the newest.
+    """
+    return (
+        trainings(runs)
+        .join(plan.select("run_key").unique(), on="run_key", how="semi")
+        .sort(pl.col("status") != "FINISHED", -pl.col("start_time"))
+        .unique("run_key", keep="first", maintain_order=True)
+        .sort("start_time", "run_id")
+    )
+
+
+def _column(table: str, key: str) -> str:
+    if table == "tags":
+        return "launch_id" if key == _PARENT_TAG else key
+    return key
+
+
+def _api_row(run: Any) -> dict[str, Any]:
+    info = run.info
+    return {
+        "run_id": info.run_id,
+        "experiment_id": info.experiment_id,
+        "name": info.run_name,
+        "status": info.status,
+        "start_time": info.start_time,
+        "end_time": info.end_time,
+        "artifact_uri": info.artifact_uri,
+        **run.data.params,
+        **{name: value for name, value in run.data.metrics.items() if name in _METRICS},
+        **{_column("tags", name): value for name, value in run.data.tags.items()},
+    }
+
+
+def _frame(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
+    """Rows as a typed frame; what is no number where one belongs becomes null."""
+    raw = {
+        name: (kind if name in ("start_time", "end_time") or name in _METRICS else pl.String)
+        for name, kind in SCHEMA.items()
+    }
+    frame = pl.DataFrame([{name: row.get(name) for name in raw} for row in rows], schema=raw)
+    return frame.with_columns(
+        pl.col(name).cast(kind, strict=False) for name, kind in SCHEMA.items()
+    ).sort("start_time", "run_id")

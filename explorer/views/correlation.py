@@ -1,0 +1,125 @@
+"""Figure 6: correlation between initial and trained weights, against learning rate."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import streamlit as st
+
+from explorer import charts, correlation, show, state
+from explorer.store import Store, StoreUnavailable
+from mlflow_server import artifacts
+from mlflow_server.contract import Artifact
+
+PAIRS = {
+    "dense: θ₀ and θ_T": "pretrain",
+    "LT: θ₀⊙m and θ_T⊙m": "lt",
+    "RR: θ₀′⊙m and θ_T⊙m": "rr",
+}
+
+
+@st.cache_data(max_entries=20_000, show_spinner=False)
+def pair(
+    uri: str, initial_run: str, trained_run: str, mask_run: str | None, p: float
+) -> pl.DataFrame:
+    """R_p by layer between a run's initial weights and another's trained ones, where a mask lets.
+
+    Raises:
+        StoreUnavailable, ArtifactError: a file is gone or damaged.
+    """
+    store = Store(uri)
+    mask = read_mask(store.artifact(mask_run, Artifact.TICKET_MASK)) if mask_run else None
+    initial = read(store.artifact(initial_run, Artifact.TICKET_INITIAL), mask)
+    trained = read(store.artifact(trained_run, Artifact.WEIGHTS_FINAL), None)
+    if mask is None:
+        kept = [path for path in initial if path.endswith("/kernel")]
+        return correlation.by_layer(
+            {path: initial[path] for path in kept}, {path: trained[path] for path in kept}, p
+        )
+    return correlation.by_layer(
+        {path: initial[path][mask[path]] for path in mask},
+        {path: trained[path][mask[path]] for path in mask},
+        p,
+    )
+
+
+def read(path: Path, mask: dict[str, np.ndarray] | None) -> dict[str, np.ndarray]:
+    """Weights of a file at full shape."""
+    return artifacts.read_weights(path, mask)[0]
+
+
+def read_mask(path: Path) -> dict[str, np.ndarray]:
+    """A mask of a file."""
+    return artifacts.read_mask(path)[0]
+
+
+st.title("Correlation")
+study = state.chosen()
+finished = study.runs.filter(pl.col("status") == "FINISHED")
+p = st.slider("p: share of the largest weights", 0.01, 0.5, 0.1, 0.01, key="p", bind="query-params")
+sparse = finished.filter(pl.col("pruner").is_not_null())
+if sparse.is_empty():
+    st.info("No sparse run of this study has finished yet: come back when one has.")
+    st.stop()
+choices = sparse.select("pruner", "sparsity").unique().sort("sparsity", "pruner").rows()
+labels = {f"{pruner.upper()} at {s:.3f}": (pruner, s) for pruner, s in choices}
+label = st.selectbox("Mask", list(labels), index=len(labels) - 1, key="mask", bind="query-params")
+pruner, sparsity = labels[label]
+
+uri, rows, layers, gone = state.tracking_uri(), [], [], []
+dense = {
+    (r["learning_rate"], r["trial"]): r["run_id"]
+    for r in finished.filter(pl.col("setting") == "pretrain").iter_rows(named=True)
+}
+at = sparse.filter(pl.col("pruner") == pruner, pl.col("sparsity") == sparsity)
+with st.spinner("comparing weights …"):
+    for name, setting in PAIRS.items():
+        runs = finished if setting == "pretrain" else at
+        for run in runs.filter(pl.col("setting") == setting).iter_rows(named=True):
+            trained = dense.get((run["learning_rate"], run["trial"]))
+            if trained is None:
+                continue
+            mask_run = None if setting == "pretrain" else run["run_id"]
+            try:
+                table = pair(uri, run["run_id"], trained, mask_run, p)
+            except (StoreUnavailable, artifacts.ArtifactError, ValueError) as reason:
+                gone.append(f"{run['name']}: {reason}")
+                continue
+            facts = {"pair": name, "learning_rate": run["learning_rate"], "trial": run["trial"]}
+            total = table["overlap"].sum() / table["top"].sum()
+            rows.append(facts | {"correlation": total})
+            layers.append(table.with_columns(pl.lit(v).alias(k) for k, v in facts.items()))
+if gone:
+    st.warning(f"{len(gone)} runs could not be compared.")
+    st.text("\n".join(gone[:5]))
+if not rows:
+    st.stop()
+deviation = pl.col("correlation").std().fill_null(0.0)
+summary = (
+    pl.DataFrame(rows)
+    .group_by("pair", "learning_rate", maintain_order=True)
+    .agg(
+        pl.col("correlation").mean().alias("correlation"),
+        (pl.col("correlation").mean() - deviation).alias("low"),
+        (pl.col("correlation").mean() + deviation).alias("high"),
+        pl.len().alias("trials"),
+    )
+    .sort("pair", "learning_rate")
+)
+show.figure(
+    charts.correlation(summary, p),
+    f"{study.name}-correlation",
+    f"Correlation indicator of study {study.name} against the learning rate.",
+)
+st.caption(
+    "Share of the largest weights (by magnitude, within each layer) that two sets of weights "
+    "have in common; the dashed line is what independent weights give. θ_T is pretraining's. "
+    "Bars: one standard deviation over trials."
+)
+with st.expander("By layer"):
+    show.table(
+        pl.concat(layers)
+        .group_by("pair", "learning_rate", "layer", maintain_order=True)
+        .agg(pl.col("correlation").mean(), pl.col("weights").first()),
+        f"{study.name}-correlation-by-layer",
+    )

@@ -1,0 +1,104 @@
+"""The five conditions as a checklist, at every sparsity."""
+
+import polars as pl
+import streamlit as st
+
+from explorer import charts, show, state
+from explorer.definitions import Condition, Judgement, Verdict, judge
+
+WORDS = {
+    1: "non-trivial sparsity and sufficient epochs",
+    2: "clearly better than small-dense training",
+    3: "clearly better than random reinitialisation",
+    4: "similar to pretraining at the same learning rate",
+    5: "similar to the best pretraining",
+}
+
+
+def mark(condition: Condition) -> str:
+    """✓, × or ?, with the paper's △ where the trials do not decide."""
+    known = {True: "✓", False: "×", None: "?"}[condition.holds]
+    return f"{known} △" if condition.boundary else known
+
+
+def points(value: float | None) -> float | None:
+    """A fraction in percentage points."""
+    return None if value is None else round(100 * value, 2)
+
+
+def row(judgement: Judgement) -> dict:
+    """One line of the overview of all sparsities."""
+    conditions = {f"{'①②③④⑤'[c.number - 1]}": mark(c) for c in judgement.conditions}
+    return {
+        "pruner": judgement.pruner.upper(),
+        "sparsity": judgement.sparsity,
+        **conditions,
+        "verdict": f"{judgement.verdict}{' △' if judgement.boundary else ''}",
+    }
+
+
+st.title("Definition")
+study = state.chosen()
+criteria, which = state.criteria()
+judgements = judge(study.accuracies(which), criteria)
+if not judgements:
+    st.info("No sparse run of this study has finished yet: come back when one has.")
+    st.stop()
+show.table(
+    pl.DataFrame([row(j) for j in judgements]),
+    f"{study.name}-conditions",
+    sparsity=st.column_config.NumberColumn(format="%.3f"),
+)
+labels = {f"{j.pruner.upper()} at {j.sparsity:.3f}": j for j in judgements}
+complete = [label for label, j in labels.items() if not j.missing]
+label = st.selectbox(
+    "Ticket in detail",
+    list(labels),
+    index=list(labels).index(complete[-1]) if complete else 0,
+    key="detail",
+    bind="query-params",
+)
+judgement = labels[label]
+st.subheader(f"{label}: {judgement.verdict}{' △' if judgement.boundary else ''}")
+show.table(
+    pl.DataFrame(
+        [
+            {
+                "": "①②③④⑤"[c.number - 1],
+                "condition": WORDS[c.number],
+                "holds": mark(c),
+                "margin (points)": points(c.margin),
+                "95 % from": points(c.low),
+                "to": points(c.high),
+                "learning rates": " and ".join(f"{rate:g}" for rate in c.learning_rates),
+                "missing": ", ".join(name.upper() for name in c.missing),
+            }
+            for c in judgement.conditions
+        ],
+        schema_overrides={"margin (points)": pl.Float64, "95 % from": pl.Float64, "to": pl.Float64},
+    ),
+    f"{study.name}-{label.replace(' ', '-')}",
+)
+if any(c.margin is not None for c in judgement.conditions):
+    dataset = judgement.dataset
+    show.figure(
+        charts.definition(
+            charts.curves(study.accuracies(which)),
+            judgement,
+            criteria.tolerance_for(dataset),
+            criteria.gap,
+        ),
+        f"{study.name}-definition-{label.replace(' ', '-')}",
+        f"What conditions 2 to 5 compare for {label}.",
+    )
+if judgement.verdict == Verdict.NOT_ENOUGH_RUNS:
+    st.info(
+        "Not enough runs. Add to the config: "
+        f"settings {', '.join(judgement.missing)}, and sparsity {judgement.sparsity:.3f} to "
+        "pruning.sparsities; then launch the study again, which trains only what is new."
+    )
+st.caption(
+    "Margins are in percentage points; positive is inside the condition. Intervals are Welch's t "
+    "over trials at the two learning rates named; they do not account for those having been "
+    "chosen as the best. With one trial there is no interval."
+)

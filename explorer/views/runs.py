@@ -1,0 +1,92 @@
+"""All runs of a study, and one ticket in detail."""
+
+import polars as pl
+import streamlit as st
+
+from explorer import show, state
+from explorer.store import StoreUnavailable
+from mlflow_server import artifacts
+from mlflow_server.contract import Artifact
+
+COLUMNS = [
+    *("name", "status", "setting", "pruner", "sparsity", "round", "learning_rate", "trial"),
+    *("val_accuracy", "best_val_accuracy", "trainable_parameters", "measured_sparsity"),
+    *("images_per_second", "failure", "run_id"),
+]
+
+st.title("Runs and tickets")
+study = state.chosen()
+if study.runs.is_empty():
+    st.info("No run of this study has begun yet.")
+    st.stop()
+show.table(
+    study.runs.select(COLUMNS),
+    f"{study.name}-runs",
+    sparsity=st.column_config.NumberColumn(format="%.3f"),
+    val_accuracy=st.column_config.NumberColumn(format="percent"),
+    best_val_accuracy=st.column_config.NumberColumn(format="percent"),
+)
+tickets = study.runs.filter(pl.col("status") == "FINISHED")
+names = dict(tickets.select("run_id", "name").rows())
+run_id = st.selectbox(
+    "Ticket", list(names), format_func=names.get, key="ticket_run", bind="query-params"
+)
+if run_id is None:
+    st.stop()
+run = tickets.row(by_predicate=pl.col("run_id") == run_id, named=True)
+st.subheader("Lineage")
+by_id = dict(study.runs.select("run_id", "name").rows())
+lineage = [
+    ("initial weights from", run["init_run_id"]),
+    ("mask pruned from the final weights of", run["mask_run_id"]),
+]
+for words, parent in lineage:
+    if parent:
+        st.text(f"{words} {by_id.get(parent, 'a run that is not in this plan')} ({parent})")
+st.text(f"this run {run['name']} ({run_id})")
+
+store = state.snapshot(state.tracking_uri()).store
+if run["pruner"]:
+    try:
+        mask, _ = artifacts.read_mask(store.artifact(run_id, Artifact.TICKET_MASK))
+    except (StoreUnavailable, artifacts.ArtifactError) as reason:
+        st.info("The ticket's mask cannot be read.")
+        st.text(str(reason))
+    else:
+        st.subheader("Density by layer")
+        density = pl.DataFrame(
+            {
+                "layer": [path.removesuffix("/kernel") for path in mask],
+                "weights": [entry.size for entry in mask.values()],
+                "survivors": [int(entry.sum()) for entry in mask.values()],
+            }
+        ).with_columns((pl.col("survivors") / pl.col("weights")).alias("density"))
+        show.table(
+            density,
+            f"{study.name}-density",
+            density=st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent"),
+        )
+st.subheader("Take it along")
+with st.container(horizontal=True):
+    for label, name in (
+        ("initial weights", Artifact.TICKET_INITIAL),
+        ("mask", Artifact.TICKET_MASK),
+    ):
+        if name == Artifact.TICKET_MASK and not run["pruner"]:
+            continue
+        st.download_button(
+            label,
+            lambda name=name: store.artifact(run_id, name).read_bytes(),
+            name.rpartition("/")[2],
+            key=f"download-{label}",
+            icon=":material/download:",
+        )
+st.code(
+    f"""from trainer.pruning.callbacks import ApplyMask
+from trainer.ticket import load_ticket
+
+model, mask = load_ticket("{run_id}", tracking_uri="{state.tracking_uri()}")
+model.compile("sgd", loss=...)
+model.fit(images, labels, callbacks=[ApplyMask(mask)])""",
+    language="python",
+)

@@ -1,0 +1,20 @@
+"""Figures 1 and A.1: accuracy against sparsity, per learning rate."""
+
+import polars as pl
+import streamlit as st
+
+from explorer import charts, show, state
+
+st.title("Accuracy vs sparsity")
+study = state.chosen()
+_, which = state.criteria()
+runs = study.accuracies(which)
+if runs.filter(pl.col("sparsity") > 0).is_empty():
+    st.info("No sparse run of this study has finished yet: come back when one has.")
+    st.stop()
+show.figure(
+    charts.accuracy_by_sparsity(runs),
+    f"{study.name}-accuracy-vs-sparsity",
+    f"Accuracy of every setting of study {study.name} against sparsity, by learning rate.",
+)
+st.caption("The dashed line is the dense network at the same learning rate.")

@@ -1,0 +1,104 @@
+"""The names that the trainer writes to MLflow and the explorer reads from it, each said once.
+
+An MLflow experiment is a study. Each launch of a study is one parent run; each training is one
+child run of the launch that trained it. Accuracies are fractions; metric steps are 1-based epochs.
+"""
+
+from enum import StrEnum
+
+
+class Setting(StrEnum):
+    """How a network starts and what is trained (section 2.1 of the paper)."""
+
+    PRETRAIN = "pretrain"
+    LT = "lt"
+    RR = "rr"
+    WR = "wr"
+    SDT = "sdt"
+
+
+class Param(StrEnum):
+    """MLflow params of a training run."""
+
+    NETWORK = "network"
+    DATASET = "dataset"
+    SETTING = "setting"
+    PRUNER = "pruner"
+    SPARSITY = "sparsity"
+    ROUND = "round"
+    LEARNING_RATE = "learning_rate"
+    PRETRAIN_LEARNING_RATE = "pretrain_learning_rate"
+    EPOCHS = "epochs"
+    BATCH_SIZE = "batch_size"
+    OPTIMIZER = "optimizer"
+    MOMENTUM = "momentum"
+    WEIGHT_DECAY = "weight_decay"
+    SCHEDULE = "schedule"
+    WARMUP_EPOCHS = "warmup_epochs"
+    REWIND_EPOCH = "rewind_epoch"
+    TRIAL = "trial"
+    SEED = "seed"
+    # Only where they are not the default:
+    TRAIN_IMAGES = "train_images"
+    TEST_IMAGES = "test_images"
+    PRUNED_LAYERS = "pruned_layers"
+    NESTEROV = "nesterov"
+
+
+class Metric(StrEnum):
+    """MLflow metrics: the first five once per epoch, the others once at the end of a run."""
+
+    LOSS = "loss"
+    ACCURACY = "accuracy"
+    VAL_LOSS = "val_loss"
+    VAL_ACCURACY = "val_accuracy"
+    LEARNING_RATE = "learning_rate"
+    BEST_VAL_ACCURACY = "best_val_accuracy"
+    MEASURED_SPARSITY = "measured_sparsity"
+    TRAINABLE_PARAMETERS = "trainable_parameters"
+    TARGET_PARAMETERS = "target_parameters"
+    IMAGES_PER_SECOND = "images_per_second"
+
+
+class Tag(StrEnum):
+    """MLflow tags of our own."""
+
+    KIND = "kind"
+    RUN_KEY = "run_key"
+    PLAN_KEY = "plan_key"
+    PARENT_RUN_KEYS = "parent_run_keys"
+    MASK_RUN_ID = "mask_run_id"
+    INIT_RUN_ID = "init_run_id"
+    STUDY = "study"
+    HEARTBEAT = "heartbeat"
+    FAILURE = "failure"
+    DEVICE = "device"
+    DATASET_SHA256 = "dataset_sha256"
+    THREADS = "threads"
+    GIT_COMMIT = "git_commit"
+
+
+class Kind(StrEnum):
+    """Values of the tag `kind`: what a run in the study's experiment is."""
+
+    LAUNCH = "launch"
+    TRAINING = "training"
+
+
+class Artifact(StrEnum):
+    """Artifact paths inside a run."""
+
+    TICKET_INITIAL = "ticket/initial.safetensors"
+    TICKET_MASK = "ticket/mask.safetensors"
+    WEIGHTS_FINAL = "weights/final.safetensors"
+    LAUNCH_CONFIG = "config.yaml"
+    LAUNCH_PLAN = "plan.json"
+    LAUNCH_ENVIRONMENT = "environment.json"
+
+
+def rewind_artifact(epoch: int) -> str:
+    """Path of the weights that pretraining kept after `epoch` epochs, for weight rewinding."""
+    return f"rewind/epoch-{int(epoch)}.safetensors"
+
+
+DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"

@@ -1,0 +1,76 @@
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Decoded datasets go to a folder of the test session, unless CI keeps one."""
+    os.environ.setdefault("JACKPOT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a small digits study; keyword arguments replace parts of it."""
+
+    def write(**replace: str) -> Path:
+        parts = {
+            "study": "tiny",
+            "network": "lenet-300-100",
+            "dataset": "{name: digits, train_images: 256, test_images: 100}",
+            "settings": "[pretrain, lt, rr, wr, sdt]",
+            "pruners": "[imp, omp]",
+            "learning_rates": "[0.05]",
+            "trials": "1",
+            "pruning": "{fraction: 0.5, sparsities: [0.75]}",
+            "training": "{epochs: 3, batch_size: 64, rewind_epoch: 1}",
+        } | replace
+        path = tmp_path / "tiny.yaml"
+        path.write_text("".join(f"{key}: {value}\n" for key, value in parts.items()))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow takes seconds to make its tables: once per session."""
+    from trainer.tracking import Store
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    Store(f"sqlite:///{file}").create_schema()
+    return file
+
+
+@pytest.fixture
+def store_uri(tmp_path: Path, _empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh SQLite store in the test's folder, which becomes the current one."""
+    shutil.copyfile(_empty_database, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """A port on loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def train(store_uri: str) -> Callable[..., int]:
+    """Runs the command line in this process and returns its exit code."""
+    from trainer.cli import main
+
+    def run(config: Path, *more: str) -> int:
+        return main(["--config", str(config), "--tracking-uri", store_uri, *more])
+
+    return run

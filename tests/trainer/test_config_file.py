@@ -1,0 +1,171 @@
+from pathlib import Path
+
+import pytest
+
+from trainer.config_file import ConfigError, load_study
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+GOOD = """\
+study: tiny
+network: resnet20
+dataset: cifar10
+learning_rates: [1e-3, 0.1]
+pruning:
+  rounds: 4
+training:
+  epochs: 10
+  batch_size: 64
+  schedule:
+    name: step
+    milestones: [5, 8]
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    return path
+
+
+def error(tmp_path: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_study(write(tmp_path, text), overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_config_loads(path: Path):
+    assert load_study(path).learning_rates
+
+
+def test_the_papers_recipe_can_be_said():
+    vgg16 = load_study(CONFIGS / "vgg16.yaml")
+    training = vgg16.training
+    assert (training.epochs, training.batch_size, training.warmup_epochs) == (160, 64, 75)
+    assert training.schedule.milestones == [80, 120]
+    assert (training.optimizer.momentum, training.optimizer.weight_decay) == (0.9, 5e-4)
+    assert (training.rewind, vgg16.pruning.rounds, vgg16.trials) == (8, 14, 3)
+
+
+def test_numbers_are_read_as_people_write_them(tmp_path: Path):
+    study = load_study(write(tmp_path, GOOD))
+    assert study.learning_rates == [0.001, 0.1]
+    assert study.dataset.name == "cifar10"
+    assert study.training.rewind == 1
+
+
+def test_cosine_with_warmup_is_said_and_overridden(tmp_path: Path):
+    study = load_study(
+        write(tmp_path, GOOD),
+        [
+            "training.schedule={name: cosine}",
+            "training.warmup_epochs=2",
+            "training.optimizer.weight_decay=3.05e-5",
+            "learning_rates.1=0.4",
+            "dataset.train_images=100",
+        ],
+    )
+    assert study.training.schedule.name == "cosine"
+    assert study.training.warmup_epochs == 2
+    assert study.training.optimizer.weight_decay == 3.05e-5
+    assert study.learning_rates == [0.001, 0.4]
+    assert (study.dataset.name, study.dataset.train_images) == ("cifar10", 100)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("  epochs: 10", "  epoch: 10", 8, ["training.epoch", "did you mean 'epochs'"]),
+        ("  epochs: 10", "  epochs: ten", 8, ["training.epochs", "integer", "'ten'"]),
+        ("  epochs: 10", "  epochs: 1e1", 8, ["training.epochs", "integer"]),
+        ("  epochs: 10", "  epochs: 0", 8, ["training.epochs", "greater than or equal to 1"]),
+        ("  epochs: 10", "  epochs: 8", 12, ["milestone 8", "never reached"]),
+        ("network: resnet20", "network: resnet2", 2, ["network", "did you mean 'resnet20'"]),
+        ("dataset: cifar10", "dataset: cifar01", 3, ["dataset", "did you mean 'cifar10'"]),
+        ("[1e-3, 0.1]", "[1e-3, 0]", 4, ["learning_rates[1]", "greater than 0"]),
+        ("[1e-3, 0.1]", "[1e-3, -0.1]", 4, ["learning_rates[1]", "greater than 0"]),
+        ("[1e-3, 0.1]", "[0.1, 0.1]", 4, ["named twice"]),
+        ("[1e-3, 0.1]", "[]", 4, ["at least 1"]),
+        ("[1e-3, 0.1]", "[.nan]", 4, ["finite"]),
+        ("[1e-3, 0.1]", '["0.1"]', 4, ["learning_rates[0]", "valid number", "'0.1'"]),
+        ("study: tiny", "study: ../evil", 1, ["study", "letters"]),
+        ("study: tiny", "study: a/b", 1, ["study", "letters"]),
+        ("study: tiny", "study: a%2fb", 1, ["study", "letters"]),
+        ("study: tiny", "study: a..b", 1, ["study", "letters"]),
+        ("study: tiny", "settings: [lt, rx]\nstudy: tiny", 1, ["settings[1]", "expected", "'rx'"]),
+        ("study: tiny", "pruners: [impp]\nstudy: tiny", 1, ["pruners", "did you mean 'imp'"]),
+        ("  rounds: 4", "  sparsities: [0.59, 0.6]", 6, ["0.6", "0.590 (round 4)", "0.672"]),
+        ("  rounds: 4", "  rounds: 4\n  sparsities: [0.832]", 7, ["round 8", "rounds is 4"]),
+        ("  rounds: 4", "  fraction: 0.2", 5, ["how deep to prune"]),
+        ("  batch_size: 64", "", 7, ["training.batch_size", "required"]),
+        ("  batch_size: 64", "  batch_size: 64\n  warmup_epochs: 11", 10, ["warm-up of 11"]),
+        ("  batch_size: 64", "  batch_size: 64\n  rewind_epoch: 10", 10, ["rewind epoch 10"]),
+        ("    name: step", "    name: stepp", 10, ["schedule", "'step'"]),
+        ("[5, 8]", "[8, 5]", 12, ["milestones", "ascend"]),
+        ("study: tiny", "study: tiny\nno: 1", 2, ["unknown key"]),
+    ],
+)
+def test_a_mistake_is_named_with_file_line_and_mend(
+    tmp_path: Path, old: str, new: str, line: int, words: list[str]
+):
+    message = error(tmp_path, GOOD.replace(old, new))
+    assert f"study.yaml:{line}: " in message
+    for word in words:
+        assert word in message
+
+
+def test_rewinding_must_leave_epochs_to_train(tmp_path: Path):
+    text = GOOD.replace("epochs: 10", "epochs: 1").split("  schedule")[0] + "settings: [wr]\n"
+    message = error(tmp_path, text)
+    assert "study.yaml:8: training.epochs: wr starts after epoch 1" in message
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path):
+    message = error(tmp_path, GOOD.replace("epochs", "epoch").replace("[1e-3, 0.1]", "[0]"))
+    assert len(message.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (GOOD + "study: again\n", [":13:", "'study' is given twice"]),
+        (GOOD.replace("  epochs: 10", "\tepochs: 10"), [":8:", "tab"]),
+        ("study: [1, 2", ["not valid YAML"]),
+        ("- a\n- b\n", ["expected a mapping", "a list"]),
+        ("", ["expected a mapping", "nothing"]),
+        ("study: !!python/object/apply:os.system ['echo hi']\n", ["study"]),
+    ],
+)
+def test_malformed_yaml_is_named(tmp_path: Path, text: str, words: list[str]):
+    message = error(tmp_path, text)
+    for word in words:
+        assert word in message
+
+
+def test_a_missing_file_names_its_neighbour(tmp_path: Path):
+    write(tmp_path, GOOD)
+    with pytest.raises(ConfigError, match=r"no such file; did you mean .*study\.yaml"):
+        load_study(tmp_path / "stdy.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.epochs", ["expected key=value"]),
+        ("training.epochs=many", ["--set training.epochs=many", "integer"]),
+        ("training.epoch=2", ["--set training.epoch=2", "did you mean 'epochs'"]),
+        ("learning_rates.7=1", ["no place in a list of 2"]),
+        ("study.name=x", ["no keys of its own"]),
+        ("training.epochs=[", ["not valid YAML"]),
+        ("=3", ["expected key=value"]),
+    ],
+)
+def test_a_bad_override_names_itself(tmp_path: Path, override: str, words: list[str]):
+    message = error(tmp_path, GOOD, override)
+    for word in words:
+        assert word in message
+
+
+def test_omp_alone_may_prune_to_any_sparsity(tmp_path: Path):
+    text = GOOD.replace("  rounds: 4", "  sparsities: [0.5]") + "pruners: [omp]\n"
+    assert load_study(write(tmp_path, text)).pruning.sparsities == [0.5]

@@ -1,0 +1,187 @@
+"""A whole study, end to end, and what it leaves in the store."""
+
+import json
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from mlflow_server.contract import Metric
+from tests.trainer import stored
+from trainer.pruning.callbacks import ApplyMask
+from trainer.ticket import load_ticket
+
+PRUNED = ["hidden1/kernel", "hidden2/kernel"]
+
+
+def smallest_pruned(weights: dict[str, np.ndarray], count: int, alive=None) -> list[np.ndarray]:
+    """An independent oracle: sorts all weights, later index first among equals."""
+    flat = np.concatenate([np.abs(weights[path]).ravel() for path in PRUNED]).astype(float)
+    if alive is not None:
+        flat[~np.concatenate([alive[path].ravel() for path in PRUNED])] = -1.0
+    order = np.lexsort((-np.arange(flat.size), flat))
+    kept = np.ones(flat.size, bool)
+    kept[order[:count]] = False
+    return np.split(kept, [weights[PRUNED[0]].size])
+
+
+@pytest.fixture
+def study(train, write_config, store_uri):
+    assert train(write_config()) == 0
+    return stored.labelled(store_uri)
+
+
+def test_a_study_trains_what_the_paper_says(
+    study, store_uri, train, write_config, capsys, tmp_path
+):
+    assert sorted(study) == sorted(
+        ["pretrain", "lt-imp s=0.500", "sdt s=0.750"]
+        + [f"{label}-{p} s=0.750" for label in ("lt", "rr", "wr") for p in ("imp", "omp")]
+    )
+    total = 64 * 300 + 300 * 100
+    theta0 = stored.weights(study["pretrain"], "ticket/initial.safetensors")
+    theta_t = stored.weights(study["pretrain"], "rewind/epoch-1.safetensors")
+    theta_end = stored.weights(study["pretrain"])
+    assert not np.array_equal(theta0["hidden1/kernel"], theta_t["hidden1/kernel"])
+    assert not np.array_equal(theta_t["hidden1/kernel"], theta_end["hidden1/kernel"])
+
+    # Masks: exactly as many weights as asked for, the smallest, from the right parent.
+    round1, round2 = study["lt-imp s=0.500"], study["lt-imp s=0.750"]
+    for run, parent, count, earlier in (
+        (round1, theta_end, total // 2, None),
+        (round2, stored.weights(round1), total * 3 // 4, stored.mask(round1)),
+        (study["lt-omp s=0.750"], theta_end, total * 3 // 4, None),
+    ):
+        found = stored.mask(run)
+        assert list(found) == PRUNED
+        for path, expected in zip(PRUNED, smallest_pruned(parent, count, earlier), strict=True):
+            np.testing.assert_array_equal(found[path].ravel(), expected)
+    for pruner in ("imp", "omp"):
+        for setting in ("rr", "wr"):
+            for path in PRUNED:
+                np.testing.assert_array_equal(
+                    stored.mask(study[f"{setting}-{pruner} s=0.750"])[path],
+                    stored.mask(study[f"lt-{pruner} s=0.750"])[path],
+                )
+
+    # Initial weights: mask × θ₀ for LT, mask × θ_t for WR, a fresh draw of all for RR.
+    reinitialised = []
+    for name, run in study.items():
+        if name in ("pretrain", "sdt s=0.750"):
+            continue
+        initial, final = stored.weights(run, "ticket/initial.safetensors"), stored.weights(run)
+        mask = stored.mask(run)
+        start = {"lt": theta0, "wr": theta_t}.get(name[:2])
+        for path, array in initial.items():
+            keep = mask.get(path, True)
+            if start is not None:
+                np.testing.assert_array_equal(array, start[path] * keep)
+            elif path.endswith("kernel"):
+                assert np.mean(array[keep] == theta0[path][keep]) < 0.01
+            assert not np.array_equal(final[path], array), "it was trained"
+            assert (final[path][~np.asarray(keep)] == 0.0).all() if path in mask else True
+        if name.startswith("rr"):
+            reinitialised.append(initial["classifier/kernel"])
+    np.testing.assert_array_equal(*reinitialised)
+
+    # The small-dense network: narrower, same depth, as many parameters as the others keep.
+    sdt = study["sdt s=0.750"]
+    assert sdt.data.metrics[Metric.TARGET_PARAMETERS] == 50_610 - total * 3 // 4
+    ratio = sdt.data.metrics[Metric.TRAINABLE_PARAMETERS] / sdt.data.metrics["target_parameters"]
+    assert ratio == pytest.approx(1, abs=0.01)
+    assert set(stored.weights(sdt)) == set(theta0)
+    for name in ("lt-imp s=0.750", "rr-omp s=0.750"):
+        metrics = study[name].data.metrics
+        assert metrics[Metric.TRAINABLE_PARAMETERS] == 50_610 - total * 3 // 4
+        assert metrics[Metric.MEASURED_SPARSITY] == pytest.approx(0.75)
+
+    _the_store_follows_the_contract(study, store_uri)
+    _a_ticket_is_read_back(study, store_uri)
+
+    # Launched again it trains nothing; with one more learning rate, only what is new.
+    before = {run.info.run_id for run in stored.runs(store_uri)}
+    capsys.readouterr()
+    assert train(write_config()) == 0
+    assert "nothing to train, all 9 runs are finished" in capsys.readouterr().out
+    assert {run.info.run_id for run in stored.runs(store_uri)} == before
+    assert len(stored.runs(store_uri, "launch")) == 1
+    assert train(write_config(), "--dry-run", "--set", "learning_rates=[0.05, 0.1]") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "18 runs, 50 epochs; 9 runs are finished, 9 runs with 25 epochs are left." in said
+    assert "earlier runs" in said
+    assert train(write_config(), "--set", "learning_rates=[0.05, 0.1]") == 0
+    new = [run for run in stored.runs(store_uri) if run.info.run_id not in before]
+    assert {run.data.params["learning_rate"] for run in new} == {"0.1"}
+    assert len(new) == 9
+    assert len(stored.runs(store_uri, "launch")) == 2
+    # Another study that asks for the same runs finds them.
+    assert train(write_config(study="other", settings="[lt]")) == 0
+    assert len(stored.runs(store_uri)) == 18
+    assert [r.data.tags["study"] for r in stored.runs(store_uri, "launch")][-1] == "other"
+    assert list(tmp_path.glob(".jackpot/*/runs/*")) == [], "everything is delivered"
+
+
+def _the_store_follows_the_contract(study, store_uri):
+    (launch,) = stored.runs(store_uri, "launch")
+    assert launch.info.status == "FINISHED"
+    plan = json.loads(stored.file(launch, "plan.json").read_text())
+    assert {r["run_key"] for r in plan["runs"]} == {r.data.tags["run_key"] for r in study.values()}
+    assert "hidden" not in stored.file(launch, "config.yaml").read_text()
+    assert "torch" in json.loads(stored.file(launch, "environment.json").read_text())["packages"]
+    for name, run in study.items():
+        params, tags = run.data.params, run.data.tags
+        assert run.info.status == "FINISHED"
+        assert tags["mlflow.parentRunId"] == launch.info.run_id
+        assert tags["device"] == "cpu"
+        assert tags["version.torch"]
+        first = 2 if name.startswith("wr") else 1
+        for metric in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
+            assert stored.steps(store_uri, run, metric) == list(range(first, 4))
+        assert run.data.metrics[Metric.BEST_VAL_ACCURACY] >= run.data.metrics["val_accuracy"]
+        assert 0 <= run.data.metrics["val_accuracy"] <= 1
+        assert run.data.metrics[Metric.IMAGES_PER_SECOND] > 0
+        assert params["epochs"] == str(4 - first)
+        assert params["setting"] == name.partition(" ")[0].partition("-")[0]
+        if "-" in name:
+            assert params["pretrain_learning_rate"] == "0.05"
+            parent = study["lt-imp s=0.500"] if params.get("round") == "2" else study["pretrain"]
+            assert tags["mask_run_id"] == parent.info.run_id
+            assert ("init_run_id" in tags) == (not name.startswith("rr"))
+            assert parent.data.tags["run_key"] in tags["parent_run_keys"].split(",")
+
+
+def _a_ticket_is_read_back(study, store_uri):
+    run = study["lt-imp s=0.750"]
+    client = MlflowClient(store_uri)
+    folder = client.download_artifacts(run.info.run_id, "")
+    for source in (run.info.run_id, folder):
+        model, mask = load_ticket(source, store_uri)
+        initial = stored.weights(run, "ticket/initial.safetensors")
+        for variable in model.variables:
+            np.testing.assert_array_equal(variable.numpy(), initial[variable.path])
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        images = np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype("float32")
+        model.fit(images, np.arange(8), verbose=0, callbacks=[ApplyMask(mask)])
+        assert (model.get_layer("hidden2").kernel.numpy()[~mask["hidden2/kernel"]] == 0).all()
+    dense, none = load_ticket(study["pretrain"].info.run_id, store_uri)
+    assert none == {}
+    assert dense.count_params() == 50_610
+
+
+def test_a_convolutional_study_with_chosen_layers(train, write_config, store_uri):
+    config = write_config(
+        network="resnet20",
+        settings="[lt, rr, sdt]",
+        pruners="[omp]",
+        pruning="{sparsities: [0.5], layers: ['stage1*', 'stem']}",
+        training="{epochs: 1, batch_size: 32, warmup_epochs: 1, schedule: {name: cosine}}",
+    )
+    assert train(config) == 0
+    found = stored.labelled(store_uri)
+    mask = stored.mask(found["lt-omp s=0.500"])
+    assert {path.partition("_")[0] for path in mask} == {"stem/kernel", "stage1"}
+    sizes = [entry.size for entry in mask.values()]
+    assert sum(int((~entry).sum()) for entry in mask.values()) == sum(sizes) // 2
+    # Batch-norm statistics were trained too, and are part of what is saved.
+    final = stored.weights(found["rr-omp s=0.500"])
+    assert (final["stem_norm/moving_variance"] != 1).all()

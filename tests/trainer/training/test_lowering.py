@@ -1,0 +1,132 @@
+import keras
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from trainer import networks
+from trainer.config import SGD
+from trainer.pruning import masks
+from trainer.pruning.scores import magnitude
+from trainer.training.lowering import lower
+from trainer.training.state import TrainingState
+from trainer.training.stepped import SteppedModel
+
+
+def pair(name: str, shape: tuple[int, int, int]) -> tuple[keras.Model, keras.Model]:
+    """The same network twice."""
+    return tuple(networks.build(name, input_shape=shape, classes=10, seed=4) for _ in range(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("resnet20", (16, 16, 3)), ("vgg16", (32, 32, 3)), ("lenet-300-100", (8, 8, 1))],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_the_lowered_network_equals_the_keras_call(name, shape, training):
+    called, lowered = pair(name, shape)
+    compare(called, lowered, shape, training, torch.float32, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("resnet20", (16, 16, 3)), ("vgg16", (32, 32, 3))])
+@pytest.mark.parametrize("training", [True, False])
+def test_the_lowered_network_equals_the_keras_call_in_float64(name, shape, training):
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        # Up to the last convolution: Keras's Dense and mean compute float64 in float32 on torch.
+        called, lowered = (
+            keras.Model(model.inputs, model.layers[-3].output) for model in pair(name, shape)
+        )
+        compare(called, lowered, shape, training, torch.float64, rtol=1e-9, atol=1e-12)
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
+
+
+def compare(called, lowered, shape, training, dtype, **close):
+    network = lower(lowered)
+    assert type(network).__name__ == "_Lowered", "no fall-back"
+    images = torch.randn(6, *shape, dtype=dtype)
+    expected, found = called(images, training=training), network(images, training)
+    if found.ndim == 4:
+        found = found.permute(0, 2, 3, 1)
+    torch.testing.assert_close(found, expected, **close)
+    if training:
+        for outputs in (expected, found):
+            (outputs * outputs).mean().backward()
+    for a, b in zip(called.variables, lowered.variables, strict=True):
+        torch.testing.assert_close(a.value, b.value, **close)
+        if training and a.trainable:
+            torch.testing.assert_close(a.value.grad, b.value.grad, **close)
+
+
+def test_no_step_copies_a_kernel():
+    (model, _) = pair("resnet20", (16, 16, 3))
+    lower(model)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            seen = layer.kernel.value.permute(3, 2, 0, 1)
+            assert seen.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_unknown_layer_falls_back_with_one_line(caplog):
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(2, 3, activation="gelu", name="odd")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    network = lower(model)
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    assert "'odd'" in caplog.text
+    images = torch.randn(2, 8, 8, 1)
+    torch.testing.assert_close(network(images, training=False), model(images))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_ten_steps_equal_a_plain_loop_with_coupled_l2(nesterov: bool):
+    stepped, plain = pair("lenet-300-100", (8, 8, 1))
+    mask = masks.prune(masks.kernels(stepped, ["hidden1/kernel", "hidden2/kernel"]), 0.7, magnitude)
+    recipe = SGD(momentum=0.9, weight_decay=0.01, nesterov=nesterov)
+    state = TrainingState.of(stepped, recipe)
+    model = SteppedModel(stepped, state, lambda step: 0.1 / (1 + step))
+    model.keep_masked(mask)
+    weights = {v.path: v.value.detach().numpy().astype(np.float64) for v in plain.variables}
+    for path, entry in mask.items():
+        weights[path] *= entry
+    velocity = {path: np.zeros_like(w) for path, w in weights.items()}
+    rng = np.random.default_rng(0)
+    for step in range(10):
+        images = rng.normal(size=(16, 8, 8, 1)).astype(np.float32)
+        labels = rng.integers(0, 10, 16)
+        model.train_step((torch.from_numpy(images), torch.from_numpy(labels)))
+        for variable in plain.variables:
+            variable.assign(weights[variable.path].astype(np.float32))
+            variable.value.grad = None
+        F.cross_entropy(plain(torch.from_numpy(images)), torch.from_numpy(labels)).backward()
+        for variable in plain.variables:
+            path = variable.path
+            gradient = variable.value.grad.numpy() + 0.01 * weights[path]
+            velocity[path] = 0.9 * velocity[path] + gradient
+            move = gradient + 0.9 * velocity[path] if nesterov else velocity[path]
+            weights[path] -= 0.1 / (1 + step) * move
+            if path in mask:
+                weights[path] *= mask[path]
+    for variable in stepped.variables:
+        np.testing.assert_allclose(variable.numpy(), weights[variable.path], rtol=2e-3, atol=2e-5)
+        if variable.path in mask:
+            assert (variable.numpy()[~mask[variable.path]] == 0.0).all()
+
+
+def test_epoch_metrics_are_means_over_images():
+    (network, _) = pair("lenet-300-100", (8, 8, 1))
+    model = SteppedModel(network, TrainingState.of(network, SGD()), lambda step: 0.0)
+    images, labels = torch.randn(50, 8, 8, 1), torch.randint(0, 10, (50,))
+    for part in (slice(0, 40), slice(40, 50)):
+        model.train_step((images[part], labels[part]))
+    logits = network(images)
+    expected = {
+        "loss": F.cross_entropy(logits, labels).item(),
+        "accuracy": (logits.argmax(1) == labels).double().mean().item(),
+    }
+    assert model.get_metrics_result() == pytest.approx(expected, rel=1e-5)
+    model.reset_metrics()
+    assert model.get_metrics_result() == {"loss": 0.0, "accuracy": 0.0}

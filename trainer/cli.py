@@ -1,0 +1,79 @@
+"""The command line: `python -m trainer --config configs/digits.yaml`."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlflow_server.contract import DEFAULT_TRACKING_URI
+
+OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of `python -m trainer`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer",
+        description="Trains every run of a lottery-ticket study that is not finished yet, and logs "
+        "it to MLflow. The same command again goes on where the last one stopped.",
+        epilog="Exit code: 0 every run is finished, 1 some are not, 2 bad input, 130 interrupted.",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="the study's YAML file")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override a key of the config, such as training.epochs=10 or "
+        "'learning_rates=[0.01, 0.1]'; may be repeated",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the plan and its cost, train nothing"
+    )
+    parser.add_argument(
+        "--tracking-uri",
+        default=None,
+        help="MLflow store: sqlite:///file.db or a server's http://host:port "
+        f"(default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING_URI})",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code."""
+    options = parser().parse_args(arguments)
+    # Past this point imports cost time: `--help` and usage errors do not get here.
+    from rich.console import Console
+
+    from trainer.config_file import ConfigError, load_study
+    from trainer.datasets import DatasetError
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("trainer").setLevel(logging.INFO)
+    for chatty in ("absl", "mlflow", "alembic", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    console = Console()
+    uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
+    try:
+        config = load_study(options.config, options.overrides)
+        # MLflow's imports are slow: only after the config has been read.
+        from trainer.launch import dry_run, launch
+        from trainer.tracking import Store
+
+        store = Store(uri)
+        if options.dry_run:
+            dry_run(config, store, console)
+            return OK
+        ended = launch(config, store, console)
+    except (ConfigError, DatasetError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("Interrupted. The same command goes on where this one stopped.", file=sys.stderr)
+        return INTERRUPTED
+    if ended.interrupted:
+        return INTERRUPTED
+    return OK if ended.complete else INCOMPLETE

@@ -1,0 +1,136 @@
+"""Batches made on the device: the whole dataset lives there as uint8, augmentation runs there."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+from torch import Tensor
+
+from trainer.datasets import Augmentation, Source, Split
+
+Batch = tuple[Tensor, Tensor]
+
+
+class DeviceBatches(DataAdapter):
+    """A split's batches as Keras's `fit` and `evaluate` take them, without a host in the loop.
+
+    Images that would take more than half of the device's free memory stay on the host.
+
+    Args:
+        split: uint8 images and labels on the host.
+        source: normalisation and augmentation of the dataset.
+        batch_size: images per batch; the last batch of an epoch may be smaller.
+        device: where images live and batches are made.
+        epoch_seed: for training: seed of the order and augmentation of the 0-based epoch it is
+            given, so that any epoch can be replayed alone. None: fixed order, no augmentation.
+        first_epoch: 0-based epoch of the first pass.
+        dtype: of the images in a batch.
+
+    Each batch is (images, labels): images normalised, shape (b, height, width, channels).
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        source: Source,
+        batch_size: int,
+        device: torch.device | str,
+        *,
+        epoch_seed: Callable[[int], int] | None = None,
+        first_epoch: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._augmentation = source.augmentation if epoch_seed else Augmentation()
+        pad = self._augmentation.pad
+        self._device = torch.device(device)
+        height, width = source.input_shape[0] + 2 * pad, source.input_shape[1] + 2 * pad
+        size = len(split.labels) * height * width * source.input_shape[2]
+        # Where the images live: on the device if they leave it room to train.
+        self._home = self._device if _fits(size, self._device) else torch.device("cpu")
+        self._images = _padded(split, pad, self._home)
+        self._labels = torch.tensor(split.labels, device=self._home)
+        self._size = source.input_shape[:2]
+        std = torch.tensor(source.std, dtype=torch.float64)
+        mean = torch.tensor(source.mean, dtype=torch.float64)
+        self._scale = (1 / (255 * std)).to(device, dtype)
+        self._shift = (-mean / std).to(device, dtype)
+        self._batch_size = batch_size
+        self._epoch_seed = epoch_seed
+        self._epoch = first_epoch - 1
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    @property
+    def num_batches(self) -> int:
+        """Batches per epoch."""
+        return -(-len(self) // self._batch_size)
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch."""
+        return self._batch_size
+
+    @property
+    def has_partial_batch(self) -> bool:
+        """Whether an epoch ends with a smaller batch."""
+        return self.partial_batch_size > 0
+
+    @property
+    def partial_batch_size(self) -> int:
+        """Images in that smaller batch."""
+        return len(self) % self._batch_size
+
+    def on_epoch_begin(self) -> None:
+        """Keras starts a pass: turn to the next epoch."""
+        self._epoch += 1
+
+    def get_torch_dataloader(self) -> Iterator[Batch]:
+        """The batches of the current epoch."""
+        if self._epoch_seed is None:
+            return self._in_order()
+        return self._shuffled(self._epoch_seed(self._epoch))
+
+    def _in_order(self) -> Iterator[Batch]:
+        for start in range(0, len(self), self._batch_size):
+            end = start + self._batch_size
+            yield self._batch(self._images[start:end], self._labels[start:end])
+
+    def _shuffled(self, seed: int) -> Iterator[Batch]:
+        count, home = len(self), self._home
+        # Drawn on the host, once per epoch: the same order and crops whatever the device.
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(count, generator=generator).to(home)
+        pad, flip = self._augmentation.pad, self._augmentation.flip
+        height, width = self._size
+        offsets = torch.randint(0, 2 * pad + 1, (2, count, 1), generator=generator).to(home)
+        rows = offsets[0] + torch.arange(height, device=home)
+        columns = torch.arange(width, device=home).expand(count, width)
+        if flip:
+            flipped = (torch.rand((count, 1), generator=generator) < 0.5).to(home)
+            columns = torch.where(flipped, width - 1 - columns, columns)
+        columns = columns + offsets[1]
+        for start in range(0, count, self._batch_size):
+            chosen = order[start : start + self._batch_size]
+            if pad or flip:
+                # One gather crops, flips and picks: pixel (r, c) of each chosen image.
+                images = self._images[
+                    chosen[:, None, None], rows[chosen][:, :, None], columns[chosen][:, None, :]
+                ]
+            else:
+                images = self._images[chosen]
+            yield self._batch(images, self._labels[chosen])
+
+    def _batch(self, images: Tensor, labels: Tensor) -> Batch:
+        images, labels = images.to(self._device), labels.to(self._device)
+        return torch.addcmul(self._shift, images, self._scale), labels
+
+
+def _fits(size: int, device: torch.device) -> bool:
+    """Whether `size` bytes take no more than half of what is free on the device."""
+    return device.type != "cuda" or size < torch.cuda.mem_get_info(device)[0] / 2
+
+
+def _padded(split: Split, pad: int, device: torch.device | str) -> Tensor:
+    images = torch.tensor(split.images, device=device)
+    return torch.nn.functional.pad(images, (0, 0, pad, pad, pad, pad)) if pad else images

@@ -1,0 +1,101 @@
+"""How long a study will take: from earlier runs in the store, or from a short calibration."""
+
+import statistics
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from mlflow_server.contract import Metric, Param
+from trainer import datasets
+from trainer.config import Study
+from trainer.plan import RunSpec
+from trainer.tracking import StoredRun
+
+# What evaluation saves: no backward pass, which takes about twice the time of the forward one.
+_EVALUATION_SPEEDUP = 3.0
+# Building a network, writing artifacts, and the like.
+_OVERHEAD_PER_RUN_S = 0.3
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Images per second of training steps by setting, and where the figure comes from."""
+
+    by_setting: Mapping[str, float]
+    origin: str
+
+    def of(self, spec: RunSpec) -> float:
+        """The figure for a run; a setting without its own takes the slowest known."""
+        return self.by_setting.get(spec.setting, min(self.by_setting.values()))
+
+
+def seconds(runs: Iterable[RunSpec], throughput: Throughput) -> float:
+    """Estimated time for `runs` one after another, in seconds."""
+    total = 0.0
+    for spec in runs:
+        data = spec.dataset
+        train, test = datasets.sizes(data.name, data.train_images, data.test_images)
+        images = train + test / _EVALUATION_SPEEDUP
+        total += spec.epochs * images / throughput.of(spec) + _OVERHEAD_PER_RUN_S
+    return total
+
+
+def from_earlier_runs(config: Study, known: Iterable[StoredRun]) -> Throughput | None:
+    """Throughput of finished runs of the same network, dataset and batch size; None without any."""
+    measured: dict[str, list[float]] = {}
+    for run in known:
+        same = run.params.get(Param.BATCH_SIZE) == str(config.training.batch_size)
+        if same and Metric.IMAGES_PER_SECOND in run.metrics:
+            setting = run.params.get(Param.SETTING, "")
+            measured.setdefault(setting, []).append(run.metrics[Metric.IMAGES_PER_SECOND])
+    if not measured:
+        return None
+    medians = {setting: statistics.median(values) for setting, values in measured.items()}
+    count = sum(len(values) for values in measured.values())
+    return Throughput(medians, f"the speed of {count} earlier run{'s' * (count > 1)}")
+
+
+def calibrate(config: Study, budget_s: float = 3.0) -> Throughput:
+    """Times training steps of the study's network on random images, for about `budget_s` seconds.
+
+    Needs no dataset on this machine. Takes an import of Keras and torch besides.
+    """
+    import numpy as np
+
+    from trainer import networks
+    from trainer.datasets.batches import DeviceBatches
+    from trainer.training.process import prepare_process
+    from trainer.training.state import TrainingState
+    from trainer.training.stepped import SteppedModel
+
+    source = datasets.DATASETS[config.dataset.name]
+    batch = config.training.batch_size
+    prepare_process()
+    network = networks.build(config.network, input_shape=source.input_shape, classes=source.classes)
+    state = TrainingState.of(network, config.training.optimizer)
+    model = SteppedModel(network, state, lambda step: 1e-6)
+    rng = np.random.default_rng(0)
+    split = datasets.Split(
+        rng.integers(0, 256, (4 * batch, *source.input_shape), np.uint8),
+        rng.integers(0, source.classes, 4 * batch),
+    )
+    device = next(iter(state.weights.values())).device
+    batches = DeviceBatches(split, source, batch, device, epoch_seed=lambda epoch: epoch)
+
+    def steps() -> int:
+        batches.on_epoch_begin()
+        before = state.steps
+        for data in batches.get_torch_dataloader():
+            model.train_step(data)
+            if time.perf_counter() - began > 2 * budget_s:
+                break
+        model.get_metrics_result()  # waits for the device
+        return state.steps - before
+
+    began = time.perf_counter()
+    steps()
+    began, done = time.perf_counter(), 0
+    while done == 0 or time.perf_counter() - began < budget_s:
+        done += steps()
+    rate = done * batch / (time.perf_counter() - began)
+    return Throughput({"pretrain": rate}, f"{done} calibration steps at {rate:,.0f} images/s")

@@ -1,0 +1,307 @@
+"""Executes a plan. The serial executor trains its runs one after another in this process."""
+
+import logging
+import os
+import shutil
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from filelock import Timeout
+
+from mlflow_server.contract import Kind, Metric, Tag
+from trainer.delivery import Delivery
+from trainer.journal import RunFolder, Start, WorkDir
+from trainer.plan import Plan, RunSpec
+from trainer.tracking import STALE_AFTER_S, Store, StoreAway, StoreRefused
+
+if TYPE_CHECKING:
+    from trainer.datasets import Dataset
+
+log = logging.getLogger(__name__)
+_WAIT_S, _TRIES = 2.0, 3
+
+
+class Status(StrEnum):
+    """How a run of the plan ended."""
+
+    FINISHED = "finished"
+    KNOWN = "known"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    INTERRUPTED = "interrupted"
+
+
+_WAS = {Status.FAILED: "failed", Status.SKIPPED: "was skipped", Status.INTERRUPTED: "was stopped"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of one run: `reason` says why it failed or was skipped."""
+
+    spec: RunSpec
+    status: Status
+    val_accuracy: float | None = None
+    reason: str = ""
+
+
+class Reporter(Protocol):
+    """Is told what happens; the live view and the plain lines are two of them."""
+
+    def run_began(self, spec: RunSpec, epochs_done: int) -> None:
+        """A run starts, or goes on after `epochs_done` of its epochs."""
+
+    def epoch_ended(self, spec: RunSpec, epoch: int, metrics: dict[str, float]) -> None:
+        """An epoch (1-based, along the schedule) has ended."""
+
+    def run_ended(self, outcome: Outcome) -> None:
+        """A run has ended, or has been skipped."""
+
+    def say(self, message: str) -> None:
+        """Something else that a user wants to know."""
+
+
+class ParentUnavailable(Exception):
+    """A parent's artifact that a run needs is not to be had."""
+
+
+@dataclass
+class Serial:
+    """Trains the runs of a plan in this process, each after its parents.
+
+    Args:
+        plan: what to train.
+        store, work, delivery: where results go and come from.
+        dataset: loads the images; called once, when the first run needs them.
+        known: last-epoch accuracy of the runs that are finished already, by key.
+        environment: tags of the machine and software for every run.
+        reporter: is told of progress.
+        stop: once set, the current run stops between two steps and no other starts.
+        checkpoint_every: epochs between checkpoints.
+    """
+
+    plan: Plan
+    store: Store
+    work: WorkDir
+    delivery: Delivery
+    dataset: "Callable[[], Dataset]"
+    known: dict[str, float | None]
+    environment: dict[str, str]
+    reporter: Reporter
+    stop: threading.Event
+    checkpoint_every: int = 1
+
+    def run(self) -> dict[str, Outcome]:
+        """Trains what is not finished and returns the outcome of every run by key.
+
+        A run that another launch is training is left to it; this one waits for the result if
+        there is nothing else to do.
+        """
+        outcomes = {
+            spec.key: Outcome(spec, Status.KNOWN, self.known[spec.key])
+            for spec in self.plan.runs
+            if spec.key in self.known
+        }
+        waiting = False
+        while todo := [spec for spec in self.plan.runs if spec.key not in outcomes]:
+            moved = False
+            for spec in todo:
+                outcome = self._attempt(spec, outcomes)
+                if outcome is None:
+                    continue
+                outcomes[spec.key] = outcome
+                moved = True
+                self.reporter.run_ended(outcome)
+                self.delivery.nudge()
+            if self.stop.is_set():
+                break
+            if not moved:
+                if not waiting:
+                    self.reporter.say("waiting for runs that another launch is training")
+                waiting = True
+                self.stop.wait(_WAIT_S)
+        return outcomes
+
+    def _attempt(self, spec: RunSpec, outcomes: dict[str, Outcome]) -> Outcome | None:
+        """Trains `spec` if it can be trained now; None if it must wait."""
+        if self.stop.is_set():
+            return None
+        for parent in spec.parents:
+            ended = outcomes.get(parent.key)
+            if ended is None:
+                return None
+            if ended.status not in (Status.FINISHED, Status.KNOWN):
+                reason = f"it needs '{parent.name}', which {_WAS[ended.status]}"
+                return Outcome(spec, Status.SKIPPED, reason=reason)
+            if self.delivery.problem and self.work.finished(parent.key) is None:
+                # The parent's weights are in a store that is away: others can be trained meanwhile.
+                return None
+        try:
+            with self.work.lock(spec.key).acquire(timeout=0):
+                return self._found_elsewhere(spec) or self._train(spec)
+        except (Timeout, _TrainedElsewhere):
+            return None
+
+    def _found_elsewhere(self, spec: RunSpec) -> Outcome | None:
+        """The outcome of a run that some launch finished since this one began.
+
+        Raises:
+            _TrainedElsewhere: it is being trained on another machine.
+        """
+        waiting = self.work.finished(spec.key)
+        if waiting is not None:
+            return Outcome(spec, Status.KNOWN, waiting.last_metrics().get(Metric.VAL_ACCURACY))
+        if self.delivery.problem:
+            return None
+        with suppress(StoreAway, StoreRefused):
+            found = self.store.finished_run(spec.key)
+            if found:
+                return Outcome(spec, Status.KNOWN, found.metrics.get(Metric.VAL_ACCURACY))
+            own = self.work.open(spec.key).delivered().get("run_id")
+            for other in self.store.running(spec.key):
+                if other.run_id != own and other.heartbeat_age_s < STALE_AFTER_S:
+                    raise _TrainedElsewhere
+        return None
+
+    def _train(self, spec: RunSpec) -> Outcome:
+        # Keras and torch take seconds to import: only a launch that trains pays for it.
+        from mlflow_server.artifacts import ArtifactError
+        from trainer.pruning.masks import MaskError
+        from trainer.run import train
+        from trainer.training.callbacks import Diverged, Interrupted
+
+        folder = self.work.open(spec.key)
+        try:
+            folder.start(self._start(spec))
+        except OSError as error:
+            return self._stopped(spec, folder, error)
+        self.delivery.alive.add(spec.key)
+        self.delivery.nudge()
+        # A run killed after its last epoch has nothing left to train.
+        accuracy = folder.last_metrics().get(Metric.VAL_ACCURACY)
+
+        def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+            nonlocal accuracy
+            accuracy = metrics[Metric.VAL_ACCURACY]
+            self.reporter.epoch_ended(spec, epoch, metrics)
+
+        try:
+            train(
+                spec,
+                self.dataset(),
+                folder,
+                self._fetch,
+                checkpoint_every=self.checkpoint_every,
+                on_begin=lambda epochs_done: self.reporter.run_began(spec, epochs_done),
+                on_epoch=on_epoch,
+                say=self.reporter.say,
+                stop=self.stop,
+            )
+        except (Interrupted, KeyboardInterrupt):
+            self.stop.set()
+            folder.end("KILLED", "interrupted; launch the study again to go on")
+            return Outcome(spec, Status.INTERRUPTED, reason="interrupted")
+        except OSError as error:
+            return self._stopped(spec, folder, error)
+        except (Diverged, ArtifactError, MaskError, ParentUnavailable) as error:
+            return self._failed(spec, folder, str(error))
+        except Exception as error:
+            log.error("run '%s' failed:\n%s", spec.name, traceback.format_exc())
+            return self._failed(spec, folder, f"{type(error).__name__}: {error}")
+        finally:
+            self.delivery.alive.discard(spec.key)
+        folder.end("FINISHED")
+        return Outcome(spec, Status.FINISHED, accuracy)
+
+    def _stopped(self, spec: RunSpec, folder: RunFolder, error: OSError) -> Outcome:
+        """A full disk, say: what the run has so far is kept, and the next launch goes on."""
+        reason = f"{error}; free or mend that, and launch the study again to go on"
+        with suppress(OSError):
+            folder.end("KILLED", reason)
+        return Outcome(spec, Status.FAILED, reason=reason)
+
+    def _failed(self, spec: RunSpec, folder: RunFolder, reason: str) -> Outcome:
+        folder.checkpoint.unlink(missing_ok=True)
+        folder.end("FAILED", reason)
+        return Outcome(spec, Status.FAILED, reason=reason)
+
+    def _start(self, spec: RunSpec) -> Start:
+        return Start(
+            key=spec.key,
+            kind=Kind.TRAINING,
+            experiment=self.plan.study,
+            name=spec.name,
+            params={str(name): value for name, value in spec.params().items()},
+            tags={
+                **self.environment,
+                Tag.KIND: Kind.TRAINING,
+                Tag.STUDY: self.plan.study,
+                Tag.RUN_KEY: spec.key,
+                Tag.PARENT_RUN_KEYS: ",".join(parent.key for parent in spec.parents),
+            },
+            launch=self.plan.key,
+            init_key=spec.init_from.key if spec.init_from else None,
+            mask_key=spec.mask_from.key if spec.mask_from else None,
+        )
+
+    def _fetch(self, parent: RunSpec, name: str, into: Path) -> Path:
+        """A parent's artifact: from its folder if it is still here, else from the store."""
+        folder = self.work.finished(parent.key)
+        if folder is not None:
+            mine = into / f"{parent.key}-{name.replace('/', '-')}"
+            with suppress(FileNotFoundError):
+                _link(folder.artifact(name), mine)
+                return mine
+        waiting, tries = False, 0
+        while not self.stop.is_set():
+            try:
+                stored = self.store.finished_run(parent.key)
+                if stored is None:
+                    raise ParentUnavailable(
+                        f"its parent '{parent.name}' is no longer in the store. Launch the study "
+                        "again to train it anew"
+                    )
+                try:
+                    return self.store.fetch(stored.run_id, name, into)
+                except (StoreAway, StoreRefused) as error:
+                    # Raises StoreAway if nothing answers; otherwise it is the artifact that lacks,
+                    # unless its own store was away for a moment.
+                    self.store.running(parent.key)
+                    tries += 1
+                    if tries < _TRIES:
+                        self.stop.wait(_WAIT_S)
+                        continue
+                    raise ParentUnavailable(
+                        f"'{name}' of its parent '{parent.name}' (run {stored.run_id}) is missing: "
+                        f"{error}. Delete that run in MLflow and launch the study again to train "
+                        "it anew"
+                    ) from error
+            except StoreAway as error:
+                if not waiting:
+                    self.reporter.say(
+                        f"waiting for the store, which holds '{parent.name}': {error}"
+                    )
+                waiting = True
+                self.stop.wait(_WAIT_S)
+        raise KeyboardInterrupt
+
+
+class _TrainedElsewhere(Exception):
+    """Another machine is training the run."""
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file (a copy where links cannot be made), safe from its removal."""
+    if target.exists():
+        return
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)

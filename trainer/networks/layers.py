@@ -1,0 +1,135 @@
+"""What the paper's networks are made of: layers that compute and start exactly as torch's do.
+
+Keras's own defaults differ silently from the networks of the paper: `padding="same"` pads the
+other side at stride 2, batch norm uses another momentum, epsilon and variance, and kernels start
+Glorot-uniform.
+"""
+
+from enum import StrEnum, auto
+from functools import partial
+
+import keras
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+if keras.backend.backend() != "torch":
+    raise ImportError(
+        f"the trainer runs Keras on torch, but Keras was started on {keras.backend.backend()!r}; "
+        "set KERAS_BACKEND=torch, or import trainer before keras"
+    )
+
+
+class Start(StrEnum):
+    """How kernels start."""
+
+    KAIMING_NORMAL_FAN_OUT = auto()
+    GLOROT_NORMAL = auto()
+    TORCH_DEFAULT = auto()
+
+
+@keras.saving.register_keras_serializable(package="jackpot")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Batch norm over the last axis with torch's arithmetic.
+
+    Running statistics move by `1 - momentum` towards each batch's mean and *unbiased* variance, as
+    in the authors' code; Keras's own layer keeps the biased one. Evaluation uses the running
+    statistics.
+    """
+
+    def call(
+        self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Normalises `inputs`, shape (batch, ..., channels), per channel."""
+        outputs = F.batch_norm(
+            inputs.movedim(-1, 1),
+            self.moving_mean.value,
+            self.moving_variance.value,
+            self.gamma.value,
+            self.beta.value,
+            training=bool(training),
+            momentum=1.0 - self.momentum,
+            eps=self.epsilon,
+        )
+        return outputs.movedim(1, -1)
+
+
+class Blocks:
+    """Makes the named layers of one network: one width, one stream of initial-weight seeds.
+
+    Args:
+        width: multiplier of channel counts.
+        seed: seed of the first layer's draw; each further layer takes the next of the stream.
+    """
+
+    def __init__(self, width: float = 1.0, seed: int = 0) -> None:
+        self.width = width
+        self._seeds = iter(np.random.SeedSequence(seed).generate_state(1024).tolist())
+
+    def channels(self, count: int) -> int:
+        """`count` channels at this width."""
+        return max(1, round(count * self.width))
+
+    def conv(
+        self,
+        x: keras.KerasTensor,
+        filters: int,
+        size: int,
+        *,
+        name: str,
+        stride: int = 1,
+        start: Start = Start.TORCH_DEFAULT,
+    ) -> keras.KerasTensor:
+        """Bias-free convolution, padded by size // 2 on each side as torch's `padding` does."""
+        fan_in = size * size * x.shape[-1]
+        if stride > 1 and size > 1:
+            x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+        return keras.layers.Conv2D(
+            filters,
+            size,
+            strides=stride,
+            padding="same" if stride == 1 else "valid",
+            use_bias=False,
+            kernel_initializer=self._kernel(start, fan_in),
+            name=name,
+        )(x)
+
+    def norm(self, x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
+        """Batch norm with torch's momentum 0.1 (Keras's 0.9) and epsilon 1e-5."""
+        return BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
+
+    def relu(self, x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
+        """max(x, 0)."""
+        return keras.layers.ReLU(name=name)(x)
+
+    def dense(
+        self, x: keras.KerasTensor, units: int, *, name: str, start: Start = Start.TORCH_DEFAULT
+    ) -> keras.KerasTensor:
+        """Fully connected layer with bias, which starts as torch.nn.Linear's or at 0 (Glorot)."""
+        bound = x.shape[-1] ** -0.5
+        bias = (
+            keras.initializers.Zeros()
+            if start == Start.GLOROT_NORMAL
+            else keras.initializers.RandomUniform(-bound, bound, seed=next(self._seeds))
+        )
+        return keras.layers.Dense(
+            units,
+            kernel_initializer=self._kernel(start, x.shape[-1]),
+            bias_initializer=bias,
+            name=name,
+        )(x)
+
+    def _kernel(self, start: Start, fan_in: int) -> keras.initializers.Initializer:
+        seed = next(self._seeds)
+        scaled = partial(
+            keras.initializers.VarianceScaling, distribution="untruncated_normal", seed=seed
+        )
+        match start:
+            case Start.KAIMING_NORMAL_FAN_OUT:
+                return scaled(2.0, mode="fan_out")
+            case Start.GLOROT_NORMAL:
+                return scaled(1.0, mode="fan_avg")
+            case Start.TORCH_DEFAULT:
+                # Linear and convolution alike: uniform within ±1/√fan_in.
+                bound = fan_in**-0.5
+                return keras.initializers.RandomUniform(-bound, bound, seed=seed)

@@ -1,0 +1,37 @@
+"""VGG with batch norm and a single dense layer (Simonyan & Zisserman 2015), for 32 × 32 images."""
+
+import keras
+
+from trainer.networks.layers import Blocks
+
+_POOL = "pool"
+_VGG16 = (
+    *(64, 64, _POOL),
+    *(128, 128, _POOL),
+    *(256, 256, 256, _POOL),
+    *(512, 512, 512, _POOL),
+    *(512, 512, 512, _POOL),
+)  # fmt: skip
+
+
+def vgg16(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
+    """Thirteen 3 × 3 convolutions with batch norm and one dense layer: 14,724,042 parameters.
+
+    Raises:
+        ValueError: images under 32 pixels, which five poolings would leave empty.
+    """
+    if min(input_shape[:2]) < 32:
+        raise ValueError(f"vgg16 halves its images five times: 32 × 32 at least, not {input_shape}")
+    inputs = x = keras.Input(input_shape, name="images")
+    convs = pools = 0
+    for item in _VGG16:
+        if item == _POOL:
+            pools += 1
+            x = keras.layers.MaxPooling2D(2, name=f"pool{pools}")(x)
+            continue
+        convs += 1
+        name = "stem" if convs == 1 else f"conv{convs}"
+        x = blocks.conv(x, blocks.channels(item), 3, name=name)
+        x = blocks.relu(blocks.norm(x, name=f"{name}_norm"), name=f"{name}_relu")
+    x = keras.layers.GlobalAveragePooling2D(name="average")(x)
+    return keras.Model(inputs, blocks.dense(x, classes, name="classifier"), name="vgg16")

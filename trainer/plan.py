@@ -1,0 +1,243 @@
+"""Expands a study into its runs, in dependency order. Pure: no torch, no MLflow, no clock.
+
+pretrain ─┬─ OMP masks ─ LT-OMP, RR-OMP, WR-OMP
+          └─ round 1 ─ LT-IMP ─ round 2 ─ LT-IMP ─ …, each with its RR-IMP, WR-IMP
+SDT: no parent
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from mlflow_server.contract import Param, Setting
+from trainer import pruning
+from trainer.config import Dataset, Study, Training
+
+
+@dataclass(frozen=True, eq=False)
+class RunSpec:
+    """One training: everything that decides its result, and nothing else.
+
+    Attributes:
+        network, dataset, training, layers, seed: as in the study's config.
+        setting: which of the paper's settings this run is.
+        learning_rate: the highest learning rate of this run.
+        trial: 1-based.
+        pruner: of the mask; None for pretrain and SDT.
+        sparsity: of the mask; for SDT, of the pruned network whose size it matches; pretrain 0.
+        round: 1-based IMP round that makes the mask; None where there are no rounds.
+        init_from: the pretraining that gives θ₀ (LT) or θ_t (WR).
+        mask_from: the run whose final weights are pruned to make the mask.
+    """
+
+    network: str
+    dataset: Dataset
+    training: Training
+    setting: Setting
+    learning_rate: float
+    trial: int
+    seed: int
+    layers: tuple[str, ...] | None = None
+    pruner: str | None = None
+    sparsity: float = 0.0
+    round: int | None = None
+    init_from: "RunSpec | None" = field(default=None, repr=False)
+    mask_from: "RunSpec | None" = field(default=None, repr=False)
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of everything that decides the result, parents included, defaults left out.
+
+        A field added later with a default that means "as before" keeps every old key; so a
+        default, once published, must never change. The rewind epoch counts for WR alone:
+        pretraining does not depend on which of its epochs is kept.
+        """
+        training = self.training.model_dump(mode="json", exclude_defaults=True)
+        training.pop("rewind_epoch", None)
+        facts: dict[str, Any] = {
+            "network": self.network,
+            "dataset": self.dataset.model_dump(mode="json", exclude_defaults=True),
+            "training": training,
+            "setting": str(self.setting),
+            "learning_rate": self.learning_rate,
+            "trial": self.trial,
+            "seed": self.seed,
+        }
+        optional = {
+            "layers": list(self.layers) if self.layers else None,
+            "pruner": self.pruner,
+            "sparsity": self.sparsity or None,
+            "round": self.round,
+            "rewind_epoch": self.training.rewind if self.setting == Setting.WR else None,
+            "init_from": self.init_from.key if self.init_from else None,
+            "mask_from": self.mask_from.key if self.mask_from else None,
+        }
+        facts |= {name: value for name, value in optional.items() if value is not None}
+        return _digest(facts)
+
+    @property
+    def parents(self) -> tuple["RunSpec", ...]:
+        """Runs whose artifacts this run reads, each once."""
+        return tuple({p.key: p for p in (self.init_from, self.mask_from) if p}.values())
+
+    @property
+    def first_epoch(self) -> int:
+        """0-based epoch of the schedule at which this run starts: t for WR, else 0."""
+        return self.training.rewind if self.setting == Setting.WR else 0
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that this run trains: T, or T − t for WR."""
+        return self.training.epochs - self.first_epoch
+
+    @property
+    def label(self) -> str:
+        """Short name of the setting with its pruner, such as `lt-imp`."""
+        return f"{self.setting}-{self.pruner}" if self.pruner else str(self.setting)
+
+    @property
+    def name(self) -> str:
+        """Name of the run in MLflow and on screen."""
+        sparsity = f" s={self.sparsity:.3f}" if self.sparsity else ""
+        return f"{self.label}{sparsity} lr={self.learning_rate:g} trial={self.trial}"
+
+    def params(self) -> dict[Param, str]:
+        """The run's MLflow params; those that do not apply to its setting are left out."""
+        training, optimizer = self.training, self.training.optimizer
+        mask_rate = self.mask_from.learning_rate if self.mask_from else None
+        values: dict[Param, Any] = {
+            Param.NETWORK: self.network,
+            Param.DATASET: self.dataset.name,
+            Param.SETTING: self.setting,
+            Param.PRUNER: self.pruner,
+            Param.SPARSITY: self.sparsity,
+            Param.ROUND: self.round,
+            Param.LEARNING_RATE: self.learning_rate,
+            Param.PRETRAIN_LEARNING_RATE: mask_rate,
+            Param.EPOCHS: self.epochs,
+            Param.BATCH_SIZE: training.batch_size,
+            Param.OPTIMIZER: optimizer.name,
+            Param.MOMENTUM: optimizer.momentum,
+            Param.WEIGHT_DECAY: optimizer.weight_decay,
+            Param.SCHEDULE: _schedule(training),
+            Param.WARMUP_EPOCHS: training.warmup_epochs,
+            Param.REWIND_EPOCH: training.rewind if self.setting == Setting.WR else None,
+            Param.TRIAL: self.trial,
+            Param.SEED: self.seed,
+            Param.TRAIN_IMAGES: self.dataset.train_images,
+            Param.TEST_IMAGES: self.dataset.test_images,
+            Param.PRUNED_LAYERS: " ".join(self.layers) if self.layers else None,
+            Param.NESTEROV: True if optimizer.nesterov else None,
+        }
+        return {param: str(value) for param, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study's runs, each after its parents, none twice."""
+
+    study: str
+    runs: tuple[RunSpec, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the run keys: two launches with the same plan share it."""
+        return _digest(sorted(run.key for run in self.runs))
+
+
+def plan(config: Study) -> Plan:
+    """The runs of a study, trial by trial, and within a trial learning rate by learning rate.
+
+    Runs that others need are included whether or not their setting is listed: pretraining for
+    every mask, and the IMP rounds before a reported one.
+    """
+    runs = {
+        run.key: run
+        for trial in range(1, config.trials + 1)
+        for learning_rate in config.learning_rates
+        for run in _at(config, learning_rate, trial)
+    }
+    return Plan(config.study, tuple(runs.values()))
+
+
+def _at(config: Study, learning_rate: float, trial: int) -> Iterator[RunSpec]:
+    """Runs of one trial at one learning rate."""
+
+    def spec(setting: Setting, **more: Any) -> RunSpec:
+        layers = config.pruning.layers
+        # The layers to prune decide a mask, and the size that a small-dense network matches.
+        pruned = None if layers == "default" or setting == Setting.PRETRAIN else tuple(layers)
+        return RunSpec(
+            network=config.network,
+            dataset=config.dataset,
+            training=config.training,
+            setting=setting,
+            learning_rate=learning_rate,
+            trial=trial,
+            seed=config.seed,
+            layers=pruned,
+            **more,
+        )
+
+    def sparse(pretrain: RunSpec, mask_from: RunSpec, **mask: Any) -> Iterator[RunSpec]:
+        for setting in (Setting.LT, Setting.RR, Setting.WR):
+            if setting in config.sparse_settings:
+                init_from = None if setting == Setting.RR else pretrain
+                yield spec(setting, init_from=init_from, mask_from=mask_from, **mask)
+
+    pretrain = spec(Setting.PRETRAIN)
+    yield pretrain
+    reported = _reported(config)
+    masked = any(s in config.sparse_settings for s in (Setting.LT, Setting.RR, Setting.WR))
+    for pruner in config.pruners if masked else ():
+        if not pruning.PRUNERS[pruner].iterative:
+            for sparsity in reported:
+                yield from sparse(pretrain, pretrain, pruner=pruner, sparsity=sparsity)
+            continue
+        last = pretrain
+        for round_ in range(1, _rounds(config) + 1):
+            sparsity = config.pruning.sparsity_of(round_)
+            mask = {"pruner": pruner, "sparsity": sparsity, "round": round_}
+            # The network trained in round n is LT-IMP at that sparsity, and gives round n + 1.
+            ticket = spec(Setting.LT, init_from=pretrain, mask_from=last, **mask)
+            needed = Setting.LT in config.sparse_settings or round_ < _rounds(config)
+            if needed:
+                yield ticket
+            if sparsity in reported:
+                yield from (s for s in sparse(pretrain, last, **mask) if s.setting != Setting.LT)
+            last = ticket
+    if Setting.SDT in config.sparse_settings:
+        for sparsity in reported:
+            yield spec(Setting.SDT, sparsity=sparsity)
+
+
+def _reported(config: Study) -> list[float]:
+    """Sparsities of the sparse settings, exact where the config rounds as the paper does."""
+    pruning_ = config.pruning
+    if pruning_.sparsities is None:
+        return [pruning_.sparsity_of(n) for n in range(1, (pruning_.rounds or 0) + 1)]
+    rounds = [(pruning_.round_reaching(s), s) for s in pruning_.sparsities]
+    return sorted(pruning_.sparsity_of(n) if n else s for n, s in rounds)
+
+
+def _rounds(config: Study) -> int:
+    """IMP rounds to train."""
+    if config.pruning.rounds is not None:
+        return config.pruning.rounds
+    reached = [config.pruning.round_reaching(s) for s in config.pruning.sparsities or []]
+    return max((n for n in reached if n is not None), default=0)
+
+
+def _schedule(training: Training) -> str:
+    schedule = training.schedule
+    if schedule.name == "step":
+        return f"step x{schedule.factor:g} after {','.join(map(str, schedule.milestones))}"
+    return schedule.name
+
+
+def _digest(facts: Any) -> str:
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

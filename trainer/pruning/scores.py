@@ -1,0 +1,20 @@
+"""Scores: how important each weight is. A new pruner adds a function here and nothing else."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+Weights = Mapping[str, np.ndarray]
+Score = Callable[[Weights], dict[str, np.ndarray]]
+
+
+def magnitude(weights: Weights) -> dict[str, np.ndarray]:
+    """|w| of each weight (table 1: OMP and IMP are both magnitude-based).
+
+    Args:
+        weights: kernels by variable path, any shape.
+
+    Returns:
+        Scores of the same paths, shapes and dtypes; larger is more important.
+    """
+    return {path: np.abs(kernel) for path, kernel in weights.items()}

@@ -1,0 +1,358 @@
+"""Trains one run: parents' artifacts → network, weights, mask → fit → artifacts.
+
+Only this module calls `fit`.
+"""
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeVar
+
+import keras
+import torch
+
+from mlflow_server import artifacts
+from mlflow_server.contract import Artifact, Metric, Setting, Tag, rewind_artifact
+from trainer import networks, pruning, schedule
+from trainer.datasets import Dataset
+from trainer.datasets.batches import DeviceBatches
+from trainer.journal import RunFolder
+from trainer.networks import small_dense
+from trainer.plan import RunSpec
+from trainer.pruning import masks
+from trainer.pruning.callbacks import ApplyMask
+from trainer.seeds import Purpose, derive
+from trainer.training.callbacks import (
+    Checkpoint,
+    KeepRewindWeights,
+    Record,
+    SeedEpochs,
+    StopWhenAsked,
+)
+from trainer.training.process import prepare_process
+from trainer.training.state import TrainingState
+from trainer.training.stepped import SteppedModel
+
+if TYPE_CHECKING:
+    from mlflow_server.artifacts import Arrays
+    from trainer.pruning.masks import Mask
+
+T = TypeVar("T")
+EVALUATION_BATCH = 1000
+Fetch = Callable[[RunSpec, str, Path], Path]
+"""Gives a local file of a parent's artifact: (parent, artifact name, folder to download into)."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a run starts from.
+
+    Attributes:
+        network: built, on the training device, its weights not yet set.
+        width: multiplier of its channels; 1 but for small-dense networks.
+        initial: weights and batch-norm statistics by variable path, not yet masked.
+        mask: None for dense networks.
+        target_parameters: for small-dense networks, the non-zeros they are to match.
+    """
+
+    network: keras.Model
+    width: float
+    initial: "Arrays"
+    mask: "Mask | None"
+    target_parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Where a run's time went, in seconds."""
+
+    training: float
+    evaluation: float
+
+
+def train(
+    spec: RunSpec,
+    dataset: Dataset,
+    folder: RunFolder,
+    fetch: Fetch,
+    *,
+    checkpoint_every: int = 1,
+    on_begin: Callable[[int], None] = lambda epochs_done: None,
+    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, metrics: None,
+    say: Callable[[str], None] = print,
+    stop: threading.Event | None = None,
+) -> Seconds:
+    """Trains one run, or goes on where its last checkpoint left it, and records it in `folder`.
+
+    Args:
+        spec: what to train.
+        dataset: the dataset (or subset) that `spec` names.
+        folder: takes metrics, artifacts and checkpoints; its start event is written already.
+        fetch: gives parents' artifacts.
+        checkpoint_every: epochs between checkpoints.
+        on_begin: told how many of the run's epochs its checkpoint has.
+        on_epoch: told each epoch (1-based, counted along the schedule) and its metrics.
+        say: told what a user should know, such as a checkpoint that cannot be used.
+        stop: once set, the run stops between two steps.
+
+    Raises:
+        Diverged: the loss is no longer finite.
+        Interrupted: `stop` was set.
+        ArtifactError, MaskError: a parent's artifact is damaged or does not fit.
+        OSError: the folder cannot be written.
+    """
+    prepare_process()
+    with TemporaryDirectory(prefix="jackpot-") as downloads:
+        ticket = _ticket(spec, dataset, lambda parent, name: fetch(parent, name, Path(downloads)))
+    network, mask = ticket.network, _recorded_mask(folder) or ticket.mask
+    _set(network, ticket.initial)
+    about = _about(spec, dataset, ticket)
+    if not folder.checkpoint.exists():
+        _write_ticket(folder, ticket, about)
+
+    state = TrainingState.of(network, spec.training.optimizer)
+    device = next(iter(state.weights.values())).device
+
+    def epoch_seed(epoch: int) -> int:
+        return derive(spec.seed, spec.trial, Purpose.DATA_ORDER, epoch)
+
+    checkpoint = Checkpoint(folder.checkpoint, state, spec.key, checkpoint_every)
+    source, batch_size = dataset.source, spec.training.batch_size
+    steps = -(-len(dataset.train.labels) // batch_size)
+    state.steps = spec.first_epoch * steps
+    try:
+        first_epoch = checkpoint.resume() or spec.first_epoch
+    except artifacts.ArtifactError as error:
+        say(f"{spec.name}: its checkpoint cannot be used, starting it anew ({error})")
+        first_epoch = spec.first_epoch
+    on_begin(first_epoch - spec.first_epoch)
+    rates = schedule.learning_rates(spec.training, spec.learning_rate, steps)
+    model = SteppedModel(network, state, rates)
+
+    def record_epoch(epoch: int, metrics: dict[str, float]) -> None:
+        folder.metrics(epoch, metrics)
+        on_epoch(epoch, metrics)
+
+    def keep_rewind_weights() -> None:
+        name = rewind_artifact(spec.training.rewind)
+        artifacts.write_weights(folder.artifact(name), _values(network), about)
+        folder.artifact_written(name)
+
+    record = Record(record_epoch, rates, steps)
+    callbacks: list[keras.callbacks.Callback] = [SeedEpochs(epoch_seed)]
+    if mask is not None:
+        callbacks.append(ApplyMask(mask))
+    if spec.setting == Setting.PRETRAIN:
+        callbacks.append(KeepRewindWeights(spec.training.rewind, keep_rewind_weights))
+    callbacks += [StopWhenAsked(stop or threading.Event()), record, checkpoint]
+    if first_epoch < spec.training.epochs:
+        model.fit(
+            DeviceBatches(
+                dataset.train,
+                source,
+                batch_size,
+                device,
+                epoch_seed=epoch_seed,
+                first_epoch=first_epoch,
+            ),
+            validation_data=DeviceBatches(dataset.test, source, EVALUATION_BATCH, device),
+            initial_epoch=first_epoch,
+            epochs=spec.training.epochs,
+            callbacks=callbacks,
+            verbose=0,
+        )
+    final = _values(network)
+    artifacts.write_weights(folder.artifact(Artifact.WEIGHTS_FINAL), final, about, mask)
+    folder.artifact_written(Artifact.WEIGHTS_FINAL)
+    folder.summary(
+        spec.training.epochs,
+        _summary(ticket, final, folder, record, len(dataset.train.labels)),
+        {
+            Tag.DEVICE: _device_name(device),
+            Tag.THREADS: str(torch.get_num_threads()),
+            Tag.DATASET_SHA256: dataset.digest,
+        },
+    )
+    folder.checkpoint.unlink(missing_ok=True)
+    return Seconds(record.training_s, record.evaluation_s)
+
+
+def _ticket(spec: RunSpec, dataset: Dataset, fetch: Callable[[RunSpec, str], Path]) -> Ticket:
+    """Initial weights and mask of a run, as the table of settings has them."""
+    mask = _mask(spec, dataset, fetch)
+
+    def built(purpose: Purpose, width: float = 1.0) -> keras.Model:
+        seed = derive(spec.seed, spec.trial, purpose)
+        return _build(spec, dataset, width, seed)
+
+    match spec.setting:
+        case Setting.PRETRAIN:
+            network = built(Purpose.INITIAL_WEIGHTS)
+            return Ticket(network, 1.0, _values(network), None)
+        case Setting.RR:
+            network = built(Purpose.REINITIALISED_WEIGHTS)
+            return Ticket(network, 1.0, _values(network), mask)
+        case Setting.LT | Setting.WR:
+            name = (
+                Artifact.TICKET_INITIAL
+                if spec.setting == Setting.LT
+                else rewind_artifact(spec.training.rewind)
+            )
+            if spec.init_from is None:
+                raise ValueError(f"{spec.name}: the plan gave it no pretraining to start from")
+            path = fetch(spec.init_from, name)
+            initial, _ = _from_parent(spec.init_from, name, artifacts.read_weights, path)
+            return Ticket(built(Purpose.INITIAL_WEIGHTS), 1.0, initial, mask)
+        case Setting.SDT:
+            target = non_zeros(spec, dataset)
+            width, _ = small_dense.matching_width(
+                spec.network, dataset.source.input_shape, dataset.source.classes, target
+            )
+            network = built(Purpose.SMALL_DENSE_WEIGHTS, width)
+            return Ticket(network, width, _values(network), None, target)
+
+
+def _mask(spec: RunSpec, dataset: Dataset, fetch: Callable[[RunSpec, str], Path]) -> "Mask | None":
+    """Prunes the final weights of `spec.mask_from` to the run's sparsity."""
+    parent = spec.mask_from
+    if parent is None or spec.pruner is None:
+        return None
+    earlier: Mask | None = None
+    if parent.mask_from is not None:
+        name = Artifact.TICKET_MASK
+        earlier, _ = _from_parent(parent, name, artifacts.read_mask, fetch(parent, name))
+    name = Artifact.WEIGHTS_FINAL
+    final, _ = _from_parent(parent, name, artifacts.read_weights, fetch(parent, name), earlier)
+    weights = {path: final[path] for path in _pruned_sizes(spec, _shape_only(spec, dataset))}
+    return masks.prune(weights, spec.sparsity, pruning.PRUNERS[spec.pruner].score, earlier)
+
+
+def _from_parent(parent: RunSpec, name: str, read: Callable[..., T], *arguments: object) -> T:
+    """What `read` reads of a parent's artifact; its errors name the parent."""
+    try:
+        return read(*arguments)
+    except artifacts.ArtifactError as error:
+        raise artifacts.ArtifactError(
+            f"'{name}' of its parent '{parent.name}' (run key {parent.key}): {error}. Delete that "
+            "run in MLflow and launch the study again to train it anew"
+        ) from None
+
+
+def _recorded_mask(folder: RunFolder) -> "Mask | None":
+    """The mask of a run that goes on: its own, whatever has become of its parent since."""
+    path = folder.artifact(Artifact.TICKET_MASK)
+    if not (folder.checkpoint.exists() and path.exists()):
+        return None
+    mask, _ = artifacts.read_mask(path)
+    return mask
+
+
+def check(
+    network: str, layers: tuple[str, ...] | None, shape: tuple[int, ...], classes: int
+) -> None:
+    """Builds a network's shape to see, before anything is trained, that it can be pruned.
+
+    Raises:
+        ValueError: the network cannot take the images, or `layers` names none of its layers.
+    """
+    with keras.device("meta"):
+        built = networks.build(network, input_shape=shape, classes=classes)
+    default = networks.NETWORKS[network]
+    pruned, kept = (layers, ()) if layers else (default.pruned, default.kept)
+    masks.pruned_paths(built, pruned, kept)
+
+
+def non_zeros(spec: RunSpec, dataset: Dataset) -> int:
+    """Non-zero trainable parameters of the network pruned to the run's sparsity."""
+    network = _shape_only(spec, dataset)
+    prunable = sum(_pruned_sizes(spec, network).values())
+    return small_dense.trainable_parameters(network) - masks.pruned_count(prunable, spec.sparsity)
+
+
+def _shape_only(spec: RunSpec, dataset: Dataset) -> keras.Model:
+    """The dense network without memory or draws, to look at its layers."""
+    with keras.device("meta"):
+        return _build(spec, dataset, 1.0, 0)
+
+
+def _pruned_sizes(spec: RunSpec, network: keras.Model) -> dict[str, int]:
+    """Number of weights of each pruned kernel, in the network's order."""
+    default = networks.NETWORKS[spec.network]
+    pruned, kept = (spec.layers, ()) if spec.layers else (default.pruned, default.kept)
+    sizes = {v.path: math.prod(v.shape) for v in network.variables}
+    return {path: sizes[path] for path in masks.pruned_paths(network, pruned, kept)}
+
+
+def _build(spec: RunSpec, dataset: Dataset, width: float, seed: int) -> keras.Model:
+    return networks.build(
+        spec.network,
+        input_shape=dataset.source.input_shape,
+        classes=dataset.source.classes,
+        width=width,
+        seed=seed,
+    )
+
+
+def _about(spec: RunSpec, dataset: Dataset, ticket: Ticket) -> dict[str, str]:
+    """Metadata that makes a file of weights readable by itself (`trainer.ticket`)."""
+    return {
+        "network": spec.network,
+        "input_shape": "x".join(map(str, dataset.source.input_shape)),
+        "classes": str(dataset.source.classes),
+        "width": repr(ticket.width),
+        "run_key": spec.key,
+        "run_name": spec.name,
+    }
+
+
+def _write_ticket(folder: RunFolder, ticket: Ticket, about: dict[str, str]) -> None:
+    initial = folder.artifact(Artifact.TICKET_INITIAL)
+    artifacts.write_weights(initial, ticket.initial, about, ticket.mask)
+    folder.artifact_written(Artifact.TICKET_INITIAL)
+    if ticket.mask is not None:
+        artifacts.write_mask(folder.artifact(Artifact.TICKET_MASK), ticket.mask, about)
+        folder.artifact_written(Artifact.TICKET_MASK)
+
+
+def _summary(
+    ticket: Ticket, final: "Arrays", folder: RunFolder, record: Record, images: int
+) -> dict[str, float]:
+    trainable = small_dense.trainable_parameters(ticket.network)
+    mask = ticket.mask or {}
+    pruned = sum(int((final[path] == 0).sum()) for path in mask)
+    prunable = sum(entry.size for entry in mask.values())
+    values = {
+        # What is left to train: a pruned weight is no parameter.
+        Metric.TRAINABLE_PARAMETERS: trainable
+        - sum(entry.size - int(entry.sum()) for entry in mask.values()),
+        Metric.MEASURED_SPARSITY: pruned / prunable if prunable else 0.0,
+        Metric.BEST_VAL_ACCURACY: max(
+            event["values"][Metric.VAL_ACCURACY] for event in folder.history()
+        ),
+    }
+    if ticket.target_parameters is not None:
+        values[Metric.TARGET_PARAMETERS] = ticket.target_parameters
+    if record.training_s:
+        values[Metric.IMAGES_PER_SECOND] = images * record.epochs / record.training_s
+    return values
+
+
+def _values(network: keras.Model) -> "Arrays":
+    """Copies of all variables on the host: weights and batch-norm statistics."""
+    return {v.path: v.value.detach().cpu().numpy().copy() for v in network.variables}
+
+
+def _set(network: keras.Model, values: "Arrays") -> None:
+    for variable in network.variables:
+        if variable.path not in values:
+            raise artifacts.ArtifactError(
+                f"the initial weights lack '{variable.path}', which {network.name} has"
+            )
+        variable.assign(values[variable.path])
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

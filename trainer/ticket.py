@@ -1,0 +1,95 @@
+"""Reads a ticket back: initial weights and mask as a Keras model that is ready to train."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, NamedTuple
+
+from mlflow_server.contract import DEFAULT_TRACKING_URI, Artifact
+
+if TYPE_CHECKING:
+    import keras
+
+    from trainer.pruning.masks import Mask
+
+
+class LoadedTicket(NamedTuple):
+    """A ticket.
+
+    Attributes:
+        model: built Keras model, at the ticket's initial weights, pruned weights 0.0.
+        mask: boolean arrays by variable path, True where a weight survives; empty if dense.
+    """
+
+    model: "keras.Model"
+    mask: "Mask"
+
+
+def load_ticket(source: str | Path, tracking_uri: str | None = None) -> LoadedTicket:
+    """Loads a ticket from a folder or from an MLflow run.
+
+    Args:
+        source: a folder that holds `ticket/initial.safetensors` (and `ticket/mask.safetensors`
+            for a sparse ticket), or the id of an MLflow run of the trainer.
+        tracking_uri: the store that holds the run; default: $MLFLOW_TRACKING_URI, else
+            `sqlite:///mlflow.db`.
+
+    Returns:
+        The model and its mask. Training keeps the model sparse with `ApplyMask(mask)`.
+
+    Raises:
+        ArtifactError: no ticket there, or one that is damaged.
+        StoreAway: the store or its artifacts cannot be reached.
+        StoreRefused: no run of that id.
+
+    Example:
+        >>> model, mask = load_ticket("0a1b2c…")  # doctest: +SKIP
+        >>> model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss=…)  # doctest: +SKIP
+        >>> model.fit(images, labels, callbacks=[ApplyMask(mask)])  # doctest: +SKIP
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        return _from_folder(folder)
+    with TemporaryDirectory(prefix="jackpot-") as downloads:
+        return _from_folder(_downloaded(str(source), tracking_uri, Path(downloads)))
+
+
+def _downloaded(run_id: str, tracking_uri: str | None, into: Path) -> Path:
+    import os
+
+    from mlflow_server.artifacts import ArtifactError
+    from trainer.tracking import Store
+
+    if not run_id.isalnum():
+        raise ArtifactError(f"'{run_id}' is neither a folder nor the id of an MLflow run")
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
+    folder = Artifact.TICKET_INITIAL.partition("/")[0]
+    return Store(uri).fetch(run_id, folder, into).parent
+
+
+def _from_folder(folder: Path) -> LoadedTicket:
+    from mlflow_server import artifacts
+    from trainer import networks
+    from trainer.pruning.masks import check_fits
+
+    mask: Mask = {}
+    if (folder / Artifact.TICKET_MASK).exists():
+        mask, _ = artifacts.read_mask(folder / Artifact.TICKET_MASK)
+    path = folder / Artifact.TICKET_INITIAL
+    initial, about = artifacts.read_weights(path, mask)
+    try:
+        model = networks.build(
+            about["network"],
+            input_shape=tuple(int(n) for n in about["input_shape"].split("x")),
+            classes=int(about["classes"]),
+            width=float(about["width"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise artifacts.ArtifactError(
+            f"{path}: does not say which network it is: {error}"
+        ) from None
+    check_fits(mask, {v.path: tuple(v.shape) for v in model.variables})
+    for variable in model.variables:
+        if variable.path not in initial:
+            raise artifacts.ArtifactError(f"{path}: lacks '{variable.path}'")
+        variable.assign(initial[variable.path])
+    return LoadedTicket(model, mask)

@@ -1,0 +1,155 @@
+"""Keras callbacks of a run: records, checkpoints, rewind weights, and reasons to stop."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlflow_server import artifacts
+from trainer.training.state import TrainingState
+
+
+class Diverged(Exception):
+    """The loss is no longer a finite number."""
+
+
+class Interrupted(Exception):
+    """Someone asked the run to stop."""
+
+
+class Record(keras.callbacks.Callback):
+    """Hands each epoch's numbers on, and stops a run that has diverged.
+
+    Args:
+        on_epoch: called with the 1-based epoch and its metrics.
+        learning_rate: rate of a step.
+        steps_per_epoch: steps of one epoch.
+    """
+
+    def __init__(
+        self,
+        on_epoch: Callable[[int, dict[str, float]], None],
+        learning_rate: Callable[[int], float],
+        steps_per_epoch: int,
+    ) -> None:
+        super().__init__()
+        self._on_epoch, self._learning_rate = on_epoch, learning_rate
+        self._steps = steps_per_epoch
+        self.training_s = self.evaluation_s = 0.0
+        self.epochs = 0
+        self._began = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Starts the clock."""
+        self._began = time.perf_counter()
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        """Training of the epoch is over: `fit` has just read its totals from the device."""
+        now = time.perf_counter()
+        self.training_s += now - self._began
+        self._began = now
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Records the epoch; the learning rate is that of its last step."""
+        self.evaluation_s += time.perf_counter() - self._began
+        self.epochs += 1
+        values = {name: float(value) for name, value in (logs or {}).items()}
+        values["learning_rate"] = self._learning_rate((epoch + 1) * self._steps - 1)
+        self._on_epoch(epoch + 1, values)
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(values[name]):
+                raise Diverged(f"{name} became {values[name]} in epoch {epoch + 1}")
+
+
+class KeepRewindWeights(keras.callbacks.Callback):
+    """Hands on the weights after one epoch, for weight rewinding (appendix D)."""
+
+    def __init__(self, epoch: int, keep: Callable[[], None]) -> None:
+        super().__init__()
+        self._epoch, self._keep = epoch, keep
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Keeps the weights if this was the epoch."""
+        if epoch + 1 == self._epoch:
+            self._keep()
+
+
+class StopWhenAsked(keras.callbacks.Callback):
+    """Leaves `fit` between two steps once `asked` is set."""
+
+    def __init__(self, asked: threading.Event) -> None:
+        super().__init__()
+        self._asked = asked
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Raises `Interrupted` if asked to."""
+        if self._asked.is_set():
+            raise Interrupted
+
+
+class SeedEpochs(keras.callbacks.Callback):
+    """Seeds torch's global generator per epoch, so that dropout replays from any epoch."""
+
+    def __init__(self, seed: Callable[[int], int]) -> None:
+        super().__init__()
+        self._seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Seeds the epoch."""
+        torch.manual_seed(self._seed(epoch))
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes the whole training state to one file, atomically, every few epochs.
+
+    Args:
+        path: the file.
+        state: what to write.
+        key: run key; a checkpoint of another run is not taken up.
+        every: epochs between checkpoints. None is written after the last epoch: the run's
+            artifacts follow at once.
+    """
+
+    def __init__(self, path: Path, state: TrainingState, key: str, every: int) -> None:
+        super().__init__()
+        self._path, self._state, self._key, self._every = path, state, key, every
+
+    def resume(self) -> int:
+        """Loads the checkpoint into the state and returns the epochs done; 0 if there is none.
+
+        Raises:
+            ArtifactError: the file is damaged.
+        """
+        if not self._path.exists():
+            return 0
+        arrays, metadata = artifacts.read(self._path)
+        if metadata.get("key") != self._key:
+            raise artifacts.ArtifactError(f"{self._path}: belongs to run {metadata.get('key')}")
+        tensors: dict[str, Tensor] = {n: torch.from_numpy(a) for n, a in arrays.items()}
+        self._state.load(tensors, int(metadata["steps"]))
+        # The same bits as an undisturbed run need the same number of threads.
+        torch.set_num_threads(int(metadata["threads"]))
+        return int(metadata["epoch"])
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Writes the checkpoint if it is due."""
+        done = epoch + 1
+        if done % self._every == 0 and done < self.params["epochs"]:
+            arrays = {n: _host(t) for n, t in self._state.tensors().items()}
+            metadata = {
+                "key": self._key,
+                "epoch": str(done),
+                "steps": str(self._state.steps),
+                "threads": str(torch.get_num_threads()),
+            }
+            artifacts.write(self._path, arrays, metadata)
+
+
+def _host(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()

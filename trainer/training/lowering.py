@@ -1,0 +1,187 @@
+"""Lowers a Keras network to a flat list of torch calls on the network's own parameters.
+
+A Keras call spends most of a small network's step on the host: about six ATen calls for each that
+computes. The lowered network makes only those that compute, on the same tensors, and gives what the
+Keras call gives, up to the order of sums (tested for outputs, gradients and statistics).
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import keras
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainer.networks.layers import BatchNormalization
+
+log = logging.getLogger(__name__)
+
+Network = Callable[[Tensor, bool], Tensor]
+Call = Callable[..., Tensor]
+
+
+class CannotLower(Exception):
+    """A layer, or one of its options, has no torch call here."""
+
+
+def lower(model: keras.Model) -> Network:
+    """A function (images, training) → outputs that computes what `model` computes.
+
+    Args:
+        model: a built Keras model; images have shape (batch, height, width, channels).
+
+    Returns:
+        The lowered network, or the Keras call itself if a layer is unknown (one log line says
+        which). Rebuild it if a variable of the model is given another tensor.
+    """
+    try:
+        return _Lowered(model)
+    except CannotLower as reason:
+        log.warning("%s trains through the Keras call, which is slower: %s", model.name, reason)
+        return lambda images, training: model(images, training=training)
+
+
+@dataclass
+class _Op:
+    call: Call
+    inputs: list[int]
+    output: int
+    last_used: list[int] = field(default_factory=list)
+
+
+class _Lowered:
+    """Tensors live in numbered slots; each operation reads some and fills one."""
+
+    def __init__(self, model: keras.Model) -> None:
+        if len(model.inputs) != 1 or len(model.outputs) != 1:
+            raise CannotLower("it has several inputs or outputs")
+        operations = list(_in_order(model))
+        self._readers = Counter(
+            id(x) for _, node in operations for x in node.arguments.keras_tensors
+        )
+        self._readers[id(model.outputs[0])] += 1
+        self._slots: dict[int, int] = {}
+        self._ops: list[_Op] = []
+        self._padding: dict[int, int] = {}
+        self._input = self._slot(model.inputs[0])
+        self._rank = len(model.inputs[0].shape)
+        for operation, node in operations:
+            if not isinstance(operation, keras.layers.InputLayer):
+                self._add(operation, node)
+        self._output = self._slots[id(model.outputs[0])]
+        self._release_early()
+
+    def __call__(self, images: Tensor, training: bool) -> Tensor:
+        slots: list[Tensor | None] = [None] * len(self._slots)
+        # Channels-first shape over channels-last memory: a view, and the fast layout.
+        slots[self._input] = images.permute(0, 3, 1, 2) if self._rank == 4 else images
+        for op in self._ops:
+            slots[op.output] = op.call(training, *[slots[i] for i in op.inputs])
+            for i in op.last_used:
+                slots[i] = None
+        return slots[self._output]
+
+    def _slot(self, tensor: keras.KerasTensor) -> int:
+        return self._slots.setdefault(id(tensor), len(self._slots))
+
+    def _add(self, operation: keras.Operation, node: object) -> None:
+        inputs = node.arguments.keras_tensors
+        output = node.outputs[0]
+        padded = self._padding.pop(id(inputs[0]), 0)
+        if isinstance(operation, keras.layers.ZeroPadding2D) and self._readers[id(output)] == 1:
+            # The convolution that reads it pads by itself.
+            self._slots[id(output)] = self._slot(inputs[0])
+            self._padding[id(output)] = _symmetric(operation)
+            return
+        if padded and not isinstance(operation, keras.layers.Conv2D):
+            raise CannotLower(f"{operation.name} reads a padding meant for a convolution")
+        call = _call(operation, padded, alone=self._readers[id(inputs[0])] == 1)
+        self._ops.append(_Op(call, [self._slot(x) for x in inputs], self._slot(output)))
+
+    def _release_early(self) -> None:
+        seen = {self._output}
+        for op in reversed(self._ops):
+            op.last_used = [i for i in set(op.inputs) if i not in seen]
+            seen.update(op.inputs)
+
+
+def _in_order(model: keras.Model) -> list[tuple[keras.Operation, object]]:
+    """The model's operations with their nodes, each after those it reads."""
+    by_depth = model._nodes_by_depth
+    nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+    return [(node.operation, node) for node in nodes]
+
+
+def _symmetric(layer: keras.layers.ZeroPadding2D) -> int:
+    sides = {side for pair in layer.padding for side in pair}
+    if len(sides) != 1:
+        raise CannotLower(f"{layer.name} pads its sides differently")
+    return sides.pop()
+
+
+def _call(layer: keras.Operation, padding: int, alone: bool) -> Call:
+    """The torch call of one layer.
+
+    Args:
+        layer: the Keras layer.
+        padding: zeros on each side that a preceding layer leaves to this one.
+        alone: whether nothing else reads the layer's input, so that it may be overwritten.
+    """
+    match layer:
+        case keras.layers.Conv2D():
+            return _conv(layer, padding)
+        case BatchNormalization():
+            return _batch_norm(layer)
+        case keras.layers.ReLU(max_value=None, negative_slope=0.0, threshold=0.0):
+            return (lambda _, x: F.relu_(x)) if alone else (lambda _, x: F.relu(x))
+        case keras.layers.Add():
+            return lambda _, *xs: torch.add(*xs) if len(xs) == 2 else sum(xs)
+        case keras.layers.MaxPooling2D(padding="valid"):
+            size, strides = layer.pool_size, layer.strides
+            return lambda _, x: F.max_pool2d(x, size, strides)
+        case keras.layers.GlobalAveragePooling2D(keepdims=False):
+            return lambda _, x: x.mean((2, 3))
+        case keras.layers.Flatten():
+            # Keras flattens (height, width, channels).
+            return lambda _, x: (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1)
+        case keras.layers.Dense() if layer.activation is keras.activations.linear:
+            kernel, bias = layer.kernel.value, layer.bias.value if layer.use_bias else None
+            return lambda _, x: F.linear(x, kernel.t(), bias)
+        case _:
+            raise CannotLower(f"{type(layer).__name__} '{layer.name}' has no torch call here")
+
+
+def _conv(layer: keras.layers.Conv2D, padding: int) -> Call:
+    size = layer.kernel_size
+    plain = (
+        layer.data_format == "channels_last"
+        and layer.groups == 1
+        and layer.dilation_rate == (1, 1)
+        and layer.activation is keras.activations.linear
+    )
+    if layer.padding == "same":
+        # Only at stride 1 and odd sizes does Keras's "same" pad both sides alike.
+        plain = plain and layer.strides == (1, 1) and size[0] == size[1] and size[0] % 2 == 1
+        padding += size[0] // 2
+    elif layer.padding != "valid":
+        plain = False
+    if not plain:
+        raise CannotLower(f"convolution '{layer.name}' has options without a torch call here")
+    kernel, bias, strides = layer.kernel.value, layer.bias, layer.strides
+    # (height, width, in, out) over memory in the order (out, height, width, in): seen as torch's
+    # (out, in, height, width) it is channels-last, so that no step copies it.
+    kernel.data = kernel.data.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)
+    bias = bias.value if layer.use_bias else None
+    return lambda _, x: F.conv2d(x, kernel.permute(3, 2, 0, 1), bias, strides, padding)
+
+
+def _batch_norm(layer: BatchNormalization) -> Call:
+    mean, variance = layer.moving_mean.value, layer.moving_variance.value
+    gamma, beta = layer.gamma.value, layer.beta.value
+    momentum, epsilon = 1.0 - layer.momentum, layer.epsilon
+    return lambda training, x: F.batch_norm(
+        x, mean, variance, gamma, beta, training, momentum, epsilon
+    )

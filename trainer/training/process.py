@@ -1,0 +1,42 @@
+"""Sets up a process for training: threads and memory."""
+
+import ctypes
+import os
+import sys
+
+import torch
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_HUGE = 2**31 - 1
+
+
+def prepare_process() -> None:
+    """Pins torch's threads to the processors at hand and keeps freed memory in the process.
+
+    The number of threads decides in which order sums are taken, so results on a CPU depend on it;
+    OMP_NUM_THREADS sets another.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        has_affinity = hasattr(os, "sched_getaffinity")
+        torch.set_num_threads(len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1)
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc not to hand the buffers of each step back to the kernel.
+
+    By default every activation over 32 MiB, and the top of the heap, goes back when it is freed,
+    and the next step faults it in again page by page; on a CPU this costs about a tenth of a
+    ResNet-20 step (`benchmarks/results.md`). The peak stays what it is: memory is only kept
+    longer.
+
+    Returns:
+        Whether the C library took the advice; False where it is not glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, _HUGE)) and bool(mallopt(_M_TRIM_THRESHOLD, _HUGE))

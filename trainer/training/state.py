@@ -1,0 +1,88 @@
+"""The state that training moves: weights, mask, optimizer and batch-norm statistics."""
+
+from dataclasses import dataclass, field
+
+import keras
+import torch
+from torch import Tensor
+
+from trainer.config import SGD
+from trainer.pruning.callbacks import apply_, masked_tensors
+from trainer.pruning.masks import Mask
+
+
+@dataclass
+class TrainingState:
+    """Everything that one step reads and changes, by variable path.
+
+    Attributes:
+        weights: trainable tensors: the network's own, not copies.
+        statistics: running statistics of batch norm: the network's own.
+        optimizer: torch's SGD with coupled L2 over `weights`.
+        steps: steps taken since epoch 0 of the schedule.
+    """
+
+    weights: dict[str, Tensor]
+    statistics: dict[str, Tensor]
+    optimizer: torch.optim.SGD
+    steps: int = 0
+    _masked: list[Tensor] = field(default_factory=list)
+    _masks: list[Tensor] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, network: keras.Model, optimizer: SGD) -> "TrainingState":
+        """The state of a fresh training of `network`, with empty momentum."""
+        weights = {v.path: v.value for v in network.trainable_variables}
+        statistics = {v.path: v.value for v in network.non_trainable_variables}
+        sgd = torch.optim.SGD(
+            weights.values(),
+            lr=0.0,
+            momentum=optimizer.momentum,
+            weight_decay=optimizer.weight_decay,
+            nesterov=optimizer.nesterov,
+            fused=True,
+        )
+        return cls(weights, statistics, sgd)
+
+    def keep_masked(self, network: keras.Model, mask: Mask) -> None:
+        """From now on the weights that `mask` prunes are 0.0 after every step."""
+        self._masked, self._masks = masked_tensors(network, mask)
+        apply_(self._masked, self._masks)
+
+    def step(self, learning_rate: float) -> None:
+        """One optimizer step on the gradients at hand, then the mask."""
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.step()
+        apply_(self._masked, self._masks)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of the state under names for a checkpoint; momentum only once it exists."""
+        momentum = {
+            f"momentum/{path}": self.optimizer.state[weight]["momentum_buffer"]
+            for path, weight in self.weights.items()
+            if self.optimizer.state[weight].get("momentum_buffer") is not None
+        }
+        named = {f"weights/{path}": tensor for path, tensor in self.weights.items()}
+        named |= {f"statistics/{path}": tensor for path, tensor in self.statistics.items()}
+        return named | momentum
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, Tensor], steps: int) -> None:
+        """Continues from what `tensors` gave.
+
+        Raises:
+            KeyError, RuntimeError: tensors of another network.
+        """
+        for path, weight in self.weights.items():
+            weight.copy_(tensors[f"weights/{path}"])
+            saved = tensors.get(f"momentum/{path}")
+            if saved is not None:
+                # Momentum laid out as its weight is, as the fused step wants it.
+                self.optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(
+                    saved
+                )
+        for path, statistic in self.statistics.items():
+            statistic.copy_(tensors[f"statistics/{path}"])
+        self.steps = steps

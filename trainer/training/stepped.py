@@ -1,0 +1,88 @@
+"""The Keras model that `fit` drives: a network stepped through its lowered form."""
+
+from collections.abc import Callable
+
+import keras
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainer.pruning.masks import Mask
+from trainer.training.lowering import lower
+from trainer.training.state import TrainingState
+
+_LOGS = {"loss": float("nan"), "accuracy": float("nan")}
+
+
+class SteppedModel(keras.Model):
+    """A network, its training state and a learning rate per step, as a Keras model.
+
+    `fit`, `evaluate` and Keras callbacks work as usual; the numbers they see are those of the end
+    of an epoch. Within an epoch nothing is read back from the device, so batch logs hold NaN.
+
+    Args:
+        network: a built Keras model that returns logits, shape (batch, classes).
+        state: the training state of that network.
+        learning_rate: gives the rate of a step, counted from epoch 0 of the schedule.
+    """
+
+    def __init__(
+        self, network: keras.Model, state: TrainingState, learning_rate: Callable[[int], float]
+    ) -> None:
+        super().__init__(name=f"stepped_{network.name.replace('-', '_')}")
+        self.network = network
+        self.built = True
+        device = next(iter(state.weights.values())).device
+        # Past Keras's attribute tracking, which would turn tensors and dicts into its own kinds.
+        for name, value in {
+            "state": state,
+            "learning_rate": learning_rate,
+            "_lowered": lower(network),
+            "_totals": torch.zeros(2, dtype=torch.float64, device=device),
+            "_seen": 0,
+        }.items():
+            object.__setattr__(self, name, value)
+        # The optimizer and the loss are the step's own (torch's coupled L2); `compile` would want
+        # Keras's. This is what `fit` asks of a compiled model.
+        self.optimizer = None
+        self.compiled = True
+
+    def call(self, images: Tensor, training: bool | None = None) -> Tensor:
+        """Logits of `images` through the Keras network."""
+        return self.network(images, training=training)
+
+    def keep_masked(self, mask: Mask) -> None:
+        """Hands `mask` to the state; the callback `ApplyMask` calls this when training starts."""
+        self.state.keep_masked(self.network, mask)
+
+    def train_step(self, data: tuple[Tensor, Tensor]) -> dict[str, float]:
+        """Forward, loss, backward, SGD, mask. All of it stays on the device."""
+        images, labels = data
+        logits = self._lowered(images, True)
+        loss = F.cross_entropy(logits, labels)
+        loss.backward()
+        self.state.step(self.learning_rate(self.state.steps))
+        self._count(logits.detach(), labels, loss.detach())
+        return _LOGS
+
+    def test_step(self, data: tuple[Tensor, Tensor]) -> dict[str, float]:
+        """Forward and loss with running statistics."""
+        images, labels = data
+        logits = self._lowered(images, False)
+        self._count(logits, labels, F.cross_entropy(logits, labels))
+        return _LOGS
+
+    def _count(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
+        correct = (logits.argmax(1) == labels).sum()
+        self._totals += torch.stack([loss.double() * len(labels), correct.double()])
+        object.__setattr__(self, "_seen", self._seen + len(labels))
+
+    def reset_metrics(self) -> None:
+        """Starts a new mean."""
+        self._totals.zero_()
+        object.__setattr__(self, "_seen", 0)
+
+    def get_metrics_result(self) -> dict[str, float]:
+        """Mean loss and accuracy since the last reset: the one read from the device per pass."""
+        loss, correct = (self._totals / max(self._seen, 1)).tolist()
+        return {"loss": loss, "accuracy": correct}

@@ -80,6 +80,8 @@ class Delivery:
         """
         deadline = time.monotonic() + timeout_s
         left = self._left(keys)
+        # Somebody waits now: a store that comes back is to be noticed soon.
+        self._patience_s = self._every_s
         self._wake.set()
         while left and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -90,6 +92,7 @@ class Delivery:
         self._stop.set()
         self._wake.set()
         self._thread.join(timeout=5)
+        left = self._left(keys)  # The last round may have sent it all.
         if not left:
             return None
         reason = self._problem or next(iter(self._refused.values()), "it took too long")

@@ -26,7 +26,7 @@ from trainer.plan import Plan, plan
 from trainer.tracking import Store, StoreAway, StoredRun, StoreRefused
 
 # How long nothing may reach the store at the end before a launch leaves the rest to the next one.
-DELIVERY_PATIENCE_S = 30.0
+DELIVERY_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from explorer.definitions import judge
-from explorer.state import accuracies
+from explorer.definitions import accuracies, judge
 from explorer.store import Store as Reader
 from explorer.store import launches, merged, of_plan
 from mlflow_server.contract import Kind, Tag

@@ -116,6 +116,25 @@ class Judgement:
     missing: tuple[str, ...] = field(default=())
 
 
+def accuracies(runs: pl.DataFrame, which: Literal["last", "best"] = "last") -> pl.DataFrame:
+    """Finished runs as `means` wants them, `accuracy` being that of the last or best epoch.
+
+    Args:
+        runs: rows of the store, columns as in `explorer.store.SCHEMA`.
+        which: epoch.
+    """
+    column = "val_accuracy" if which == "last" else "best_val_accuracy"
+    own = pl.col("pretrain_learning_rate").is_null() | (
+        pl.col("pretrain_learning_rate") == pl.col("learning_rate")
+    )
+    # Subnetworks trained at another rate than their mask's are the ablation's (Table 4) alone.
+    return runs.filter(pl.col("status") == "FINISHED", own).with_columns(
+        pl.col(column).alias("accuracy"),
+        # WR trains the rest of the schedule: its recipe is as long as the others'.
+        (pl.col("epochs") + pl.col("rewind_epoch").fill_null(0)).alias("epochs"),
+    )
+
+
 def means(runs: pl.DataFrame) -> pl.DataFrame:
     """Mean, standard deviation (n − 1) and count over trials.
 

@@ -1,8 +1,6 @@
 """What all pages share: the store's snapshot, the chosen study, and how the definition is read."""
 
-import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal
@@ -10,16 +8,11 @@ from typing import Literal
 import polars as pl
 import streamlit as st
 
-from explorer.definitions import CLEAR_GAP, NON_TRIVIAL_SPARSITY, Criteria
+from explorer.definitions import CLEAR_GAP, NON_TRIVIAL_SPARSITY, Criteria, accuracies
 from explorer.store import SCHEMA, Store, StoreUnavailable, launches, merged, of_plan
-from mlflow_server.contract import DEFAULT_TRACKING_URI, Tag
+from mlflow_server.contract import Tag, tracking_uri
 
 REFRESH_S = 10.0
-
-
-def tracking_uri() -> str:
-    """The store to read: $MLFLOW_TRACKING_URI, else the trainer's default."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
 
 
 @dataclass
@@ -72,33 +65,17 @@ class Chosen:
 
     Attributes:
         name: of the study.
-        launch: the row of its launch.
         plan: the runs that launch planned.
         runs: of those, what the store has: one row per run key, whatever its status.
     """
 
     name: str
-    launch: Mapping[str, object]
     plan: pl.DataFrame
     runs: pl.DataFrame
 
     def accuracies(self, which: Literal["last", "best"] = "last") -> pl.DataFrame:
         """Finished runs as `explorer.definitions` wants them, by last or best epoch."""
         return accuracies(self.runs, which)
-
-
-def accuracies(runs: pl.DataFrame, which: str) -> pl.DataFrame:
-    """Finished runs with `accuracy` the last or best `val_accuracy`."""
-    column = "val_accuracy" if which == "last" else "best_val_accuracy"
-    own = pl.col("pretrain_learning_rate").is_null() | (
-        pl.col("pretrain_learning_rate") == pl.col("learning_rate")
-    )
-    # Subnetworks trained at another rate than their mask's are the ablation's (Table 4) alone.
-    return runs.filter(pl.col("status") == "FINISHED", own).with_columns(
-        pl.col(column).alias("accuracy"),
-        # WR trains the rest of the schedule: its recipe is as long as the others'.
-        (pl.col("epochs") + pl.col("rewind_epoch").fill_null(0)).alias("epochs"),
-    )
 
 
 def opened() -> Snapshot:
@@ -142,8 +119,7 @@ def chosen() -> Chosen:
         st.info("The plan of this launch cannot be read, so its runs are not known.")
         st.text(str(reason))
         st.stop()
-    launch = of_study.row(by_predicate=pl.col("run_id") == launch_id, named=True)
-    return Chosen(name, launch, plan, of_plan(found.runs, plan))
+    return Chosen(name, plan, of_plan(found.runs, plan))
 
 
 def criteria() -> tuple[Criteria, Literal["last", "best"]]:

@@ -10,6 +10,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,19 +92,20 @@ class Store:
         """
         if self.uri.startswith("sqlite:///") and not Path(self.uri[10:]).exists():
             raise StoreUnavailable(f"there is no database {Path(self.uri[10:]).absolute()}")
-        try:
-            rows = list(self._sql_rows(since) if self._sql else self._api_rows(since))
-        except Exception as error:
-            text = " ".join(str(error).split())[:300]
-            raise StoreUnavailable(f"{type(error).__name__}: {text}") from error
-        return _frame(rows)
+        with _reading():
+            return _typed(self._sql_runs(since) if self._sql else self._api_runs(since))
 
-    def ids(self) -> set[str] | None:
-        """Ids of all active runs, to notice deletions; None where only the slow API could tell."""
+    def ids(self) -> pl.Series | None:
+        """Ids of all active runs, to notice deletions; None where only the slow API could tell.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
         if not self._sql:
             return None
-        query = "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active'"
-        return {row["run_uuid"] for row in self._query(query)}
+        with _reading():
+            query = "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active'"
+            return self._query(query, {"run_uuid": pl.String})["run_uuid"]
 
     def curves(self, run_ids: Iterable[str]) -> pl.DataFrame:
         """Metrics by epoch: `run_id metric step value`, the last value of each step.
@@ -111,17 +113,15 @@ class Store:
         Raises:
             StoreUnavailable: the store does not answer.
         """
-        try:
+        with _reading():
             rows = [
-                {"run_id": run_id, "metric": m.key, "step": m.step, "value": m.value}
+                (run_id, metric, point.step, point.value)
                 for run_id in run_ids
                 for metric in (*_METRICS[:4], Metric.LEARNING_RATE)
-                for m in self._client.get_metric_history(run_id, metric)
+                for point in self._client.get_metric_history(run_id, metric)
             ]
-        except Exception as error:
-            raise StoreUnavailable(" ".join(str(error).split())[:300]) from error
         schema = {"run_id": pl.String, "metric": pl.String, "step": pl.Int64, "value": pl.Float64}
-        return pl.DataFrame(rows, schema=schema).unique(
+        return pl.DataFrame(rows, schema=schema, orient="row").unique(
             ["run_id", "metric", "step"], keep="last", maintain_order=True
         )
 
@@ -133,21 +133,16 @@ class Store:
         """
         path = self.artifact(launch_id, Artifact.LAUNCH_PLAN)
         names = ["run_key", "name", *map(str, Param)]
-        try:
+        with _reading(f"the plan of launch {launch_id} is damaged: "):
             runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
             rows = [{name: run.get(name) for name in names} for run in runs]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreUnavailable(f"the plan of launch {launch_id} is damaged: {error}") from error
-        frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String))
+            frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String))
         return frame.with_columns(pl.col(n).cast(SCHEMA[n], strict=False) for n in names)
 
     def artifact(self, run_id: str, name: str) -> Path:
         """A local file of a run's artifact. Raises: StoreUnavailable."""
-        try:
+        with _reading(f"'{name}' of run {run_id} cannot be had: "):
             return Path(self._client.download_artifacts(run_id, name, self._downloads))
-        except Exception as error:
-            text = " ".join(str(error).split())[:200]
-            raise StoreUnavailable(f"'{name}' of run {run_id} cannot be had: {text}") from error
 
     @cached_property
     def _downloads(self) -> str:
@@ -169,47 +164,55 @@ class Store:
         engine = sqlalchemy.create_engine(self.uri)
         return engine.execution_options(postgresql_readonly=True)
 
-    def _query(self, query: str, **values: Any) -> list[dict[str, Any]]:
+    def _query(
+        self, query: str, schema: dict[str, type[pl.DataType]], **values: Any
+    ) -> pl.DataFrame:
         import sqlalchemy
 
         with self._engine.connect() as connection:
-            rows = connection.execute(sqlalchemy.text(query), values).mappings()
-            return [dict(row) for row in rows]
+            rows = connection.execute(sqlalchemy.text(query), values).fetchall()
+        return pl.DataFrame(list(map(tuple, rows)), schema=schema, orient="row")
 
-    def _sql_rows(self, since: int | None) -> Iterator[dict[str, Any]]:
-        wanted = (
-            "SELECT r.run_uuid FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id "
+    def _sql_runs(self, since: int | None) -> pl.DataFrame:
+        """One table after another, the names beside a run's values turned into columns."""
+        chosen = (
+            "FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id "
             f"JOIN tags k ON k.run_uuid = r.run_uuid AND k.key = '{Tag.KIND}' "
             "WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active'"
         )
+        values: dict[str, int] = {}
         if since is not None:
-            wanted += " AND (r.start_time > :since OR r.end_time > :since OR r.status = 'RUNNING')"
-        values = {} if since is None else {"since": since}
-        columns = "run_uuid, name, status, start_time, end_time, experiment_id, artifact_uri"
-        found = {
-            row["run_uuid"]: {
-                "run_id": row["run_uuid"],
-                "experiment_id": str(row["experiment_id"]),
-                **{name: row[name] for name in ("name", "status", "start_time", "end_time")},
-                "artifact_uri": row["artifact_uri"],
-            }
-            for row in self._query(
-                f"SELECT {columns} FROM runs WHERE run_uuid IN ({wanted})", **values
-            )
-        }
-        for table in ("params", "tags"):
-            for row in self._query(
-                f"SELECT run_uuid, key, value FROM {table} WHERE run_uuid IN ({wanted})", **values
-            ):
-                found[row["run_uuid"]][_column(table, row["key"])] = row["value"]
-        for row in self._query(
-            f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE run_uuid IN ({wanted})",
+            chosen += " AND (r.start_time > :since OR r.end_time > :since OR r.status = 'RUNNING')"
+            values["since"] = since
+        text, number = {"run_id": pl.String, "key": pl.String}, pl.Float64
+        runs = self._query(
+            "SELECT r.run_uuid, CAST(r.experiment_id AS VARCHAR(20)), r.name, r.status, "
+            f"r.start_time, r.end_time, r.artifact_uri {chosen}",
+            {name: _raw(name) for name in list(SCHEMA)[:7]},
             **values,
+        )
+        for table, names, columns in (
+            ("params", Param, {"value": pl.String}),
+            ("tags", [*_TAGS, _PARENT_TAG], {"value": pl.String}),
+            ("latest_metrics", _METRICS, {"value": number, "is_nan": pl.Boolean}),
         ):
-            if row["key"] in _METRICS:
-                value = math.nan if row["is_nan"] else row["value"]
-                found[row["run_uuid"]][row["key"]] = value
-        return iter(found.values())
+            listed = ", ".join(f"'{name}'" for name in names)
+            long = self._query(
+                f"SELECT run_uuid, key, {', '.join(columns)} FROM {table} "
+                f"WHERE key IN ({listed}) AND run_uuid IN (SELECT r.run_uuid {chosen})",
+                text | columns,
+                **values,
+            )
+            if "is_nan" in columns:
+                nan = pl.when("is_nan").then(math.nan).otherwise("value")
+                long = long.select("run_id", "key", nan.alias("value"))
+            runs = runs.join(long.pivot("key", index="run_id", values="value"), "run_id", "left")
+        return runs.rename({_PARENT_TAG: "launch_id"}, strict=False)
+
+    def _api_runs(self, since: int | None) -> pl.DataFrame:
+        raw = {name: _raw(name) for name in SCHEMA}
+        rows = [{name: row.get(name) for name in raw} for row in self._api_rows(since)]
+        return pl.DataFrame(rows, schema=raw)
 
     def _api_rows(self, since: int | None) -> Iterator[dict[str, Any]]:
         experiments = [e.experiment_id for e in self._client.search_experiments()]
@@ -241,12 +244,12 @@ class Store:
                         break
 
 
-def merged(old: pl.DataFrame, new: pl.DataFrame, ids: set[str] | None = None) -> pl.DataFrame:
+def merged(old: pl.DataFrame, new: pl.DataFrame, ids: pl.Series | None = None) -> pl.DataFrame:
     """`old` with the rows of `new` in place of theirs; without runs that are not in `ids`."""
     kept = old.join(new.select("run_id"), on="run_id", how="anti")
     frame = pl.concat([kept, new])
     if ids is not None:
-        frame = frame.filter(pl.col("run_id").is_in(list(ids)))
+        frame = frame.filter(pl.col("run_id").is_in(ids.implode()))
     return frame.sort("start_time", "run_id")
 
 
@@ -274,12 +277,6 @@ def of_plan(runs: pl.DataFrame, plan: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _column(table: str, key: str) -> str:
-    if table == "tags":
-        return "launch_id" if key == _PARENT_TAG else key
-    return key
-
-
 def _api_row(run: Any) -> dict[str, Any]:
     info = run.info
     return {
@@ -292,17 +289,32 @@ def _api_row(run: Any) -> dict[str, Any]:
         "artifact_uri": info.artifact_uri,
         **run.data.params,
         **{name: value for name, value in run.data.metrics.items() if name in _METRICS},
-        **{_column("tags", name): value for name, value in run.data.tags.items()},
+        **run.data.tags,
+        "launch_id": run.data.tags.get(_PARENT_TAG),
     }
 
 
-def _frame(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
-    """Rows as a typed frame; what is no number where one belongs becomes null."""
-    raw = {
-        name: (kind if name in ("start_time", "end_time") or name in _METRICS else pl.String)
+def _raw(name: str) -> type[pl.DataType]:
+    """A column's type in the store, which keeps params and tags as text."""
+    is_number = name in ("start_time", "end_time") or name in _METRICS
+    return SCHEMA[name] if is_number else pl.String
+
+
+def _typed(raw: pl.DataFrame) -> pl.DataFrame:
+    """The columns of `SCHEMA`; what is no number where one belongs becomes null."""
+    return raw.select(
+        (pl.col(name) if name in raw.columns else pl.lit(None, _raw(name)).alias(name)).cast(
+            kind, strict=False
+        )
         for name, kind in SCHEMA.items()
-    }
-    frame = pl.DataFrame([{name: row.get(name) for name in raw} for row in rows], schema=raw)
-    return frame.with_columns(
-        pl.col(name).cast(kind, strict=False) for name, kind in SCHEMA.items()
     ).sort("start_time", "run_id")
+
+
+@contextmanager
+def _reading(what: str = "") -> Iterator[None]:
+    """Whatever MLflow, its drivers or a damaged file raise means: this cannot be read."""
+    try:
+        yield
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise StoreUnavailable(f"{what}{type(error).__name__}: {text}") from error

@@ -4,6 +4,7 @@ An MLflow experiment is a study. Each launch of a study is one parent run; each 
 child run of the launch that trained it. Accuracies are fractions; metric steps are 1-based epochs.
 """
 
+import os
 from enum import StrEnum
 
 
@@ -102,3 +103,8 @@ def rewind_artifact(epoch: int) -> str:
 
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
+
+
+def tracking_uri() -> str:
+    """The store that is meant where none is named: $MLFLOW_TRACKING_URI, else the default."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI

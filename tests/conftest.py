@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 os.environ["KERAS_BACKEND"] = "torch"
+# Tests run side by side, one per core: threads that wait for each other at every layer would make
+# a study many times slower on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

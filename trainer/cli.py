@@ -2,12 +2,11 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlflow_server.contract import DEFAULT_TRACKING_URI
+from mlflow_server.contract import DEFAULT_TRACKING_URI, tracking_uri
 
 OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for chatty in ("absl", "mlflow", "alembic", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     console = Console()
-    uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
+    uri = options.tracking_uri or tracking_uri()
     try:
         config = load_study(options.config, options.overrides)
         # MLflow's imports are slow: only after the config has been read.

@@ -189,7 +189,8 @@ class Delivery:
 
     def _deliver_files(self, folder: RunFolder, run_id: str) -> None:
         """Stores new artifacts one by one, and ends the run after its last."""
-        for event, offset in folder.events(folder.delivered().get("files_offset", 0)):
+        sent = end = folder.delivered().get("files_offset", 0)
+        for event, end in folder.events(sent):
             if event["event"] == "artifact":
                 self._store.put(run_id, folder.artifact(event["name"]), event["name"])
             elif event["event"] == "resume":
@@ -198,7 +199,12 @@ class Delivery:
                 if event["reason"]:
                     self._store.log(run_id, [], {Tag.FAILURE: event["reason"][:4000]})
                 self._store.terminate(run_id, event["status"], event["time"])
-            folder.note_delivered(files_offset=offset)
+            else:
+                continue  # Of a run's many events few are files: no note on disk for each.
+            folder.note_delivered(files_offset=end)
+            sent = end
+        if end != sent:
+            folder.note_delivered(files_offset=end)
         if folder.status() is not None and not self._pending(folder):
             folder.remove()
 
@@ -237,10 +243,12 @@ class Delivery:
             if parent:
                 tags[tag] = parent
         if start.launch:
-            earlier = self._store.launch_of(start.experiment, start.launch)
-            launch = self._ids.get(start.launch) or (earlier and earlier[0])
-            if launch:
-                tags[_PARENT_TAG] = launch
+            if start.launch not in self._ids:
+                earlier = self._store.launch_of(start.experiment, start.launch)
+                if earlier:
+                    self._ids[start.launch], _ = earlier
+            if start.launch in self._ids:
+                tags[_PARENT_TAG] = self._ids[start.launch]
         if start.kind == Kind.TRAINING:
             self._reap(start.key)
         return self._store.create(start, began, tags)

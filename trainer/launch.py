@@ -58,7 +58,7 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
     """Prints what a launch would train, and how long it may take."""
     plan_ = plan(config)
     work = work_dir(store)
-    stored = _stored(plan_, config, store, work, console)
+    stored = _stored(config, store, work, console)
     known = _accuracies(plan_, stored, work)
     todo = [spec for spec in plan_.runs if spec.key not in known]
     console.print(report.planned(plan_, known))
@@ -86,7 +86,7 @@ def launch(config: Study, store: Store, console: Console) -> Ended:
     plan_ = plan(config)
     work = work_dir(store)
     delivery = Delivery(store, work, say=lambda text: reporter.say(text))
-    known = _accuracies(plan_, _stored(plan_, config, store, work, console), work)
+    known = _accuracies(plan_, _stored(config, store, work, console), work)
     todo = [spec for spec in plan_.runs if spec.key not in known]
     reporter = live.reporter(console, sum(spec.epochs for spec in todo))
 
@@ -170,9 +170,7 @@ def _accuracies(
     return known
 
 
-def _stored(
-    plan_: Plan, config: Study, store: Store, work: WorkDir, console: Console
-) -> dict[str, StoredRun]:
+def _stored(config: Study, store: Store, work: WorkDir, console: Console) -> dict[str, StoredRun]:
     """Finished runs of the study's network and dataset in the store, by key.
 
     None, and a word about it, if the store does not answer.

@@ -6,7 +6,7 @@ Only this module calls `fit`.
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
@@ -107,7 +107,8 @@ def train(
     prepare_process()
     with TemporaryDirectory(prefix="jackpot-") as downloads:
         ticket = _ticket(spec, dataset, lambda parent, name: fetch(parent, name, Path(downloads)))
-    network, mask = ticket.network, _recorded_mask(folder) or ticket.mask
+    ticket = replace(ticket, mask=_recorded_mask(folder) or ticket.mask)
+    network, mask = ticket.network, ticket.mask
     _set(network, ticket.initial)
     about = _about(spec, dataset, ticket)
     if not folder.checkpoint.exists():
@@ -260,9 +261,7 @@ def check(
     """
     with keras.device("meta"):
         built = networks.build(network, input_shape=shape, classes=classes)
-    default = networks.NETWORKS[network]
-    pruned, kept = (layers, ()) if layers else (default.pruned, default.kept)
-    masks.pruned_paths(built, pruned, kept)
+    _pruned_paths(network, layers, built)
 
 
 def non_zeros(spec: RunSpec, dataset: Dataset) -> int:
@@ -280,10 +279,15 @@ def _shape_only(spec: RunSpec, dataset: Dataset) -> keras.Model:
 
 def _pruned_sizes(spec: RunSpec, network: keras.Model) -> dict[str, int]:
     """Number of weights of each pruned kernel, in the network's order."""
-    default = networks.NETWORKS[spec.network]
-    pruned, kept = (spec.layers, ()) if spec.layers else (default.pruned, default.kept)
     sizes = {v.path: math.prod(v.shape) for v in network.variables}
-    return {path: sizes[path] for path in masks.pruned_paths(network, pruned, kept)}
+    return {path: sizes[path] for path in _pruned_paths(spec.network, spec.layers, network)}
+
+
+def _pruned_paths(name: str, layers: tuple[str, ...] | None, network: keras.Model) -> list[str]:
+    """Paths of the pruned kernels: those that the study names, else the network's own choice."""
+    default = networks.NETWORKS[name]
+    pruned, kept = (layers, ()) if layers else (default.pruned, default.kept)
+    return masks.pruned_paths(network, pruned, kept)
 
 
 def _build(spec: RunSpec, dataset: Dataset, width: float, seed: int) -> keras.Model:

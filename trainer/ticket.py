@@ -4,7 +4,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlflow_server.contract import DEFAULT_TRACKING_URI, Artifact
+from mlflow_server import contract
+from mlflow_server.contract import Artifact
 
 if TYPE_CHECKING:
     import keras
@@ -54,14 +55,13 @@ def load_ticket(source: str | Path, tracking_uri: str | None = None) -> LoadedTi
 
 
 def _downloaded(run_id: str, tracking_uri: str | None, into: Path) -> Path:
-    import os
 
     from mlflow_server.artifacts import ArtifactError
     from trainer.tracking import Store
 
     if not run_id.isalnum():
         raise ArtifactError(f"'{run_id}' is neither a folder nor the id of an MLflow run")
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
+    uri = tracking_uri or contract.tracking_uri()
     folder = Artifact.TICKET_INITIAL.partition("/")[0]
     return Store(uri).fetch(run_id, folder, into).parent
 

@@ -9,7 +9,7 @@ import streamlit as st
 from explorer import charts, correlation, show, state
 from explorer.store import Store, StoreUnavailable
 from mlflow_server import artifacts
-from mlflow_server.contract import Artifact
+from mlflow_server.contract import Artifact, tracking_uri
 
 PAIRS = {
     "dense: θ₀ and θ_T": "pretrain",
@@ -66,7 +66,7 @@ labels = {f"{pruner.upper()} at {s:.3f}": (pruner, s) for pruner, s in choices}
 label = st.selectbox("Mask", list(labels), index=len(labels) - 1, key="mask", bind="query-params")
 pruner, sparsity = labels[label]
 
-uri, rows, layers, gone = state.tracking_uri(), [], [], []
+uri, rows, layers, gone = tracking_uri(), [], [], []
 dense = {
     (r["learning_rate"], r["trial"]): r["run_id"]
     for r in finished.filter(pl.col("setting") == "pretrain").iter_rows(named=True)

@@ -5,6 +5,7 @@ import streamlit as st
 
 from explorer import charts, show, state
 from explorer.store import StoreUnavailable
+from mlflow_server.contract import tracking_uri
 
 st.title("Training curves")
 study = state.chosen()
@@ -42,7 +43,7 @@ def draw() -> None:
     )
 
 
-snapshot = state.snapshot(state.tracking_uri())
+snapshot = state.snapshot(tracking_uri())
 if chosen:
     draw()
 else:

@@ -6,7 +6,7 @@ import streamlit as st
 from explorer import show, state
 from explorer.store import StoreUnavailable
 from mlflow_server import artifacts
-from mlflow_server.contract import Artifact
+from mlflow_server.contract import Artifact, tracking_uri
 
 COLUMNS = [
     *("name", "status", "setting", "pruner", "sparsity", "round", "learning_rate", "trial"),
@@ -45,7 +45,7 @@ for words, parent in lineage:
         st.text(f"{words} {by_id.get(parent, 'a run that is not in this plan')} ({parent})")
 st.text(f"this run {run['name']} ({run_id})")
 
-store = state.snapshot(state.tracking_uri()).store
+store = state.snapshot(tracking_uri()).store
 if run["pruner"]:
     try:
         mask, _ = artifacts.read_mask(store.artifact(run_id, Artifact.TICKET_MASK))
@@ -85,7 +85,7 @@ st.code(
     f"""from trainer.pruning.callbacks import ApplyMask
 from trainer.ticket import load_ticket
 
-model, mask = load_ticket("{run_id}", tracking_uri="{state.tracking_uri()}")
+model, mask = load_ticket("{run_id}", tracking_uri="{tracking_uri()}")
 model.compile("sgd", loss=...)
 model.fit(images, labels, callbacks=[ApplyMask(mask)])""",
     language="python",

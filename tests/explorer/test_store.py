@@ -53,7 +53,7 @@ def test_curves_have_one_point_per_epoch(trained: str):
 def test_changed_and_deleted_runs_are_merged(trained: str):
     runs = Store(trained).runs()
     changed = runs.head(3).with_columns(pl.lit("KILLED").alias("status"))
-    ids = set(runs["run_id"].to_list()[1:])
+    ids = runs["run_id"][1:]
     result = merged(runs, changed, ids)
     assert result.height == runs.height - 1
     assert result.filter(pl.col("status") == "KILLED").height >= 2

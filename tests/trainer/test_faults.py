@@ -417,7 +417,7 @@ def test_a_run_deleted_while_it_trains_is_sent_again(write_config, store_uri, tm
     while not (found := stored.runs(store_uri)) and time.monotonic() < deadline:
         time.sleep(0.2)
     MlflowClient(store_uri).delete_run(found[0].info.run_id)
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=240) == 0
     (again,) = stored.runs(store_uri)
     assert again.info.run_id != found[0].info.run_id
     assert again.info.status == "FINISHED"

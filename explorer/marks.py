@@ -1,0 +1,134 @@
+"""The four marks of the paper's Table 3, computed for a study and as published. Pure.
+
+In the table's order: a jackpot ticket exists, a secondary prize ticket exists, subnetworks prefer
+a small learning rate, subnetworks prefer IMP.
+"""
+
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+
+import polars as pl
+
+from explorer.definitions import Condition, Criteria, Judgement, Verdict, judge, means
+
+YES, NO, BOUNDARY, UNKNOWN = "✓", "×", "△", "?"
+NAMES = ("jackpot", "secondary", "prefers small lr", "prefers IMP")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Marks of one network on one dataset, each `✓`, `×`, `△` (at the boundary) or `?`."""
+
+    jackpot: str
+    secondary: str
+    small_learning_rate: str
+    imp: str
+
+    def __str__(self) -> str:
+        return " ".join(astuple(self))
+
+
+PUBLISHED = {
+    ("resnet20", "cifar10"): Marks(*"×✓✓✓"),
+    ("resnet32", "cifar10"): Marks(*"×✓✓✓"),
+    ("mobilenet-v1", "cifar10"): Marks(*"△✓××"),
+    ("resnet18", "cifar10"): Marks(*"×✓✓×"),
+    ("vgg16", "cifar10"): Marks(*"××××"),
+    ("resnet20", "cifar100"): Marks(*"×✓✓✓"),
+    ("resnet32", "cifar100"): Marks(*"×✓✓✓"),
+    ("mobilenet-v1", "cifar100"): Marks(*"××××"),
+    ("resnet18", "cifar100"): Marks(*"△✓✓✓"),
+    ("vgg16", "cifar100"): Marks(*"××××"),
+    ("resnet18", "tiny_imagenet"): Marks(*"××××"),
+    ("resnet50", "tiny_imagenet"): Marks(*"××××"),
+    ("resnet18", "imagenet2012"): Marks(*"××××"),
+    ("resnet50", "imagenet2012"): Marks(*"××××"),
+}
+
+
+def marks(
+    runs: pl.DataFrame, criteria: Criteria | None = None
+) -> dict[tuple[str, str], tuple[Marks, float | None]]:
+    """Marks of every network and dataset in `runs`, and the highest sparsity with a ticket.
+
+    A ticket exists if there is one at any non-trivial sparsity (section 3.1). For the two
+    preferences the paper gives no numbers. Here a small learning rate is preferred where, at more
+    than half of the non-trivial sparsities, the best ticket is trained at a smaller rate than the
+    best dense network; IMP where at more than half of them the best LT-IMP is clearly (by the gap)
+    better than the best LT-OMP.
+
+    Args:
+        runs: as in `definitions.means`, of one study.
+        criteria: how the definition is read.
+    """
+    criteria = criteria or Criteria()
+    table = means(runs).filter(
+        (pl.col("sparsity") >= criteria.sparsity - 1e-9) | (pl.col("setting") == "pretrain")
+    )
+    judgements = [j for j in judge(runs, criteria) if j.sparsity >= criteria.sparsity - 1e-9]
+    found = {}
+    for network, dataset in table.select("network", "dataset").unique(maintain_order=True).rows():
+        here = table.filter(pl.col("network") == network, pl.col("dataset") == dataset)
+        own = [j for j in judgements if (j.network, j.dataset) == (network, dataset)]
+        best = _best_by_sparsity(here, criteria.ticket)
+        found[network, dataset] = (
+            Marks(
+                _exists(own, {Verdict.JACKPOT}, 5),
+                _exists(own, {Verdict.JACKPOT, Verdict.SECONDARY}, 4),
+                _prefers_small(here, best),
+                _prefers_imp(best, criteria.gap),
+            ),
+            max((j.sparsity for j in own if j.verdict in _TICKETS), default=None),
+        )
+    return found
+
+
+_TICKETS = {Verdict.JACKPOT, Verdict.SECONDARY}
+
+
+def _exists(judgements: Iterable[Judgement], verdicts: set[Verdict], conditions: int) -> str:
+    """Whether one of the judgements is one of `verdicts`, given by the first `conditions`."""
+    known = [j for j in judgements if j.verdict != Verdict.NOT_ENOUGH_RUNS]
+    if not known:
+        return UNKNOWN
+    needed = [(j.verdict in verdicts, j.conditions[:conditions]) for j in known]
+    if any(is_one and not any(c.boundary for c in of) for is_one, of in needed):
+        return YES
+    if any(is_one or all(map(_possible, of)) for is_one, of in needed):
+        return BOUNDARY
+    return NO
+
+
+def _possible(condition: Condition) -> bool:
+    return bool(condition.holds) or condition.boundary
+
+
+def _best_by_sparsity(table: pl.DataFrame, ticket: str) -> pl.DataFrame:
+    """The best mean of each sparsity and pruner; of equal ones that of the lowest rate."""
+    return (
+        table.filter(pl.col("setting") == ticket)
+        .sort("sparsity", "pruner", -pl.col("accuracy"), "learning_rate")
+        .unique(["sparsity", "pruner"], keep="first", maintain_order=True)
+    )
+
+
+def _prefers_small(table: pl.DataFrame, best: pl.DataFrame) -> str:
+    dense = table.filter(pl.col("setting") == "pretrain").sort(-pl.col("accuracy"), "learning_rate")
+    if best.is_empty() or dense.height < 2:
+        return UNKNOWN
+    at = best.sort("sparsity", -pl.col("accuracy"), "learning_rate").unique(
+        "sparsity", keep="first", maintain_order=True
+    )
+    return _mostly(at["learning_rate"] < dense["learning_rate"][0])
+
+
+def _prefers_imp(best: pl.DataFrame, gap: float) -> str:
+    both = best.pivot("pruner", index="sparsity", values="accuracy")
+    if not {"imp", "omp"} <= set(both.columns):
+        return UNKNOWN
+    both = both.drop_nulls(["imp", "omp"])
+    return _mostly(both["imp"] - both["omp"] > gap + 1e-12) if both.height else UNKNOWN
+
+
+def _mostly(said: pl.Series) -> str:
+    return YES if 2 * said.sum() > said.len() else NO

@@ -17,6 +17,7 @@ DASHES = {"dense": [1, 0], "IMP": [1, 0], "OMP": [5, 3]}
 SHAPES = {"dense": "circle", "IMP": "circle", "OMP": "triangle-up"}
 BOXES = {Verdict.JACKPOT: "#2ca02c", Verdict.SECONDARY: "#d4a20a"}
 _PANEL_HEIGHT = 300
+_NEW_TAB = {"embedOptions": {"loader": {"target": "_blank", "rel": "noopener"}}}
 
 
 def curves(runs: pl.DataFrame) -> pl.DataFrame:
@@ -28,7 +29,7 @@ def curves(runs: pl.DataFrame) -> pl.DataFrame:
     Returns:
         One row per point: `setting` and `method` as on screen, `line` (their name in the legend),
         `sparsity`, `learning_rate`, `accuracy low high` in percent (mean ± one standard deviation;
-        equal to the mean for one trial), `deviation` and `trials`.
+        equal to the mean for one trial), `deviation` and `trials`; `link` if `runs` has it.
     """
     deviation = pl.col("deviation").fill_null(0.0)
     return means(runs).select(
@@ -52,6 +53,7 @@ def curves(runs: pl.DataFrame) -> pl.DataFrame:
         (100 * (pl.col("accuracy") + deviation)).alias("high"),
         (100 * pl.col("deviation")).alias("deviation"),
         "trials",
+        *(["link"] if "link" in runs.columns else []),
     )
 
 
@@ -151,10 +153,11 @@ def accuracy_by_learning_rate(
         ),
         opacity=fade,
         tooltip=tooltip,
+        **_href(data),
     )
     boxes = (
         base.transform_filter("datum.ticket != null")
-        .mark_point(shape="square", size=420, strokeWidth=2.2, filled=False)
+        .mark_point(shape="square", size=420, strokeWidth=2.2, fill="transparent")
         .encode(
             x=x,
             y=y,
@@ -165,6 +168,7 @@ def accuracy_by_learning_rate(
                 scale=alt.Scale(domain=[str(v) for v in BOXES], range=list(BOXES.values())),
             ),
             tooltip=tooltip,
+            **_href(data),
         )
     )
     return (
@@ -174,6 +178,7 @@ def accuracy_by_learning_rate(
         .facet(alt.Facet("panel:N", title=None, sort=None), columns=columns)
         .resolve_scale(x="shared", y="shared")
         .configure_view(strokeOpacity=0.25)
+        .properties(usermeta=_NEW_TAB)
     )
 
 
@@ -214,6 +219,7 @@ def accuracy_by_sparsity(runs: pl.DataFrame, columns: int = 3, width: int = 260)
             alt.Tooltip("accuracy:Q", title="accuracy, mean (%)", format=".2f"),
             alt.Tooltip("trials:Q", title="trials"),
         ],
+        **_href(points),
     )
     return (
         alt.layer(dense, spread, line)
@@ -221,6 +227,7 @@ def accuracy_by_sparsity(runs: pl.DataFrame, columns: int = 3, width: int = 260)
         .properties(width=width, height=240)
         .facet(alt.Facet("panel:N", title=None, sort=None), columns=columns)
         .configure_view(strokeOpacity=0.25)
+        .properties(usermeta=_NEW_TAB)
     )
 
 
@@ -407,6 +414,11 @@ def correlation(table: pl.DataFrame, p: float) -> alt.Chart:
         ],
     )
     return alt.layer(chance, spread, line).properties(height=360)
+
+
+def _href(data: pl.DataFrame) -> dict[str, alt.Href]:
+    """Makes marks lead to their runs in MLflow, where the data says where that is."""
+    return {"href": alt.Href("link:N")} if "link" in data.columns else {}
 
 
 def _ordered(lines: pl.Series) -> list[str]:

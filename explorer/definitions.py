@@ -115,6 +115,10 @@ class Judgement:
     boundary: bool
     missing: tuple[str, ...] = field(default=())
 
+    def __str__(self) -> str:
+        """The verdict, with the paper's △ where the trials do not decide it."""
+        return f"{self.verdict} △" if self.boundary else str(self.verdict)
+
 
 def accuracies(runs: pl.DataFrame, which: Literal["last", "best"] = "last") -> pl.DataFrame:
     """Finished runs as `means` wants them, `accuracy` being that of the last or best epoch.
@@ -140,7 +144,8 @@ def means(runs: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         runs: one row per finished run with `network dataset setting pruner sparsity
-            learning_rate trial accuracy epochs`; pruner is null for pretrain and sdt.
+            learning_rate trial accuracy epochs`; pruner is null for pretrain and sdt. A column
+            `link`, if there is one, is kept.
 
     Returns:
         One row per setting and learning rate with `accuracy deviation trials epochs`.
@@ -161,6 +166,7 @@ def means(runs: pl.DataFrame) -> pl.DataFrame:
             pl.col("accuracy").std().alias("deviation"),
             pl.len().alias("trials"),
             pl.col("epochs").min(),
+            *(pl.col(name).first() for name in runs.columns if name == "link"),
         )
         .sort("setting", "pruner", "sparsity", "learning_rate")
     )

@@ -61,15 +61,17 @@ def snapshot(uri: str) -> Snapshot:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The study that a page is about.
+    """A study, as one of its launches planned it.
 
     Attributes:
         name: of the study.
-        plan: the runs that launch planned.
+        launch: name of the launch.
+        plan: the runs that the launch planned; empty if its plan cannot be read.
         runs: of those, what the store has: one row per run key, whatever its status.
     """
 
     name: str
+    launch: str
     plan: pl.DataFrame
     runs: pl.DataFrame
 
@@ -119,7 +121,39 @@ def chosen() -> Chosen:
         st.info("The plan of this launch cannot be read, so its runs are not known.")
         st.text(str(reason))
         st.stop()
-    return Chosen(name, plan, of_plan(found.runs, plan))
+    return Chosen(name, labels[launch_id], plan, of_plan(found.runs, plan))
+
+
+def studies(found: Snapshot) -> list[Chosen]:
+    """Every study in the store, by its newest launch."""
+    newest = launches(found.runs).unique(Tag.STUDY, keep="first", maintain_order=True)
+    known = []
+    for launch in newest.iter_rows(named=True):
+        try:
+            plan = found.plan(launch["run_id"])
+        except StoreUnavailable:
+            plan = pl.DataFrame(schema={"run_key": pl.String})
+        runs = of_plan(found.runs, plan)
+        known.append(Chosen(launch[Tag.STUDY], launch["name"], plan, runs))
+    return known
+
+
+def mlflow_ui() -> str:
+    """Address of MLflow's own UI, to which points and runs link; changed in the sidebar."""
+    uri = tracking_uri()
+    default = uri if uri.startswith(("http://", "https://")) else "http://127.0.0.1:5000"
+    with st.sidebar.expander("MLflow", expanded=False):
+        address = st.text_input(
+            "Address of MLflow's UI",
+            default,
+            key="mlflow",
+            bind="query-params",
+            help="Where points and runs link to. `python -m mlflow_server` serves it.",
+        )
+    if address.startswith(("http://", "https://")):
+        return address
+    st.sidebar.warning("The address must begin with http:// or https://")
+    return default
 
 
 def criteria() -> tuple[Criteria, Literal["last", "best"]]:

@@ -33,7 +33,7 @@ def row(judgement: Judgement) -> dict:
         "pruner": judgement.pruner.upper(),
         "sparsity": judgement.sparsity,
         **conditions,
-        "verdict": f"{judgement.verdict}{' △' if judgement.boundary else ''}",
+        "verdict": str(judgement),
     }
 
 
@@ -59,7 +59,7 @@ label = st.selectbox(
     bind="query-params",
 )
 judgement = labels[label]
-st.subheader(f"{label}: {judgement.verdict}{' △' if judgement.boundary else ''}")
+st.subheader(f"{label}: {judgement}")
 show.table(
     pl.DataFrame(
         [

@@ -3,7 +3,7 @@
 import polars as pl
 import streamlit as st
 
-from explorer import charts, show, state
+from explorer import charts, links, show, state
 from explorer.definitions import judge
 
 st.title("Accuracy vs learning rate")
@@ -33,7 +33,7 @@ lines = st.pills(
     default=[s for s in ("pretrain", "lt", "rr", "sdt") if s in runs["setting"]],
     format_func=lambda name: name if name == "pretrain" else name.upper(),
 )
-wanted = runs.filter(
+wanted = links.of_points(runs, state.mlflow_ui()).filter(
     (pl.col("sparsity") == 0) | pl.col("sparsity").is_in([labels[s] for s in shown]),
     pl.col("setting").is_in(lines or ["pretrain"]),
 )
@@ -52,7 +52,7 @@ counted = f"{trials.min()}" if trials.min() == trials.max() else f"{trials.min()
 st.caption(
     f"Points are means over n = {counted} trials, bars one standard deviation; dashed lines are "
     "OMP. The band reaches from the best pretraining accuracy down to the tolerance. Click the "
-    "legend to single out a line."
+    "legend to single out a line, a point to open its runs in MLflow."
 )
 points = charts.curves(wanted).select(
     "line", "sparsity", "learning_rate", "accuracy", "deviation", "trials"

@@ -5,84 +5,88 @@ import streamlit as st
 
 from explorer import show, state
 from explorer.definitions import Verdict, judge
-from explorer.store import StoreUnavailable, launches, of_plan
-from mlflow_server.contract import Tag
-
-# Table 3 of the paper: jackpot, secondary, prefers a small learning rate, prefers IMP.
-PUBLISHED = {
-    ("resnet20", "cifar10"): "× ✓ ✓ ✓",
-    ("resnet32", "cifar10"): "× ✓ ✓ ✓",
-    ("mobilenet-v1", "cifar10"): "△ ✓ × ×",
-    ("resnet18", "cifar10"): "× ✓ ✓ ×",
-    ("vgg16", "cifar10"): "× × × ×",
-    ("resnet20", "cifar100"): "× ✓ ✓ ✓",
-    ("resnet32", "cifar100"): "× ✓ ✓ ✓",
-    ("mobilenet-v1", "cifar100"): "× × × ×",
-    ("resnet18", "cifar100"): "△ ✓ ✓ ✓",
-    ("vgg16", "cifar100"): "× × × ×",
-}
+from explorer.marks import NAMES, PUBLISHED, marks
 
 st.title("Does your winning ticket really win?")
-snapshot = state.opened()
+studies = state.studies(state.opened())
 criteria, which = state.criteria()
 
-progress, verdicts = [], []
-table = launches(snapshot.runs)
-for study in table[Tag.STUDY].unique(maintain_order=True):
-    launch = table.filter(pl.col(Tag.STUDY) == study).row(0, named=True)
-    try:
-        plan = snapshot.plan(launch["run_id"])
-    except StoreUnavailable:
-        progress.append({"study": study, "launch": f"{launch['name']} (its plan is gone)"})
-        continue
-    runs = of_plan(snapshot.runs, plan)
-    counts = dict(runs.group_by("status").len().iter_rows())
-    finished = counts.get("FINISHED", 0)
+st.subheader("Studies")
+progress = []
+for study in studies:
+    counts = dict(study.runs.group_by("status").len().iter_rows())
     progress.append(
         {
-            "study": study,
-            "launch": launch["name"],
-            "finished": finished,
+            "study": study.name,
+            "launch": study.launch if study.plan.height else f"{study.launch} (its plan is gone)",
+            "finished": counts.get("FINISHED", 0),
             "running": counts.get("RUNNING", 0),
             "failed": counts.get("FAILED", 0) + counts.get("KILLED", 0),
-            "planned": plan.height,
-            "done": finished / max(plan.height, 1),
+            "planned": study.plan.height,
+            "done": counts.get("FINISHED", 0) / max(study.plan.height, 1),
         }
     )
-    verdicts += [
-        {
-            "study": study,
-            "network": j.network,
-            "dataset": j.dataset,
-            "pruner": j.pruner.upper(),
-            "sparsity": j.sparsity,
-            "verdict": f"{j.verdict}{' △' if j.boundary else ''}",
-            "missing": ", ".join(name.upper() for name in j.missing),
-            "paper (Table 3)": PUBLISHED.get((j.network, j.dataset), ""),
-        }
-        for j in judge(state.accuracies(runs, which), criteria)
-    ]
-
-st.subheader("Studies")
 show.table(
     pl.DataFrame(progress),
     "studies",
     done=st.column_config.ProgressColumn("done", min_value=0, max_value=1, format="percent"),
 )
+
+st.subheader("Marks of the paper's Table 3")
+summary = [
+    {
+        "study": study.name,
+        "network": network,
+        "dataset": dataset,
+        "own marks": str(own),
+        "published": str(PUBLISHED.get((network, dataset), "")),
+        "ticket up to sparsity": highest,
+    }
+    for study in studies
+    for (network, dataset), (own, highest) in marks(study.accuracies(which), criteria).items()
+]
+if not summary:
+    st.info("No run has finished yet.")
+    st.stop()
+show.table(
+    pl.DataFrame(summary, schema_overrides={"ticket up to sparsity": pl.Float64}),
+    "table-3",
+    **{"ticket up to sparsity": st.column_config.NumberColumn(format="%.3f")},
+)
+st.caption(
+    f"In this order: {', '.join(NAMES)}. ✓ yes, × no, △ at the boundary (the trials do not decide: "
+    "a 95 % interval straddles 0), ? not enough runs. A ticket exists if there is one at any "
+    f"sparsity of {criteria.sparsity:g} or more. A small learning rate is preferred where, at most "
+    "of these sparsities, the best ticket is trained at a smaller one than the best dense network; "
+    f"IMP where at most of them the best LT-IMP is over {100 * criteria.gap:g} points better than "
+    "the best LT-OMP. The published marks are for the paper's recipe and all its sparsities."
+)
+
 st.subheader("Verdicts")
-if verdicts:
-    frame = pl.DataFrame(verdicts)
-    decided = frame.filter(~pl.col("verdict").str.starts_with(Verdict.NOT_ENOUGH_RUNS))
-    show.table(
-        decided if decided.height else frame,
-        "verdicts",
-        sparsity=st.column_config.NumberColumn(format="%.3f"),
-    )
-    st.caption(
-        "△: the trials do not decide a condition (its 95 % interval straddles 0). The paper's "
-        "marks are, in this order: jackpot, secondary, prefers a small learning rate, prefers "
-        "IMP, over all its sparsities. Sparsities at which a setting was not trained are left "
-        "out; the page Definition names what is missing."
-    )
-else:
+verdicts = [
+    {
+        "study": study.name,
+        "network": j.network,
+        "dataset": j.dataset,
+        "pruner": j.pruner.upper(),
+        "sparsity": j.sparsity,
+        "verdict": str(j),
+        "missing": ", ".join(name.upper() for name in j.missing),
+    }
+    for study in studies
+    for j in judge(study.accuracies(which), criteria)
+]
+if not verdicts:
     st.info("No sparse run has finished yet.")
+    st.stop()
+frame = pl.DataFrame(verdicts)
+decided = frame.filter(~pl.col("verdict").str.starts_with(Verdict.NOT_ENOUGH_RUNS))
+show.table(
+    decided if decided.height else frame,
+    "verdicts",
+    sparsity=st.column_config.NumberColumn(format="%.3f"),
+)
+st.caption(
+    "Sparsities at which a setting was not trained are left out; the page Definition names what "
+    "is missing."
+)

@@ -3,7 +3,7 @@
 import polars as pl
 import streamlit as st
 
-from explorer import show, state
+from explorer import links, show, state
 from explorer.store import StoreUnavailable
 from mlflow_server import artifacts
 from mlflow_server.contract import Artifact, tracking_uri
@@ -13,20 +13,45 @@ COLUMNS = [
     *("val_accuracy", "best_val_accuracy", "trainable_parameters", "measured_sparsity"),
     *("images_per_second", "failure", "run_id"),
 ]
+FILTERS = ["status", "setting", "pruner", "sparsity", "learning_rate", "trial"]
 
 st.title("Runs and tickets")
 study = state.chosen()
 if study.runs.is_empty():
     st.info("No run of this study has begun yet.")
     st.stop()
+shown = study.runs
+for column, name in zip(st.columns(len(FILTERS)), FILTERS, strict=True):
+    values = study.runs[name].drop_nulls().unique().sort().to_list()
+    label = name.replace("_", " ")
+    wanted = column.multiselect(
+        label,
+        values,
+        format_func=lambda value: f"{value:.4g}" if isinstance(value, float) else str(value),
+        key=f"runs_{name}",
+        placeholder="all",
+    )
+    if wanted:
+        shown = shown.filter(pl.col(name).is_in(wanted))
+st.caption(f"{shown.height} of {study.runs.height} runs")
+ui = state.mlflow_ui()
 show.table(
-    study.runs.select(COLUMNS),
+    shown.select(
+        *COLUMNS,
+        pl.struct("experiment_id", "run_id")
+        .map_elements(
+            lambda run: links.address(ui, run["experiment_id"], [run["run_id"]]),
+            return_dtype=pl.String,
+        )
+        .alias("MLflow"),
+    ),
     f"{study.name}-runs",
+    MLflow=st.column_config.LinkColumn(display_text="open"),
     sparsity=st.column_config.NumberColumn(format="%.3f"),
     val_accuracy=st.column_config.NumberColumn(format="percent"),
     best_val_accuracy=st.column_config.NumberColumn(format="percent"),
 )
-tickets = study.runs.filter(pl.col("status") == "FINISHED")
+tickets = shown.filter(pl.col("status") == "FINISHED")
 names = dict(tickets.select("run_id", "name").rows())
 run_id = st.selectbox(
     "Ticket", list(names), format_func=names.get, key="ticket_run", bind="query-params"

@@ -3,7 +3,7 @@
 import polars as pl
 import streamlit as st
 
-from explorer import charts, show, state
+from explorer import charts, links, show, state
 
 st.title("Accuracy vs sparsity")
 study = state.chosen()
@@ -13,8 +13,11 @@ if runs.filter(pl.col("sparsity") > 0).is_empty():
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
 show.figure(
-    charts.accuracy_by_sparsity(runs),
+    charts.accuracy_by_sparsity(links.of_points(runs, state.mlflow_ui())),
     f"{study.name}-accuracy-vs-sparsity",
     f"Accuracy of every setting of study {study.name} against sparsity, by learning rate.",
 )
-st.caption("The dashed line is the dense network at the same learning rate.")
+st.caption(
+    "The dashed line is the dense network at the same learning rate. Click a point to "
+    "open its runs in MLflow."
+)

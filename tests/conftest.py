@@ -1,7 +1,9 @@
 import os
 import shutil
 import socket
-from collections.abc import Callable
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -60,12 +62,49 @@ def store_uri(tmp_path: Path, _empty_database: Path, monkeypatch: pytest.MonkeyP
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
-@pytest.fixture
-def unused_tcp_port() -> int:
+def free_port() -> int:
     """A port on loopback that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """A port on loopback that nothing listens on."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """URI of a fresh PostgreSQL database on loopback, of Debian's package."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    if not found:
+        pytest.skip("needs PostgreSQL's server")
+    # It refuses to run as root, and its user must be able to reach the folder.
+    user = "postgres" if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="jackpot-postgresql-"))
+    if user:
+        shutil.chown(folder, user)
+    data, port = folder / "data", free_port()
+
+    def call(program: str, *arguments: str) -> None:
+        subprocess.run(
+            [found[-1].with_name(program), "-D", data, *arguments],
+            user=user,
+            cwd=folder,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+    call("initdb", "--username=jackpot", "--auth=trust", "--encoding=UTF8", "--no-sync")
+    options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off"
+    call("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
+    try:
+        yield f"postgresql+psycopg://jackpot@127.0.0.1:{port}/postgres"
+    finally:
+        call("pg_ctl", "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -52,6 +52,8 @@ show.table(
     best_val_accuracy=st.column_config.NumberColumn(format="percent"),
 )
 tickets = shown.filter(pl.col("status") == "FINISHED")
+# Sparse ones first: they are what the page is opened for.
+tickets = tickets.sort(pl.col("pruner").is_null(), maintain_order=True)
 names = dict(tickets.select("run_id", "name").rows())
 run_id = st.selectbox(
     "Ticket", list(names), format_func=names.get, key="ticket_run", bind="query-params"

@@ -1,6 +1,8 @@
 """Every page, run as Streamlit runs it, on a real study and on stores that have none."""
 
 import json
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,10 @@ from streamlit.testing.v1 import AppTest
 
 import explorer
 from explorer import state
+from explorer.store import Store, trainings
 
 PAGES = sorted((Path(explorer.__file__).parent / "views").glob("*.py"))
+PAGE = {page.stem: page for page in PAGES}
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +50,7 @@ def test_a_page_is_calm_without_one(page: Path, kind: str, tmp_path: Path, monke
 
 
 def test_figure_3_holds_every_mean(trained: str, monkeypatch):
-    page = next(page for page in PAGES if page.stem == "learning_rate")
+    page = PAGE["learning_rate"]
     app = open_page(page, trained, monkeypatch)
     spec = json.loads(app.get("vega_lite_chart")[0].proto.spec)
     assert spec["facet"]["field"] == "panel"
@@ -54,7 +58,7 @@ def test_figure_3_holds_every_mean(trained: str, monkeypatch):
 
 
 def test_the_definition_judges_with_the_reading_chosen(trained: str, monkeypatch):
-    page = next(page for page in PAGES if page.stem == "definition")
+    page = PAGE["definition"]
     app = open_page(page, trained, monkeypatch)
     table = app.dataframe[0].value
     assert set(table["pruner"]) == {"IMP", "OMP"}
@@ -88,3 +92,130 @@ def test_a_server_that_is_down_is_said_calmly(unused_tcp_port: int, monkeypatch)
     app = open_page(PAGES[0], f"http://127.0.0.1:{unused_tcp_port}", monkeypatch)
     assert not app.exception
     assert "cannot be read yet" in app.info[0].value
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> Path:
+    """A folder with a store: one learning rate, one trial, one sparsity."""
+    from trainer.cli import main
+
+    folder = tmp_path_factory.mktemp("small")
+    config = folder / "small.yaml"
+    config.write_text(
+        "study: small\n"
+        "network: lenet-300-100\n"
+        "dataset: {name: digits, train_images: 256, test_images: 100}\n"
+        "settings: [pretrain, lt, rr, sdt]\n"
+        "pruners: [omp]\n"
+        "learning_rates: [0.1]\n"
+        "trials: 1\n"
+        "pruning: {sparsities: [0.7]}\n"
+        "training: {epochs: 2, batch_size: 64}\n"
+    )
+    shutil.copyfile(_empty_database, folder / "mlflow.db")
+    assert main(["--config", str(config), "--tracking-uri", f"sqlite:///{folder}/mlflow.db"]) == 0
+    return folder
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """With what is still in its write-ahead log."""
+    with sqlite3.connect(source) as database:
+        database.execute("VACUUM INTO ?", (str(target),))
+
+
+def texts(app: AppTest) -> str:
+    elements = [*app.info, *app.warning, *app.text, *app.caption]
+    return "\n".join(element.value for element in elements)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_shows_one_trial_of_one_learning_rate(page: Path, small: Path, monkeypatch):
+    app = open_page(page, f"sqlite:///{small}/mlflow.db", monkeypatch)
+    assert not app.exception
+    assert not app.info, [info.value for info in app.info]
+
+
+def test_one_trial_has_no_interval(small: Path, monkeypatch):
+    uri = f"sqlite:///{small}/mlflow.db"
+    app = open_page(PAGE["definition"], uri, monkeypatch)
+    detail = app.dataframe[1].value
+    assert detail["margin (points)"].notna().sum() == 4
+    assert detail["95 % from"].isna().all()
+    assert not detail["holds"].str.contains("△").any()
+    assert "With one trial there is no interval" in texts(app)
+
+
+@pytest.mark.parametrize("kept", ["pretrain", "lt", None])
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_is_calm_while_a_study_is_half_finished(
+    page: Path, kept: str | None, small: Path, tmp_path: Path, monkeypatch
+):
+    copy_database(small / "mlflow.db", tmp_path / "half.db")
+    uri = f"sqlite:///{tmp_path}/half.db"
+    client = MlflowClient(uri)
+    runs = trainings(Store(uri).runs())
+    for run_id, setting in runs.select("run_id", "setting").iter_rows():
+        if setting == kept:
+            continue
+        if setting == "pretrain":
+            # As a run looks while it trains.
+            client.update_run(run_id, status="RUNNING")
+        else:
+            client.delete_run(run_id)
+    app = open_page(page, uri, monkeypatch)
+    assert not app.exception
+    if page.stem == "overview":
+        (study,) = app.dataframe[0].value.to_dict("records")
+        assert (study["planned"], study["finished"]) == (4, 1 if kept else 0)
+
+
+def test_overview_counts_and_marks(trained: str, monkeypatch):
+    app = open_page(PAGE["overview"], trained, monkeypatch)
+    (study,) = app.dataframe[0].value.to_dict("records")
+    assert (study["finished"], study["failed"], study["planned"]) == (36, 4, 54)
+    (row,) = app.dataframe[1].value.to_dict("records")
+    assert row["network"] == "lenet-300-100"
+    assert len(row["own marks"].split()) == 4
+    assert "?" not in row["own marks"]
+    assert row["published"] == "", "the paper has no such network"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_is_calm_when_artifacts_were_deleted(
+    page: Path, small: Path, tmp_path: Path, monkeypatch
+):
+    shutil.copytree(small / "mlartifacts", tmp_path / "copy" / "mlartifacts")
+    copy_database(small / "mlflow.db", tmp_path / "copy" / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/copy/mlflow.db"
+    with sqlite3.connect(tmp_path / "copy" / "mlflow.db") as database:
+        moved = str(small), str(tmp_path / "copy")
+        database.execute("UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?)", moved)
+    for file in (tmp_path / "copy" / "mlartifacts").rglob("*.safetensors"):
+        file.unlink()
+    app = open_page(page, uri, monkeypatch)
+    assert not app.exception
+    if page.stem == "correlation":
+        assert "3 runs could not be compared" in texts(app)
+    if page.stem == "runs":
+        assert "The ticket's mask cannot be read" in texts(app)
+    shutil.rmtree(tmp_path / "copy" / "mlartifacts")
+    state.snapshot.clear()
+    app = open_page(page, uri, monkeypatch)
+    assert not app.exception
+    if page.stem == "overview":
+        assert "its plan is gone" in app.dataframe[0].value["launch"][0]
+    elif page.stem != "guideline":
+        assert "The plan of this launch cannot be read" in texts(app)
+
+
+def test_runs_are_filtered(trained: str, monkeypatch):
+    app = open_page(PAGE["runs"], trained, monkeypatch)
+    everything = len(app.dataframe[0].value)
+    app.multiselect(key="runs_setting").set_value(["sdt"]).run()
+    app.multiselect(key="runs_learning_rate").set_value([0.1]).run()
+    shown = app.dataframe[0].value
+    assert not app.exception
+    assert set(shown["setting"]) == {"sdt"}
+    assert set(shown["learning_rate"]) == {0.1}
+    assert len(shown) < everything
+    assert shown["MLflow"].str.startswith("http://127.0.0.1:5000/#/experiments/").all()

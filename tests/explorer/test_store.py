@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import polars as pl
@@ -15,6 +16,27 @@ def test_sql_and_api_give_equal_frames(trained: str):
     some, same = Store(trained).runs(since), Store(trained, api=True).runs(since)
     assert some.equals(same)
     assert 0 < some.height < sql.height
+
+
+def test_sql_and_api_give_equal_frames_on_postgresql(
+    postgresql: str, write_config, train, tmp_path: Path
+):
+    assert train(write_config(settings="[lt, sdt]"), "--tracking-uri", postgresql) == 0
+    client = MlflowClient(postgresql)
+    some = trainings(Store(postgresql).runs())["run_id"][0]
+    for value in (math.nan, math.inf, -math.inf):
+        for step in (4, 5):
+            client.log_metric(some, "val_loss", value, step=step)
+        sql, api = Store(postgresql), Store(postgresql, api=True)
+        assert dict(sql.runs().schema) == dict(pl.Schema(SCHEMA))
+        assert sql.runs().equals(api.runs())
+    assert sql.runs().height == 6, "five trainings and their launch"
+    since = int(sql.runs()["start_time"].median())
+    assert sql.runs(since).equals(api.runs(since))
+    gone = trainings(sql.runs())["run_id"][1]
+    client.delete_run(gone)
+    assert gone not in set(sql.ids())
+    assert merged(sql.runs(), sql.runs(since), sql.ids()).equals(api.runs())
 
 
 def test_the_frame_holds_what_was_trained(trained: str):

@@ -17,7 +17,6 @@ DASHES = {"dense": [1, 0], "IMP": [1, 0], "OMP": [5, 3]}
 SHAPES = {"dense": "circle", "IMP": "circle", "OMP": "triangle-up"}
 BOXES = {Verdict.JACKPOT: "#2ca02c", Verdict.SECONDARY: "#d4a20a"}
 _PANEL_HEIGHT = 300
-_NEW_TAB = {"embedOptions": {"loader": {"target": "_blank", "rel": "noopener"}}}
 
 
 def curves(runs: pl.DataFrame) -> pl.DataFrame:
@@ -178,7 +177,6 @@ def accuracy_by_learning_rate(
         .facet(alt.Facet("panel:N", title=None, sort=None), columns=columns)
         .resolve_scale(x="shared", y="shared")
         .configure_view(strokeOpacity=0.25)
-        .properties(usermeta=_NEW_TAB)
     )
 
 
@@ -227,7 +225,6 @@ def accuracy_by_sparsity(runs: pl.DataFrame, columns: int = 3, width: int = 260)
         .properties(width=width, height=240)
         .facet(alt.Facet("panel:N", title=None, sort=None), columns=columns)
         .configure_view(strokeOpacity=0.25)
-        .properties(usermeta=_NEW_TAB)
     )
 
 
@@ -342,7 +339,11 @@ def ablation(table: pl.DataFrame) -> alt.Chart:
             ),
             y=alt.Y("accuracy:Q", title="accuracy (%)", scale=alt.Scale(zero=False)),
             color=alt.Color("mask:N", title=None, legend=alt.Legend(orient="top")),
-            strokeDash=alt.StrokeDash("pruner:N", title=None, legend=alt.Legend(orient="top")),
+            strokeDash=alt.StrokeDash(
+                "pruner:N",
+                title=None,
+                legend=alt.Legend(orient="top", symbolStrokeColor="#7f7f7f"),
+            ),
             tooltip=[
                 "mask:N",
                 "pruner:N",

@@ -2,6 +2,7 @@
 
 import io
 import re
+from typing import Any
 
 import altair as alt
 import polars as pl
@@ -35,9 +36,18 @@ def exported(chart: alt.Chart, kind: str) -> bytes:
     printed = chart.configure_axis(labelFontSize=11, titleFontSize=12).properties(
         background="white"
     )
-    printed.save(file, format=kind, **({"ppi": 300} if kind == "png" else {}))
+    # Links lead to a server that the reader of a paper does not have.
+    alt.Chart.from_dict(_without_links(printed.to_dict())).save(
+        file, format=kind, **({"ppi": 300} if kind == "png" else {})
+    )
     content = file.getvalue()
     return content if isinstance(content, bytes) else content.encode()
+
+
+def _without_links(spec: Any) -> Any:
+    if isinstance(spec, dict):
+        return {key: _without_links(value) for key, value in spec.items() if key != "href"}
+    return [_without_links(item) for item in spec] if isinstance(spec, list) else spec
 
 
 def table(frame: pl.DataFrame, name: str, **columns: object) -> None:

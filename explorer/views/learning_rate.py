@@ -52,10 +52,21 @@ counted = f"{trials.min()}" if trials.min() == trials.max() else f"{trials.min()
 st.caption(
     f"Points are means over n = {counted} trials, bars one standard deviation; dashed lines are "
     "OMP. The band reaches from the best pretraining accuracy down to the tolerance. Click the "
-    "legend to single out a line, a point to open its runs in MLflow."
+    "legend to single out a line, Ctrl-click a point to open its "
+    "runs in MLflow."
 )
 points = charts.curves(wanted).select(
-    "line", "sparsity", "learning_rate", "accuracy", "deviation", "trials"
+    "line",
+    "sparsity",
+    "learning_rate",
+    "accuracy",
+    "deviation",
+    "trials",
+    pl.col("link").alias("MLflow"),
 )
 with st.expander("Numbers"):
-    show.table(points, f"{study.name}-accuracy-vs-learning-rate")
+    show.table(
+        points,
+        f"{study.name}-accuracy-vs-learning-rate",
+        MLflow=st.column_config.LinkColumn(display_text="open"),
+    )

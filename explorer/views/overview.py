@@ -40,7 +40,7 @@ summary = [
         "dataset": dataset,
         "own marks": str(own),
         "published": str(PUBLISHED.get((network, dataset), "")),
-        "ticket up to sparsity": highest,
+        "ticket up to sparsity": "–" if highest is None else f"{highest:.3f}",
     }
     for study in studies
     for (network, dataset), (own, highest) in marks(study.accuracies(which), criteria).items()
@@ -48,11 +48,7 @@ summary = [
 if not summary:
     st.info("No run has finished yet.")
     st.stop()
-show.table(
-    pl.DataFrame(summary, schema_overrides={"ticket up to sparsity": pl.Float64}),
-    "table-3",
-    **{"ticket up to sparsity": st.column_config.NumberColumn(format="%.3f")},
-)
+show.table(pl.DataFrame(summary), "table-3")
 st.caption(
     f"In this order: {', '.join(NAMES)}. ✓ yes, × no, △ at the boundary (the trials do not decide: "
     "a 95 % interval straddles 0), ? not enough runs. A ticket exists if there is one at any "
@@ -82,7 +78,7 @@ if not verdicts:
 frame = pl.DataFrame(verdicts)
 decided = frame.filter(~pl.col("verdict").str.starts_with(Verdict.NOT_ENOUGH_RUNS))
 show.table(
-    decided if decided.height else frame,
+    decided.drop("missing") if decided.height else frame,
     "verdicts",
     sparsity=st.column_config.NumberColumn(format="%.3f"),
 )

@@ -18,6 +18,6 @@ show.figure(
     f"Accuracy of every setting of study {study.name} against sparsity, by learning rate.",
 )
 st.caption(
-    "The dashed line is the dense network at the same learning rate. Click a point to "
+    "The dashed line is the dense network at the same learning rate. Ctrl-click a point to "
     "open its runs in MLflow."
 )

@@ -72,6 +72,7 @@ def test_a_link_opens_the_figure_in_either_theme(app, browser, scheme):
     svg = Path(download.value.path()).read_text()
     assert svg.startswith("<svg")
     assert "LT-IMP" in svg
+    assert "127.0.0.1" not in svg, "a figure for print has no links"
     output = ROOT / "tests-output"
     output.mkdir(exist_ok=True)
     page.wait_for_timeout(500)

@@ -360,11 +360,11 @@ def training_curves(curves: pl.DataFrame, names: dict[str, str], metric: str) ->
     """One metric of some runs by epoch.
 
     Args:
-        curves: `run_id metric step value`.
+        curves: `run_id step value`.
         names: of the runs by id, as in the legend.
-        metric: which one to draw.
+        metric: which one it is.
     """
-    data = curves.filter(pl.col("metric") == metric).with_columns(
+    data = curves.with_columns(
         pl.col("run_id").replace_strict(names, default=pl.col("run_id")).alias("run"),
         (pl.col("value") * (100 if metric.endswith("accuracy") else 1)).alias("value"),
     )

@@ -24,6 +24,13 @@ def address(ui: str, experiment_id: str, run_ids: Sequence[str]) -> str:
     return f"{base}/compare-runs?runs={runs}&experiments={experiments}"
 
 
+def of_run(ui: str) -> pl.Expr:
+    """`address` of each row's run as an expression, for tables of thousands."""
+    return pl.format(
+        "{}/#/experiments/{}/runs/{}", pl.lit(ui.rstrip("/")), "experiment_id", "run_id"
+    )
+
+
 def of_points(runs: pl.DataFrame, ui: str) -> pl.DataFrame:
     """`runs` with a column `link`: the trials of a point of a figure share one address.
 

@@ -6,6 +6,7 @@ layers' weights.
 """
 
 import math
+import re
 from collections.abc import Callable
 from fractions import Fraction as Rational
 from typing import Annotated, Any, Literal
@@ -31,16 +32,20 @@ def problem(message: str, *at: str | int) -> PydanticCustomError:
     return PydanticCustomError("study", "{message}", {"message": message, "at": list(at)})
 
 
-def _known(kind: str, names: Callable[[], list[str]]) -> AfterValidator:
+def _known(
+    kind: str, names: Callable[[], list[str]], own: re.Pattern[str] | None = None
+) -> AfterValidator:
+    """One of `names()`, or what `own` matches: a user's own, found out when it is imported."""
+
     def check(name: str) -> str:
-        if name not in names():
+        if name not in names() and not (own and own.fullmatch(name)):
             raise PydanticCustomError("unknown_name", "unknown " + kind, {"choices": names()})
         return name
 
     return AfterValidator(check)
 
 
-NetworkName = Annotated[str, _known("network", networks.names)]
+NetworkName = Annotated[str, _known("network", networks.names, networks.OWN)]
 DatasetName = Annotated[str, _known("dataset", datasets.names)]
 PrunerName = Annotated[str, _known("pruner", pruning.names)]
 

@@ -3,9 +3,10 @@
 Only this module calls `fit`.
 """
 
+import json
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 EVALUATION_BATCH = 1000
+_OWN: Mapping[int, int] = {}
 Fetch = Callable[[RunSpec, str, Path], Path]
 """Gives a local file of a parent's artifact: (parent, artifact name, folder to download into)."""
 
@@ -52,14 +54,14 @@ class Ticket:
 
     Attributes:
         network: built, on the training device, its weights not yet set.
-        width: multiplier of its channels; 1 but for small-dense networks.
+        channels: channel counts of a small-dense network by the dense network's; else empty.
         initial: weights and batch-norm statistics by variable path, not yet masked.
         mask: None for dense networks.
         target_parameters: for small-dense networks, the non-zeros they are to match.
     """
 
     network: keras.Model
-    width: float
+    channels: Mapping[int, int]
     initial: "Arrays"
     mask: "Mask | None"
     target_parameters: int | None = None
@@ -185,17 +187,17 @@ def _ticket(spec: RunSpec, dataset: Dataset, fetch: Callable[[RunSpec, str], Pat
     """Initial weights and mask of a run, as the table of settings has them."""
     mask = _mask(spec, dataset, fetch)
 
-    def built(purpose: Purpose, width: float = 1.0) -> keras.Model:
+    def built(purpose: Purpose, channels: Mapping[int, int] = _OWN) -> keras.Model:
         seed = derive(spec.seed, spec.trial, purpose)
-        return _build(spec, dataset, width, seed)
+        return _build(spec, dataset, channels, seed)
 
     match spec.setting:
         case Setting.PRETRAIN:
             network = built(Purpose.INITIAL_WEIGHTS)
-            return Ticket(network, 1.0, _values(network), None)
+            return Ticket(network, _OWN, _values(network), None)
         case Setting.RR:
             network = built(Purpose.REINITIALISED_WEIGHTS)
-            return Ticket(network, 1.0, _values(network), mask)
+            return Ticket(network, _OWN, _values(network), mask)
         case Setting.LT | Setting.WR:
             name = (
                 Artifact.TICKET_INITIAL
@@ -206,14 +208,14 @@ def _ticket(spec: RunSpec, dataset: Dataset, fetch: Callable[[RunSpec, str], Pat
                 raise ValueError(f"{spec.name}: the plan gave it no pretraining to start from")
             path = fetch(spec.init_from, name)
             initial, _ = _from_parent(spec.init_from, name, artifacts.read_weights, path)
-            return Ticket(built(Purpose.INITIAL_WEIGHTS), 1.0, initial, mask)
+            return Ticket(built(Purpose.INITIAL_WEIGHTS), _OWN, initial, mask)
         case Setting.SDT:
             target = non_zeros(spec, dataset)
-            width, _ = small_dense.matching_width(
+            channels, _ = small_dense.matching_channels(
                 spec.network, dataset.source.input_shape, dataset.source.classes, target
             )
-            network = built(Purpose.SMALL_DENSE_WEIGHTS, width)
-            return Ticket(network, width, _values(network), None, target)
+            network = built(Purpose.SMALL_DENSE_WEIGHTS, channels)
+            return Ticket(network, channels, _values(network), None, target)
 
 
 def _mask(spec: RunSpec, dataset: Dataset, fetch: Callable[[RunSpec, str], Path]) -> "Mask | None":
@@ -274,7 +276,7 @@ def non_zeros(spec: RunSpec, dataset: Dataset) -> int:
 def _shape_only(spec: RunSpec, dataset: Dataset) -> keras.Model:
     """The dense network without memory or draws, to look at its layers."""
     with keras.device("meta"):
-        return _build(spec, dataset, 1.0, 0)
+        return _build(spec, dataset, _OWN, 0)
 
 
 def _pruned_sizes(spec: RunSpec, network: keras.Model) -> dict[str, int]:
@@ -285,17 +287,17 @@ def _pruned_sizes(spec: RunSpec, network: keras.Model) -> dict[str, int]:
 
 def _pruned_paths(name: str, layers: tuple[str, ...] | None, network: keras.Model) -> list[str]:
     """Paths of the pruned kernels: those that the study names, else the network's own choice."""
-    default = networks.NETWORKS[name]
+    default = networks.find(name)
     pruned, kept = (layers, ()) if layers else (default.pruned, default.kept)
     return masks.pruned_paths(network, pruned, kept)
 
 
-def _build(spec: RunSpec, dataset: Dataset, width: float, seed: int) -> keras.Model:
+def _build(spec: RunSpec, dataset: Dataset, channels: Mapping[int, int], seed: int) -> keras.Model:
     return networks.build(
         spec.network,
         input_shape=dataset.source.input_shape,
         classes=dataset.source.classes,
-        width=width,
+        channels=channels,
         seed=seed,
     )
 
@@ -306,7 +308,7 @@ def _about(spec: RunSpec, dataset: Dataset, ticket: Ticket) -> dict[str, str]:
         "network": spec.network,
         "input_shape": "x".join(map(str, dataset.source.input_shape)),
         "classes": str(dataset.source.classes),
-        "width": repr(ticket.width),
+        "channels": json.dumps({str(own): new for own, new in ticket.channels.items()}),
         "run_key": spec.key,
         "run_name": spec.name,
     }

@@ -1,5 +1,6 @@
 """Reads a ticket back: initial weights and mask as a Keras model that is ready to train."""
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,7 +26,9 @@ class LoadedTicket(NamedTuple):
     mask: "Mask"
 
 
-def load_ticket(source: str | Path, tracking_uri: str | None = None) -> LoadedTicket:
+def load_ticket(
+    source: str | Path, tracking_uri: str | None = None, network: str | None = None
+) -> LoadedTicket:
     """Loads a ticket from a folder or from an MLflow run.
 
     Args:
@@ -33,6 +36,8 @@ def load_ticket(source: str | Path, tracking_uri: str | None = None) -> LoadedTi
             for a sparse ticket), or the id of an MLflow run of the trainer.
         tracking_uri: the store that holds the run; default: $MLFLOW_TRACKING_URI, else
             `sqlite:///mlflow.db`.
+        network: for a network of your own, its `package.module:function`: no module is imported
+            because a file names it.
 
     Returns:
         The model and its mask. Training keeps the model sparse with `ApplyMask(mask)`.
@@ -49,9 +54,9 @@ def load_ticket(source: str | Path, tracking_uri: str | None = None) -> LoadedTi
     """
     folder = Path(source)
     if folder.is_dir():
-        return _from_folder(folder)
+        return _from_folder(folder, network)
     with TemporaryDirectory(prefix="jackpot-") as downloads:
-        return _from_folder(_downloaded(str(source), tracking_uri, Path(downloads)))
+        return _from_folder(_downloaded(str(source), tracking_uri, Path(downloads)), network)
 
 
 def _downloaded(run_id: str, tracking_uri: str | None, into: Path) -> Path:
@@ -66,7 +71,7 @@ def _downloaded(run_id: str, tracking_uri: str | None, into: Path) -> Path:
     return Store(uri).fetch(run_id, folder, into).parent
 
 
-def _from_folder(folder: Path) -> LoadedTicket:
+def _from_folder(folder: Path, network: str | None) -> LoadedTicket:
     from mlflow_server import artifacts
     from trainer import networks
     from trainer.pruning.masks import check_fits
@@ -76,14 +81,20 @@ def _from_folder(folder: Path) -> LoadedTicket:
         mask, _ = artifacts.read_mask(folder / Artifact.TICKET_MASK)
     path = folder / Artifact.TICKET_INITIAL
     initial, about = artifacts.read_weights(path, mask)
+    named = about.get("network", "")
+    if named not in networks.NETWORKS and named != network:
+        raise artifacts.ArtifactError(
+            f"{path}: holds network '{named}', which is not one of the trainer's; if it is yours, "
+            f"say load_ticket(…, network='{named}')"
+        )
     try:
         model = networks.build(
-            about["network"],
+            named,
             input_shape=tuple(int(n) for n in about["input_shape"].split("x")),
             classes=int(about["classes"]),
-            width=float(about["width"]),
+            channels={int(own): int(new) for own, new in json.loads(about["channels"]).items()},
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, AttributeError, TypeError) as error:
         raise artifacts.ArtifactError(
             f"{path}: does not say which network it is: {error}"
         ) from None

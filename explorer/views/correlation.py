@@ -1,6 +1,7 @@
 """Figure 6: correlation between initial and trained weights, against learning rate."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,10 +12,19 @@ from explorer.store import Store, StoreUnavailable
 from mlflow_server import artifacts
 from mlflow_server.contract import Artifact, tracking_uri
 
+# Appendix G compares with pretraining; the companion paper (Liu et al., ICML 2021) also with the
+# trained subnetwork.
 PAIRS = {
-    "dense: θ₀ and θ_T": "pretrain",
-    "LT: θ₀⊙m and θ_T⊙m": "lt",
-    "RR: θ₀′⊙m and θ_T⊙m": "rr",
+    "pretraining": {
+        "dense: θ₀ and θ_T": "pretrain",
+        "LT: θ₀⊙m and θ_T⊙m": "lt",
+        "RR: θ₀′⊙m and θ_T⊙m": "rr",
+    },
+    "the subnetwork itself": {
+        "dense: θ₀ and θ_T": "pretrain",
+        "LT: θ₀⊙m and (θ₀⊙m)_T": "lt",
+        "RR: θ₀′⊙m and (θ₀′⊙m)_T": "rr",
+    },
 }
 
 
@@ -30,7 +40,9 @@ def pair(
     store = Store(uri)
     mask = read_mask(store.artifact(mask_run, Artifact.TICKET_MASK)) if mask_run else None
     initial = read(store.artifact(initial_run, Artifact.TICKET_INITIAL), mask)
-    trained = read(store.artifact(trained_run, Artifact.WEIGHTS_FINAL), None)
+    # A sparse run's file holds the survivors of its own mask.
+    own = mask if trained_run == initial_run else None
+    trained = read(store.artifact(trained_run, Artifact.WEIGHTS_FINAL), own)
     if mask is None:
         kept = [path for path in initial if path.endswith("/kernel")]
         return correlation.by_layer(
@@ -53,16 +65,34 @@ def read_mask(path: Path) -> dict[str, np.ndarray]:
     return artifacts.read_mask(path)[0]
 
 
+@st.cache_data(ttl=300, max_entries=20_000, show_spinner=False)
+def attempt(*arguments: Any) -> pl.DataFrame | str:
+    """`pair`, or why it cannot be had: asked again only after a while."""
+    try:
+        return pair(*arguments)
+    except (StoreUnavailable, artifacts.ArtifactError, ValueError) as reason:
+        return str(reason)
+
+
 st.title("Correlation")
 study = state.chosen()
 finished = study.runs.filter(pl.col("status") == "FINISHED")
 p = st.slider("p: share of the largest weights", 0.01, 0.5, 0.1, 0.01, key="p", bind="query-params")
+trained_by = st.radio(
+    "Trained weights of", list(PAIRS), key="trained_by", bind="query-params", horizontal=True
+)
 sparse = finished.filter(pl.col("pruner").is_not_null())
 if sparse.is_empty():
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
 choices = sparse.select("pruner", "sparsity").unique().sort("sparsity", "pruner").rows()
 labels = {f"{pruner.upper()} at {s:.3f}": (pruner, s) for pruner, s in choices}
+trials = int(finished["trial"].max())
+if trials > 3:
+    # A pair takes up to a second the first time.
+    wanted = st.number_input("Trials", 1, trials, 3, key="trials", bind="query-params")
+    finished = finished.filter(pl.col("trial") <= wanted)
+    sparse = sparse.filter(pl.col("trial") <= wanted)
 label = st.selectbox("Mask", list(labels), index=len(labels) - 1, key="mask", bind="query-params")
 pruner, sparsity = labels[label]
 
@@ -73,17 +103,19 @@ dense = {
 }
 at = sparse.filter(pl.col("pruner") == pruner, pl.col("sparsity") == sparsity)
 with st.spinner("comparing weights …"):
-    for name, setting in PAIRS.items():
+    for name, setting in PAIRS[trained_by].items():
         runs = finished if setting == "pretrain" else at
         for run in runs.filter(pl.col("setting") == setting).iter_rows(named=True):
-            trained = dense.get((run["learning_rate"], run["trial"]))
+            rate = run["pretrain_learning_rate"] or run["learning_rate"]
+            trained = dense.get((rate, run["trial"]))
+            if trained_by != "pretraining":
+                trained = run["run_id"]
             if trained is None:
                 continue
             mask_run = None if setting == "pretrain" else run["run_id"]
-            try:
-                table = pair(uri, run["run_id"], trained, mask_run, p)
-            except (StoreUnavailable, artifacts.ArtifactError, ValueError) as reason:
-                gone.append(f"{run['name']}: {reason}")
+            table = attempt(uri, run["run_id"], trained, mask_run, p)
+            if isinstance(table, str):
+                gone.append(f"{run['name']}: {table}")
                 continue
             facts = {"pair": name, "learning_rate": run["learning_rate"], "trial": run["trial"]}
             total = table["overlap"].sum() / table["top"].sum()
@@ -113,7 +145,8 @@ show.figure(
 )
 st.caption(
     "Share of the largest weights (by magnitude, within each layer) that two sets of weights "
-    "have in common; the dashed line is what independent weights give. θ_T is pretraining's. "
+    "have in common; the dashed line is what independent weights give. θ_T are "
+    "pretraining's weights after its last epoch, (…)_T those of the subnetwork after its own. "
     "Bars: one standard deviation over trials."
 )
 with st.expander("By layer"):

@@ -20,6 +20,7 @@ metric = st.pills(
     "Metric",
     ["val_accuracy", "accuracy", "val_loss", "loss", "learning_rate"],
     default="val_accuracy",
+    required=True,
 )
 running = study.runs.filter(pl.col("status") == "RUNNING").height > 0
 
@@ -28,7 +29,7 @@ running = study.runs.filter(pl.col("status") == "RUNNING").height > 0
 def draw() -> None:
     """Reads and draws again every few seconds while something trains."""
     try:
-        curves = snapshot.store.curves(chosen)
+        curves = snapshot.store.curves(chosen, metric)
     except StoreUnavailable as reason:
         st.info("The tracking store does not answer just now.")
         st.text(str(reason))
@@ -37,7 +38,7 @@ def draw() -> None:
         st.info("The chosen runs have no metrics yet.")
         return
     show.figure(
-        charts.training_curves(curves, names, metric or "val_accuracy"),
+        charts.training_curves(curves, names, metric),
         f"{study.name}-{metric}",
         f"{metric} by epoch of {len(chosen)} runs.",
     )

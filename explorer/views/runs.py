@@ -36,15 +36,7 @@ for column, name in zip(st.columns(len(FILTERS)), FILTERS, strict=True):
 st.caption(f"{shown.height} of {study.runs.height} runs")
 ui = state.mlflow_ui()
 show.table(
-    shown.select(
-        *COLUMNS,
-        pl.struct("experiment_id", "run_id")
-        .map_elements(
-            lambda run: links.address(ui, run["experiment_id"], [run["run_id"]]),
-            return_dtype=pl.String,
-        )
-        .alias("MLflow"),
-    ),
+    shown.select(*COLUMNS, links.of_run(ui).alias("MLflow")),
     f"{study.name}-runs",
     MLflow=st.column_config.LinkColumn(display_text="open"),
     sparsity=st.column_config.NumberColumn(format="%.3f"),

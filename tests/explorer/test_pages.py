@@ -219,3 +219,13 @@ def test_runs_are_filtered(trained: str, monkeypatch):
     assert set(shown["learning_rate"]) == {0.1}
     assert len(shown) < everything
     assert shown["MLflow"].str.startswith("http://127.0.0.1:5000/#/experiments/").all()
+
+
+def test_correlation_with_the_trained_subnetwork(trained: str, monkeypatch):
+    app = open_page(PAGE["correlation"], trained, monkeypatch)
+    app.radio(key="trained_by").set_value("the subnetwork itself").run()
+    assert not app.exception
+    assert not app.warning
+    table = app.dataframe[0].value
+    assert set(table["pair"].str[:2]) == {"de", "LT", "RR"}
+    assert table["correlation"].between(0, 1).all()

@@ -30,6 +30,8 @@ def test_sql_and_api_give_equal_frames_on_postgresql(
         sql, api = Store(postgresql), Store(postgresql, api=True)
         assert dict(sql.runs().schema) == dict(pl.Schema(SCHEMA))
         assert sql.runs().equals(api.runs())
+    assert sql.curves([some], "val_loss").equals(api.curves([some], "val_loss"))
+    assert sql.curves([some], "val_loss")["value"].is_nan().any() is False
     assert sql.runs().height == 6, "five trainings and their launch"
     since = int(sql.runs()["start_time"].median())
     assert sql.runs(since).equals(api.runs(since))
@@ -65,11 +67,15 @@ def test_a_plan_finds_its_runs_by_key(trained: str):
 def test_curves_have_one_point_per_epoch(trained: str):
     store = Store(trained)
     run = store.runs().filter(pl.col("setting") == "wr").row(0, named=True)
-    curves = store.curves([run["run_id"]])
-    steps = curves.filter(pl.col("metric") == "val_accuracy")["step"].to_list()
-    assert steps == [2, 3, 4]
-    last = curves.filter(pl.col("metric") == "val_accuracy")["value"][-1]
-    assert last == run["val_accuracy"]
+    curves = store.curves([run["run_id"]], "val_accuracy")
+    assert curves["step"].to_list() == [2, 3, 4]
+    assert curves["value"][-1] == run["val_accuracy"]
+    several = store.runs()["run_id"].to_list()
+    for metric in ("loss", "learning_rate"):
+        assert store.curves(several, metric).equals(
+            Store(trained, api=True).curves(several, metric)
+        )
+    assert store.curves([], "loss").is_empty()
 
 
 def test_changed_and_deleted_runs_are_merged(trained: str):

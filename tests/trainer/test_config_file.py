@@ -80,7 +80,7 @@ def test_cosine_with_warmup_is_said_and_overridden(tmp_path: Path):
         ("  epochs: 10", "  epochs: 1e1", 8, ["training.epochs", "integer"]),
         ("  epochs: 10", "  epochs: 0", 8, ["training.epochs", "greater than or equal to 1"]),
         ("  epochs: 10", "  epochs: 8", 12, ["milestone 8", "never reached"]),
-        ("network: resnet20", "network: resnet2", 2, ["network", "did you mean 'resnet20'"]),
+        ("network: resnet20", "network: resnet-20", 2, ["network", "did you mean 'resnet20'"]),
         ("dataset: cifar10", "dataset: cifar01", 3, ["dataset", "did you mean 'cifar10'"]),
         ("[1e-3, 0.1]", "[1e-3, 0]", 4, ["learning_rates[1]", "greater than 0"]),
         ("[1e-3, 0.1]", "[1e-3, -0.1]", 4, ["learning_rates[1]", "greater than 0"]),

@@ -1,4 +1,4 @@
-"""Registry of Keras networks.
+"""Registry of Keras networks, and a door for a user's own.
 
 Example:
     >>> from trainer import networks
@@ -8,16 +8,25 @@ Example:
 """
 
 import importlib
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import keras
 
+    from trainer.networks.layers import Blocks
+
+    Builder = Callable[[Blocks, tuple[int, int, int], int], keras.Model]
+
+OWN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+"""A user's own network: `package.module:function`."""
+
 
 @dataclass(frozen=True)
 class Network:
-    """A registered network: where its builder lives, and which layers the paper's authors prune.
+    """A network: where its builder lives, and which of its layers are pruned by default.
 
     `module` and `function` are imported on first use, so that listing names costs no Keras.
     `pruned` and `kept` are shell patterns over layer names: a layer with a kernel is pruned when a
@@ -30,16 +39,44 @@ class Network:
     kept: tuple[str, ...] = ("stem", "classifier")
 
 
+_RESNET = "trainer.networks.resnet"
+_WITHOUT_SHORTCUTS = ("stem", "classifier", "*_shortcut")
 NETWORKS: dict[str, Network] = {
     "lenet-300-100": Network("trainer.networks.lenet", "lenet_300_100", kept=("classifier",)),
-    "resnet20": Network("trainer.networks.resnet", "resnet20"),
+    "resnet20": Network(_RESNET, "resnet20"),
+    "resnet32": Network(_RESNET, "resnet32", kept=_WITHOUT_SHORTCUTS),
+    "resnet32-no-residual": Network(_RESNET, "resnet32_no_residual"),
+    "resnet18": Network(_RESNET, "resnet18"),
+    "resnet50": Network(_RESNET, "resnet50"),
+    # A depthwise kernel has nine weights per channel: pruning it removes channels, not weights.
+    "mobilenet-v1": Network(
+        "trainer.networks.mobilenet",
+        "mobilenet_v1",
+        kept=("stem", "classifier", "*_depthwise"),
+    ),
     "vgg16": Network("trainer.networks.vgg", "vgg16"),
 }
 
 
 def names() -> list[str]:
-    """Names that `build` knows."""
+    """Names of the registered networks."""
     return sorted(NETWORKS)
+
+
+def find(name: str) -> Network:
+    """The network of a registered name, or a user's own by `package.module:function`.
+
+    Raises:
+        ValueError: neither.
+    """
+    if name in NETWORKS:
+        return NETWORKS[name]
+    if OWN.fullmatch(name):
+        return Network(*name.split(":"))
+    raise ValueError(
+        f"unknown network {name!r}; known are {', '.join(names())}, and a network of your own as "
+        "'package.module:function'"
+    )
 
 
 def build(
@@ -47,30 +84,62 @@ def build(
     *,
     input_shape: tuple[int, int, int],
     classes: int,
-    width: float = 1.0,
+    channels: Mapping[int, int] | None = None,
     seed: int = 0,
 ) -> "keras.Model":
     """Builds a Keras model with freshly drawn weights.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or `package.module:function` of a network of your own.
         input_shape: (height, width, channels) of one image.
         classes: outputs of the classifier; the model returns logits, shape (batch, classes).
-        width: multiplier of every layer's channels, rounded, at least 1 (small-dense networks).
+        channels: channel counts in place of the network's own, such as {64: 20} for layers of 64
+            (small-dense networks); counts without an entry stay.
         seed: decides every initial weight; the same seed gives the same bits on the same device.
 
     Raises:
-        ValueError: unknown name, or a shape that the network cannot take.
+        ValueError: unknown name, a network that cannot be imported, or a shape that it cannot take.
     """
-    if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}; known are {', '.join(names())}")
-    if len(input_shape) != 3 or min(input_shape) < 1 or classes < 2 or width <= 0:
+    return _build(name, input_shape, classes, channels, seed)[0]
+
+
+def channel_counts(name: str, input_shape: tuple[int, int, int], classes: int) -> tuple[int, ...]:
+    """The distinct channel counts that a network's layers have, ascending. Raises: ValueError."""
+    import keras
+
+    with keras.device("meta"):
+        _, blocks = _build(name, input_shape, classes, None, 0)
+    return tuple(sorted(blocks.counts))
+
+
+def _build(
+    name: str,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    channels: Mapping[int, int] | None,
+    seed: int,
+) -> tuple["keras.Model", "Blocks"]:
+    network = find(name)
+    if len(input_shape) != 3 or min(input_shape) < 1 or classes < 2:
         raise ValueError(
-            "expected input_shape=(height, width, channels), classes >= 2 and width > 0; received "
-            f"input_shape={input_shape}, classes={classes}, width={width}"
+            "expected input_shape=(height, width, channels) and classes >= 2; received "
+            f"input_shape={input_shape}, classes={classes}"
         )
+    if channels and min(channels.values()) < 1:
+        raise ValueError(f"expected channel counts of at least 1; received {dict(channels)}")
     from trainer.networks.layers import Blocks
 
-    blocks = Blocks(width=width, seed=seed)
-    builder = getattr(importlib.import_module(NETWORKS[name].module), NETWORKS[name].function)
-    return builder(blocks, tuple(input_shape), classes)
+    blocks = Blocks(channels, seed)
+    return _builder(name, network)(blocks, tuple(input_shape), classes), blocks
+
+
+def _builder(name: str, network: Network) -> "Builder":
+    try:
+        return getattr(importlib.import_module(network.module), network.function)
+    except (ImportError, AttributeError) as error:
+        if name in NETWORKS:
+            raise
+        raise ValueError(
+            f"network '{name}' cannot be imported: {error}. Start the trainer in the folder that "
+            "holds the module, or install its package"
+        ) from error

@@ -5,6 +5,7 @@ other side at stride 2, batch norm uses another momentum, epsilon and variance, 
 Glorot-uniform.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum, auto
 from functools import partial
 
@@ -55,20 +56,25 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 class Blocks:
-    """Makes the named layers of one network: one width, one stream of initial-weight seeds.
+    """Makes the named layers of one network: its channel counts, its stream of seeds.
 
     Args:
-        width: multiplier of channel counts.
+        channels: counts in place of the network's own; those without an entry stay.
         seed: seed of the first layer's draw; each further layer takes the next of the stream.
+
+    Attributes:
+        counts: the network's own channel counts, as far as it has asked for them.
     """
 
-    def __init__(self, width: float = 1.0, seed: int = 0) -> None:
-        self.width = width
+    def __init__(self, channels: Mapping[int, int] | None = None, seed: int = 0) -> None:
+        self.counts: set[int] = set()
+        self._channels = channels or {}
         self._seeds = iter(np.random.SeedSequence(seed).generate_state(1024).tolist())
 
     def channels(self, count: int) -> int:
-        """`count` channels at this width."""
-        return max(1, round(count * self.width))
+        """The channels of layers that have `count` of them in the network's own size."""
+        self.counts.add(count)
+        return self._channels.get(count, count)
 
     def conv(
         self,
@@ -93,6 +99,31 @@ class Blocks:
             kernel_initializer=self._kernel(start, fan_in),
             name=name,
         )(x)
+
+    def depthwise(
+        self, x: keras.KerasTensor, size: int, *, name: str, stride: int = 1
+    ) -> keras.KerasTensor:
+        """Bias-free convolution of each channel alone, padded as `conv` and started as torch's."""
+        if stride > 1:
+            x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+        return keras.layers.DepthwiseConv2D(
+            size,
+            strides=stride,
+            padding="same" if stride == 1 else "valid",
+            use_bias=False,
+            depthwise_initializer=self._kernel(Start.TORCH_DEFAULT, size * size),
+            name=name,
+        )(x)
+
+    def max_pool(
+        self, x: keras.KerasTensor, size: int, stride: int, *, name: str
+    ) -> keras.KerasTensor:
+        """Max pooling over `size` × `size` pixels with size // 2 more on each side.
+
+        Those are zeros: after a ReLU they never win, as torch's -inf never do.
+        """
+        x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+        return keras.layers.MaxPooling2D(size, strides=stride, name=name)(x)
 
     def norm(self, x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
         """Batch norm with torch's momentum 0.1 (Keras's 0.9) and epsilon 1e-5."""

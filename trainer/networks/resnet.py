@@ -1,39 +1,163 @@
-"""Residual networks for 32 × 32 images (He et al. 2016), with projection shortcuts."""
+"""Residual networks (He et al. 2016), with projection shortcuts, in the paper's sizes."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import keras
 
 from trainer.networks.layers import Blocks, Start
 
+Block = Callable[[Blocks, keras.KerasTensor, int, int, str], keras.KerasTensor]
+_SMALL, _LARGE = 32, 128
+_EXPANSION = 4
+
 
 def resnet20(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
     """Three stages of three basic blocks with 16, 32 and 64 channels: 272,474 parameters.
 
-    Where shape changes, the shortcut is a 1 × 1 convolution with batch norm. Kernels start
-    Kaiming-normal by fan-out.
+    Kernels start Kaiming-normal by fan-out.
+    """
+    start = Start.KAIMING_NORMAL_FAN_OUT
+    inputs = keras.Input(input_shape, name="images")
+    x = _stem(blocks, inputs, blocks.channels(16), start)
+    x = _stages(blocks, x, partial(_basic_block, start=start), (16, 32, 64), (3, 3, 3))
+    return _classified(blocks, inputs, x, classes, "resnet20")
+
+
+def resnet32(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
+    """Three stages of five basic blocks, twice as wide as usual: 1,860,522 parameters."""
+    inputs = keras.Input(input_shape, name="images")
+    x = _stem(blocks, inputs, blocks.channels(32), Start.TORCH_DEFAULT)
+    x = _stages(blocks, x, _basic_block, (32, 64, 128), (5, 5, 5))
+    return _classified(blocks, inputs, x, classes, "resnet32")
+
+
+def resnet32_no_residual(
+    blocks: Blocks, input_shape: tuple[int, int, int], classes: int
+) -> keras.Model:
+    """`resnet32` with every shortcut removed and nothing else changed (figures 4 and 5)."""
+    inputs = keras.Input(input_shape, name="images")
+    x = _stem(blocks, inputs, blocks.channels(32), Start.TORCH_DEFAULT)
+    x = _stages(blocks, x, partial(_basic_block, residual=False), (32, 64, 128), (5, 5, 5))
+    return _classified(blocks, inputs, x, classes, "resnet32-no-residual")
+
+
+def resnet18(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
+    """Four stages of two basic blocks: 11,173,962 parameters on CIFAR-10, 11,689,512 on ImageNet.
+
+    The stem depends on the images; see `_stem_for`.
     """
     inputs = keras.Input(input_shape, name="images")
-    x = blocks.conv(inputs, blocks.channels(16), 3, name="stem", start=Start.KAIMING_NORMAL_FAN_OUT)
-    x = blocks.relu(blocks.norm(x, name="stem_norm"), name="stem_relu")
-    for stage, channels in enumerate((16, 32, 64), start=1):
-        for block in range(1, 4):
-            stride = 2 if stage > 1 and block == 1 else 1
-            x = _basic_block(
-                blocks, x, blocks.channels(channels), stride, name=f"stage{stage}_block{block}"
-            )
+    x = _stem_for(blocks, inputs)
+    x = _stages(blocks, x, _basic_block, (64, 128, 256, 512), (2, 2, 2, 2))
+    return _classified(blocks, inputs, x, classes, "resnet18")
+
+
+def resnet50(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
+    """Four stages of 3, 4, 6 and 3 bottleneck blocks: 25,557,032 parameters on ImageNet."""
+    inputs = keras.Input(input_shape, name="images")
+    x = _stem_for(blocks, inputs)
+    x = _stages(blocks, x, _bottleneck, (64, 128, 256, 512), (3, 4, 6, 3))
+    return _classified(blocks, inputs, x, classes, "resnet50")
+
+
+def _stem(
+    blocks: Blocks,
+    x: keras.KerasTensor,
+    channels: int,
+    start: Start,
+    size: int = 3,
+    stride: int = 1,
+) -> keras.KerasTensor:
+    x = blocks.conv(x, channels, size, name="stem", stride=stride, start=start)
+    return blocks.relu(blocks.norm(x, name="stem_norm"), name="stem_relu")
+
+
+def _stem_for(blocks: Blocks, images: keras.KerasTensor) -> keras.KerasTensor:
+    """The stem for images of this size.
+
+    Up to 32 pixels (CIFAR) 3 × 3; up to 128 (Tiny-ImageNet) 3 × 3, then max pooling, so that the
+    stages see what they see on CIFAR; above (ImageNet) 7 × 7 at stride 2, then max pooling.
+    """
+    pixels = min(images.shape[1:3])
+    size, stride = (7, 2) if pixels > _LARGE else (3, 1)
+    x = _stem(blocks, images, blocks.channels(64), Start.TORCH_DEFAULT, size, stride)
+    return x if pixels <= _SMALL else blocks.max_pool(x, 3, 2, name="stem_pool")
+
+
+def _stages(
+    blocks: Blocks,
+    x: keras.KerasTensor,
+    block: Block,
+    channels: Sequence[int],
+    depths: Sequence[int],
+) -> keras.KerasTensor:
+    """Stages of `depths` blocks; every stage but the first halves the image."""
+    for stage, (count, depth) in enumerate(zip(channels, depths, strict=True), start=1):
+        for i in range(1, depth + 1):
+            stride = 2 if stage > 1 and i == 1 else 1
+            x = block(blocks, x, count, stride, f"stage{stage}_block{i}")
+    return x
+
+
+def _classified(
+    blocks: Blocks, inputs: keras.KerasTensor, x: keras.KerasTensor, classes: int, name: str
+) -> keras.Model:
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(inputs, blocks.dense(x, classes, name="classifier"), name="resnet20")
+    return keras.Model(inputs, blocks.dense(x, classes, name="classifier"), name=name)
 
 
 def _basic_block(
-    blocks: Blocks, x: keras.KerasTensor, channels: int, stride: int, name: str
+    blocks: Blocks,
+    x: keras.KerasTensor,
+    count: int,
+    stride: int,
+    name: str,
+    *,
+    start: Start = Start.TORCH_DEFAULT,
+    residual: bool = True,
 ) -> keras.KerasTensor:
-    start = Start.KAIMING_NORMAL_FAN_OUT
+    """Two 3 × 3 convolutions, the first with the stride."""
+    channels = blocks.channels(count)
     y = blocks.conv(x, channels, 3, name=f"{name}_conv1", stride=stride, start=start)
     y = blocks.relu(blocks.norm(y, name=f"{name}_norm1"), name=f"{name}_relu1")
     y = blocks.conv(y, channels, 3, name=f"{name}_conv2", start=start)
     y = blocks.norm(y, name=f"{name}_norm2")
-    if stride > 1:
-        x = blocks.conv(x, channels, 1, name=f"{name}_shortcut", stride=stride, start=start)
-        x = blocks.norm(x, name=f"{name}_shortcut_norm")
-    y = keras.layers.Add(name=f"{name}_add")([y, x])
+    if residual:
+        y = _joined(blocks, x, y, stride, stride > 1, start, name)
     return blocks.relu(y, name=f"{name}_relu2")
+
+
+def _bottleneck(
+    blocks: Blocks, x: keras.KerasTensor, count: int, stride: int, name: str
+) -> keras.KerasTensor:
+    """1 × 1, 3 × 3 with the stride, 1 × 1 to four times the channels."""
+    channels, wide = blocks.channels(count), blocks.channels(_EXPANSION * count)
+    y = blocks.conv(x, channels, 1, name=f"{name}_conv1")
+    y = blocks.relu(blocks.norm(y, name=f"{name}_norm1"), name=f"{name}_relu1")
+    y = blocks.conv(y, channels, 3, name=f"{name}_conv2", stride=stride)
+    y = blocks.relu(blocks.norm(y, name=f"{name}_norm2"), name=f"{name}_relu2")
+    y = blocks.norm(blocks.conv(y, wide, 1, name=f"{name}_conv3"), name=f"{name}_norm3")
+    first = name.endswith("_block1")
+    y = _joined(blocks, x, y, stride, first, Start.TORCH_DEFAULT, name)
+    return blocks.relu(y, name=f"{name}_relu3")
+
+
+def _joined(
+    blocks: Blocks,
+    x: keras.KerasTensor,
+    y: keras.KerasTensor,
+    stride: int,
+    projected: bool,
+    start: Start,
+    name: str,
+) -> keras.KerasTensor:
+    """y + x; where the network changes shape, x goes through a 1 × 1 convolution and a norm.
+
+    Whether it does is the network's shape, not the channel counts': a small-dense network has the
+    same layers.
+    """
+    if projected:
+        x = blocks.conv(x, y.shape[-1], 1, name=f"{name}_shortcut", stride=stride, start=start)
+        x = blocks.norm(x, name=f"{name}_shortcut_norm")
+    return keras.layers.Add(name=f"{name}_add")([y, x])

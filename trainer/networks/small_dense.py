@@ -1,13 +1,20 @@
 """Small-dense networks: same depth, reduced width, as many parameters as a pruned network keeps."""
 
+from collections.abc import Mapping
 from functools import lru_cache
+from itertools import combinations
 from math import prod
+from types import MappingProxyType
 
 import keras
+import numpy as np
 
 from trainer import networks
 
-_NARROWEST_STEP = 1e-4
+# Channel counts may differ by so much from proportional ones to come closer to the target.
+_FREEDOM = 2
+# Nearer than this no further closeness is worth another shape.
+_CLOSE = 0.002
 
 
 def trainable_parameters(model: keras.Model) -> int:
@@ -16,41 +23,94 @@ def trainable_parameters(model: keras.Model) -> int:
 
 
 @lru_cache(maxsize=256)
-def matching_width(
+def matching_channels(
     name: str, input_shape: tuple[int, int, int], classes: int, target: int
-) -> tuple[float, int]:
-    """The width whose parameter count comes closest to `target`.
+) -> tuple[Mapping[int, int], int]:
+    """Channel counts of the small-dense network with about `target` parameters.
 
-    The count never falls as the width grows, so bisection finds the two neighbouring counts around
-    the target; the closer one is taken, the smaller if they tie.
+    All counts are scaled alike, then each may move by up to two channels to come closer: of all
+    networks within 0.2 % of the target the most evenly scaled, else the closest one.
 
     Args:
-        name: a registered network.
+        name: of the network.
         input_shape, classes: as in `networks.build`.
         target: non-zero parameters of the pruned network (the paper's θ^SD, table 1), not the
             parameters it had before pruning.
 
     Returns:
-        The width and its parameter count.
+        Channel counts by the network's own, as `networks.build` takes them, and the number of
+        parameters.
+
+    Raises:
+        ValueError: a network that never asks `blocks.channels`, so that nothing can be narrowed.
+    """
+    size = _size(name, input_shape, classes)
+    own = np.array(size.own)
+    if size(own) <= target:
+        return MappingProxyType(dict(zip(size.own, size.own, strict=True))), int(size(own))
+    narrow, wide = 0.0, 1.0
+    while wide - narrow > 1e-6:
+        middle = (narrow + wide) / 2
+        narrow, wide = (middle, wide) if size(own * middle) <= target else (narrow, middle)
+    even = own * narrow
+    moves = np.arange(-_FREEDOM, _FREEDOM + 1)
+    grid = np.stack(np.meshgrid(*[moves] * len(own), indexing="ij"), -1).reshape(-1, len(own))
+    found = np.unique(np.clip(np.rint(even).astype(int) + grid, 1, own), axis=0)
+    off = np.abs(size(found) - target) / target
+    uneven = (np.log(found / np.maximum(even, 1e-9)) ** 2).sum(1)
+    order = np.lexsort((uneven, np.where(off <= _CLOSE, 0.0, off)))
+    best = found[order[0]]
+    channels = dict(zip(size.own, best.tolist(), strict=True))
+    with keras.device("meta"):
+        model = networks.build(name, input_shape=input_shape, classes=classes, channels=channels)
+    return MappingProxyType(channels), trainable_parameters(model)
+
+
+class _Size:
+    """Parameters of a network as a function of its channel counts: a quadratic, so found exactly.
+
+    A convolution has inputs × outputs, a norm or a bias outputs: no parameter count is of a higher
+    degree. Networks of one to three channels give all its differences.
     """
 
-    def count(width: float) -> int:
-        # On the meta device nothing is allocated or drawn: only shapes are made.
-        with keras.device("meta"):
-            model = networks.build(name, input_shape=input_shape, classes=classes, width=width)
-        return trainable_parameters(model)
+    def __init__(self, name: str, input_shape: tuple[int, int, int], classes: int) -> None:
+        self.own = networks.channel_counts(name, input_shape, classes)
+        if not self.own:
+            raise ValueError(
+                f"network '{name}' has no small-dense counterpart: its builder never asks "
+                "blocks.channels(count) how many channels a layer shall have"
+            )
 
-    narrow, wide = 0.0, 1.0
-    below, above = None, count(wide)
-    if above <= target:
-        return wide, above
-    while wide - narrow > _NARROWEST_STEP:
-        middle = (narrow + wide) / 2
-        found = count(middle)
-        if found <= target:
-            narrow, below = middle, found
-        else:
-            wide, above = middle, found
-    if below is not None and target - below <= above - target:
-        return narrow, below
-    return wide, above
+        def count(*wider: int) -> int:
+            channels = {own: 1 + wider.count(i) for i, own in enumerate(self.own)}
+            with keras.device("meta"):
+                model = networks.build(
+                    name, input_shape=input_shape, classes=classes, channels=channels
+                )
+            return trainable_parameters(model)
+
+        several = range(len(self.own))
+        self._least = count()
+        once = [count(i) for i in several]
+        self._first = np.array(once, float) - self._least
+        self._second = np.zeros((len(once), len(once)))
+        for i in several:
+            self._second[i, i] = count(i, i) - 2 * once[i] + self._least
+        for i, j in combinations(several, 2):
+            self._second[i, j] = count(i, j) - once[i] - once[j] + self._least
+
+    def __call__(self, channels: np.ndarray) -> np.ndarray:
+        """Parameters at channel counts, shape (..., number of own counts); Newton's formula."""
+        wider = np.asarray(channels, float) - 1
+        pairs = np.triu(self._second, 1)
+        return (
+            self._least
+            + wider @ self._first
+            + np.einsum("...i,ij,...j->...", wider, pairs, wider)
+            + (wider * (wider - 1) / 2) @ np.diag(self._second)
+        )
+
+
+@lru_cache(maxsize=16)
+def _size(name: str, input_shape: tuple[int, int, int], classes: int) -> _Size:
+    return _Size(name, input_shape, classes)

@@ -65,7 +65,8 @@ class _Lowered:
         self._readers[id(model.outputs[0])] += 1
         self._slots: dict[int, int] = {}
         self._ops: list[_Op] = []
-        self._padding: dict[int, int] = {}
+        self._padding: dict[int, tuple[int, keras.Operation | None]] = {}
+        self._made_by: dict[int, keras.Operation] = {}
         self._input = self._slot(model.inputs[0])
         self._rank = len(model.inputs[0].shape)
         for operation, node in operations:
@@ -90,14 +91,20 @@ class _Lowered:
     def _add(self, operation: keras.Operation, node: object) -> None:
         inputs = node.arguments.keras_tensors
         output = node.outputs[0]
-        padded = self._padding.pop(id(inputs[0]), 0)
+        self._made_by[id(output)] = operation
         if isinstance(operation, keras.layers.ZeroPadding2D) and self._readers[id(output)] == 1:
-            # The convolution that reads it pads by itself.
+            # The layer that reads it pads by itself.
             self._slots[id(output)] = self._slot(inputs[0])
-            self._padding[id(output)] = _symmetric(operation)
+            self._padding[id(output)] = _symmetric(operation), self._made_by.get(id(inputs[0]))
             return
-        if padded and not isinstance(operation, keras.layers.Conv2D):
-            raise CannotLower(f"{operation.name} reads a padding meant for a convolution")
+        padded, before = self._padding.pop(id(inputs[0]), (0, None))
+        # Pooling pads with -inf, which comes to the same where no input is below 0.
+        pads_itself = isinstance(operation, keras.layers.Conv2D | keras.layers.DepthwiseConv2D) or (
+            isinstance(operation, keras.layers.MaxPooling2D)
+            and isinstance(before, keras.layers.ReLU)
+        )
+        if padded and not pads_itself:
+            raise CannotLower(f"{operation.name} reads a padding that it cannot take over")
         call = _call(operation, padded, alone=self._readers[id(inputs[0])] == 1)
         self._ops.append(_Op(call, [self._slot(x) for x in inputs], self._slot(output)))
 
@@ -131,6 +138,8 @@ def _call(layer: keras.Operation, padding: int, alone: bool) -> Call:
         alone: whether nothing else reads the layer's input, so that it may be overwritten.
     """
     match layer:
+        case keras.layers.DepthwiseConv2D(depth_multiplier=1):
+            return _depthwise(layer, padding)
         case keras.layers.Conv2D():
             return _conv(layer, padding)
         case BatchNormalization():
@@ -141,7 +150,7 @@ def _call(layer: keras.Operation, padding: int, alone: bool) -> Call:
             return lambda _, *xs: torch.add(*xs) if len(xs) == 2 else sum(xs)
         case keras.layers.MaxPooling2D(padding="valid"):
             size, strides = layer.pool_size, layer.strides
-            return lambda _, x: F.max_pool2d(x, size, strides)
+            return lambda _, x: F.max_pool2d(x, size, strides, padding)
         case keras.layers.GlobalAveragePooling2D(keepdims=False):
             return lambda _, x: x.mean((2, 3))
         case keras.layers.Flatten():
@@ -155,27 +164,50 @@ def _call(layer: keras.Operation, padding: int, alone: bool) -> Call:
 
 
 def _conv(layer: keras.layers.Conv2D, padding: int) -> Call:
-    size = layer.kernel_size
-    plain = (
-        layer.data_format == "channels_last"
-        and layer.groups == 1
-        and layer.dilation_rate == (1, 1)
-        and layer.activation is keras.activations.linear
-    )
-    if layer.padding == "same":
-        # Only at stride 1 and odd sizes does Keras's "same" pad both sides alike.
-        plain = plain and layer.strides == (1, 1) and size[0] == size[1] and size[0] % 2 == 1
-        padding += size[0] // 2
-    elif layer.padding != "valid":
-        plain = False
-    if not plain:
-        raise CannotLower(f"convolution '{layer.name}' has options without a torch call here")
+    if layer.groups != 1:
+        raise CannotLower(f"convolution '{layer.name}' has groups")
+    padding = _plain_padding(layer, padding)
     kernel, bias, strides = layer.kernel.value, layer.bias, layer.strides
     # (height, width, in, out) over memory in the order (out, height, width, in): seen as torch's
     # (out, in, height, width) it is channels-last, so that no step copies it.
     kernel.data = kernel.data.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)
     bias = bias.value if layer.use_bias else None
     return lambda _, x: F.conv2d(x, kernel.permute(3, 2, 0, 1), bias, strides, padding)
+
+
+def _depthwise(layer: keras.layers.DepthwiseConv2D, padding: int) -> Call:
+    padding = _plain_padding(layer, padding)
+    kernel, bias, strides = layer.kernel.value, layer.bias, layer.strides
+    channels = kernel.shape[2]
+    # (height, width, channels, 1), seen as torch's (channels, 1, height, width) without a copy.
+    kernel.data = kernel.data.permute(2, 0, 1, 3).contiguous().permute(1, 2, 0, 3)
+    bias = bias.value if layer.use_bias else None
+    return lambda _, x: F.conv2d(
+        x, kernel.permute(2, 3, 0, 1), bias, strides, padding, groups=channels
+    )
+
+
+def _plain_padding(layer: keras.layers.Conv2D | keras.layers.DepthwiseConv2D, padding: int) -> int:
+    """Zeros on each side, those of a preceding padding included.
+
+    Raises:
+        CannotLower: an option that the torch call would not honour.
+    """
+    size = layer.kernel_size
+    plain = (
+        layer.data_format == "channels_last"
+        and tuple(layer.dilation_rate) == (1, 1)
+        and layer.activation is keras.activations.linear
+    )
+    if layer.padding == "same":
+        # Only at stride 1 and odd sizes does Keras's "same" pad both sides alike.
+        plain = plain and tuple(layer.strides) == (1, 1) and size[0] == size[1] and size[0] % 2 == 1
+        padding += size[0] // 2
+    elif layer.padding != "valid":
+        plain = False
+    if not plain:
+        raise CannotLower(f"convolution '{layer.name}' has options without a torch call here")
+    return padding
 
 
 def _batch_norm(layer: BatchNormalization) -> Call:

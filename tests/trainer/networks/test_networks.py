@@ -14,6 +14,16 @@ from trainer.pruning import masks
     [
         ("resnet20", (32, 32, 3), 10, 272_474, 269_824),
         ("resnet20", (32, 32, 3), 100, 278_324, 269_824),
+        ("resnet32", (32, 32, 3), 10, 1_860_522, 1_843_200),
+        ("resnet32", (32, 32, 3), 100, 1_872_132, 1_843_200),
+        ("resnet32-no-residual", (32, 32, 3), 10, 1_849_898, 1_843_200),
+        ("resnet18", (32, 32, 3), 10, 11_173_962, 11_157_504),
+        ("resnet18", (32, 32, 3), 100, 11_220_132, 11_157_504),
+        ("resnet18", (64, 64, 3), 1000, 11_681_832, 11_157_504),
+        ("resnet18", (224, 224, 3), 1000, 11_689_512, 11_157_504),
+        ("resnet50", (224, 224, 3), 1000, 25_557_032, 23_445_504),
+        ("mobilenet-v1", (32, 32, 3), 10, 3_217_226, 3_139_584),
+        ("mobilenet-v1", (32, 32, 3), 100, 3_309_476, 3_139_584),
         ("vgg16", (32, 32, 3), 10, 14_724_042, 14_708_736),
         ("vgg16", (32, 32, 3), 100, 14_770_212, 14_708_736),
         ("lenet-300-100", (28, 28, 1), 10, 266_610, 265_200),
@@ -95,24 +105,92 @@ def test_a_seed_decides_every_weight():
     assert not np.array_equal(weights(1)[3], weights(1)[4]), "layers draw on their own"
 
 
-@pytest.mark.parametrize("sparsity", [0.2, 0.5904, 0.8322, 0.9141])
-def test_a_small_dense_network_is_the_closest_in_size(sparsity: float):
-    target = 272_474 - masks.pruned_count(269_824, sparsity)
-    width, found = small_dense.matching_width("resnet20", (32, 32, 3), 10, target)
-    model = networks.build("resnet20", input_shape=(32, 32, 3), classes=10, width=width)
-    assert small_dense.trainable_parameters(model) == found
-    assert abs(found / target - 1) < 0.03
-    # No other width comes closer.
+SHAPES = {
+    "lenet-300-100": (8, 8, 1),
+    "mobilenet-v1": (32, 32, 3),
+    "resnet18": (32, 32, 3),
+    "resnet20": (32, 32, 3),
+    "resnet32": (32, 32, 3),
+    "resnet32-no-residual": (32, 32, 3),
+    "resnet50": (64, 64, 3),
+    "vgg16": (32, 32, 3),
+}
+
+
+def test_every_network_is_tested():
+    assert set(SHAPES) == set(networks.names())
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_small_dense_network_is_within_1_percent(name: str):
+    shape = SHAPES[name]
     with keras.device("meta"):
-        for other in np.linspace(width - 0.05, width + 0.05, 41):
-            model = networks.build("resnet20", input_shape=(32, 32, 3), classes=10, width=other)
-            assert abs(small_dense.trainable_parameters(model) - target) >= abs(found - target)
-
-
-def test_a_small_dense_network_has_the_same_depth():
-    dense = networks.build("resnet20", input_shape=(32, 32, 3), classes=10)
-    small = networks.build("resnet20", input_shape=(32, 32, 3), classes=10, width=0.3)
+        dense = networks.build(name, input_shape=shape, classes=10)
+    registered = networks.find(name)
+    paths = masks.pruned_paths(dense, registered.pruned, registered.kept)
+    sizes = {v.path: int(np.prod(v.shape)) for v in dense.variables}
+    prunable = sum(sizes[path] for path in paths)
+    everything = small_dense.trainable_parameters(dense)
+    for sparsity in (0.2, 0.5904, 0.8322, 0.9141, 0.945, 0.956):
+        target = everything - masks.pruned_count(prunable, sparsity)
+        channels, found = small_dense.matching_channels(name, shape, 10, target)
+        assert abs(found / target - 1) < 0.01, (sparsity, target, found)
+        # Narrowed alike: no layer keeps twice the share of another.
+        shares = [new / own for own, new in channels.items() if own >= 32]
+        assert max(shares) < 2 * min(shares), channels
+    with keras.device("meta"):
+        small = networks.build(name, input_shape=shape, classes=10, channels=channels)
+    assert small_dense.trainable_parameters(small) == found
     assert [layer.name for layer in small.layers] == [layer.name for layer in dense.layers]
+
+
+def test_the_size_of_a_small_dense_network_is_a_count_of_its_own():
+    # Not by the formula that found it: by building and counting, at other channel counts too.
+    size = small_dense._size("resnet20", (32, 32, 3), 10)
+    rng = np.random.default_rng(0)
+    for channels in rng.integers(1, 40, (5, 3)):
+        chosen = dict(zip(size.own, channels.tolist(), strict=True))
+        with keras.device("meta"):
+            model = networks.build("resnet20", input_shape=(32, 32, 3), classes=10, channels=chosen)
+        assert size(channels) == small_dense.trainable_parameters(model)
+
+
+def test_a_target_above_the_dense_network_is_the_dense_network():
+    channels, found = small_dense.matching_channels("resnet20", (32, 32, 3), 10, 10**6)
+    assert (dict(channels), found) == ({16: 16, 32: 32, 64: 64}, 272_474)
+
+
+OWN = """
+import keras
+
+def build(blocks, input_shape, classes):
+    inputs = keras.Input(input_shape)
+    x = blocks.conv(inputs, blocks.channels(8), 3, name="stem")
+    x = blocks.relu(blocks.norm(x, name="stem_norm"), name="stem_relu")
+    x = blocks.conv(x, blocks.channels(24), 3, name="body")
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, blocks.dense(x, classes, name="classifier"), name="own")
+"""
+
+
+def test_a_network_of_ones_own_is_built_pruned_and_narrowed(tmp_path, monkeypatch):
+    (tmp_path / "mynetworks").mkdir()
+    (tmp_path / "mynetworks" / "small.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    name, shape = "mynetworks.small:build", (8, 8, 1)
+    model = networks.build(name, input_shape=shape, classes=10)
+    registered = networks.find(name)
+    assert masks.pruned_paths(model, registered.pruned, registered.kept) == ["body/kernel"]
+    channels, found = small_dense.matching_channels(name, shape, 10, 700)
+    assert abs(found - 700) < 7
+    assert set(channels) == {8, 24}
+    for wrong, words in (
+        ("mynetworks.small:absent", "cannot be imported"),
+        ("mynetworks.absent:build", "cannot be imported"),
+        ("my networks", "unknown network"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            networks.build(wrong, input_shape=shape, classes=10)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +199,7 @@ def test_a_small_dense_network_has_the_same_depth():
         ({"name": "resnet19"}, "unknown network 'resnet19'"),
         ({"input_shape": (32, 32)}, "input_shape="),
         ({"classes": 1}, "classes=1"),
-        ({"width": 0.0}, "width=0.0"),
+        ({"channels": {16: 0}}, "at least 1"),
         ({"name": "vgg16", "input_shape": (8, 8, 1)}, "32 × 32 at least"),
     ],
 )

@@ -20,7 +20,17 @@ def pair(name: str, shape: tuple[int, int, int]) -> tuple[keras.Model, keras.Mod
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("resnet20", (16, 16, 3)), ("vgg16", (32, 32, 3)), ("lenet-300-100", (8, 8, 1))],
+    [
+        ("resnet20", (16, 16, 3)),
+        ("resnet32", (16, 16, 3)),
+        ("resnet32-no-residual", (16, 16, 3)),
+        ("resnet18", (16, 16, 3)),
+        ("resnet18", (40, 40, 3)),
+        ("resnet50", (130, 130, 3)),
+        ("mobilenet-v1", (16, 16, 3)),
+        ("vgg16", (32, 32, 3)),
+        ("lenet-300-100", (8, 8, 1)),
+    ],
 )
 @pytest.mark.parametrize("training", [True, False])
 def test_the_lowered_network_equals_the_keras_call(name, shape, training):
@@ -28,7 +38,17 @@ def test_the_lowered_network_equals_the_keras_call(name, shape, training):
     compare(called, lowered, shape, training, torch.float32, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "shape"), [("resnet20", (16, 16, 3)), ("vgg16", (32, 32, 3))])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("resnet20", (16, 16, 3)),
+        ("resnet32-no-residual", (16, 16, 3)),
+        ("resnet18", (40, 40, 3)),
+        ("resnet50", (64, 64, 3)),
+        ("mobilenet-v1", (16, 16, 3)),
+        ("vgg16", (32, 32, 3)),
+    ],
+)
 @pytest.mark.parametrize("training", [True, False])
 def test_the_lowered_network_equals_the_keras_call_in_float64(name, shape, training):
     keras.config.set_floatx("float64")

@@ -14,13 +14,21 @@ if study.runs.is_empty():
     st.stop()
 names = dict(study.runs.sort("start_time").select("run_id", "name").rows())
 chosen = st.multiselect(
-    "Runs", list(names), default=list(names)[-3:], format_func=names.get, max_selections=20
+    "Runs",
+    list(names),
+    default=list(names)[-3:],
+    format_func=names.get,
+    max_selections=20,
+    key="runs",
+    bind="query-params",
 )
 metric = st.pills(
     "Metric",
     ["val_accuracy", "accuracy", "val_loss", "loss", "learning_rate"],
     default="val_accuracy",
     required=True,
+    key="metric",
+    bind="query-params",
 )
 running = study.runs.filter(pl.col("status") == "RUNNING").height > 0
 

@@ -32,6 +32,8 @@ lines = st.pills(
     selection_mode="multi",
     default=[s for s in ("pretrain", "lt", "rr", "sdt") if s in runs["setting"]],
     format_func=lambda name: name if name == "pretrain" else name.upper(),
+    key="settings",
+    bind="query-params",
 )
 wanted = links.of_points(runs, state.mlflow_ui()).filter(
     (pl.col("sparsity") == 0) | pl.col("sparsity").is_in([labels[s] for s in shown]),

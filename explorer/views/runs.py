@@ -30,6 +30,7 @@ for column, name in zip(st.columns(len(FILTERS)), FILTERS, strict=True):
         format_func=lambda value: f"{value:.4g}" if isinstance(value, float) else str(value),
         key=f"runs_{name}",
         placeholder="all",
+        bind="query-params",
     )
     if wanted:
         shown = shown.filter(pl.col(name).is_in(wanted))

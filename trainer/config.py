@@ -181,6 +181,13 @@ class Pruning(_Section):
         return " and ".join(f"{self.sparsity_of(n):.3f} (round {n})" for n in around)
 
 
+class Ablation(_Section):
+    """Subnetworks trained at other learning rates than the pretraining of their mask (Table 4)."""
+
+    pretrain_learning_rate: Rate
+    learning_rates: Annotated[list[Rate], Field(min_length=1)]
+
+
 class Study(_Section):
     """One study: settings × learning rates × sparsities × trials of one network and dataset."""
 
@@ -198,6 +205,7 @@ class Study(_Section):
     ]
     pruners: Annotated[list[PrunerName], Field(min_length=1)] = ["imp", "omp"]
     pruning: Pruning = Pruning()
+    ablation: list[Ablation] = []
     training: Training
     checkpoint_every: PositiveInt = 1
     """Epochs between checkpoints: what a killed run loses at most. Does not change results."""

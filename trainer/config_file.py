@@ -32,15 +32,61 @@ def load_study(path: Path, overrides: Iterable[str] = ()) -> Study:
         >>> load_study(Path("configs/digits.yaml"), ["training.epochs=2"]).training.epochs
         2
     """
-    tree = _read(path)
+    files = _with_bases(path)
+    tree: dict[str, Any] = {}
+    for own in reversed(files.values()):
+        tree = _merged(tree, _plain(own))
     overridden: dict[tuple[str, ...], str] = {}
     for override in overrides:
         overridden[_override(tree, override)] = override
     try:
-        return Study.model_validate(_plain(tree))
+        return Study.model_validate(tree)
     except ValidationError as error:
-        lines = [_explain(path, tree, overridden, detail) for detail in error.errors()]
+        lines = [_explain(files, tree, overridden, detail) for detail in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _with_bases(path: Path) -> dict[Path, CommentedMap]:
+    """The file, the file that its `base:` names, that one's base, and so on, without that key.
+
+    Raises:
+        ConfigError: a base that is no file name, is not there, or leads back.
+    """
+    files: dict[Path, CommentedMap] = {}
+    while True:
+        tree = files[path] = _read(path)
+        if "base" not in tree:
+            return files
+        line, base = _line(tree, ("base",)), tree.pop("base")
+        if not isinstance(base, str) or not base:
+            raise ConfigError(f"{path}:{line}: base: expected a file name, found {_describe(base)}")
+        named = path.parent / base
+        if any(named.resolve() == seen.resolve() for seen in files):
+            raise ConfigError(f"{path}:{line}: base: {named} leads back to itself")
+        if not named.is_file():
+            raise ConfigError(f"{path}:{line}: base: {named}: no such file")
+        path = named
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`base` with what `own` says in its place: mappings key by key, everything else whole.
+
+    A mapping of another `name` (a schedule of another kind) replaces the base's whole.
+    """
+    merged = dict(base)
+    for key, value in own.items():
+        before = base.get(key)
+        if key == "dataset":
+            before, value = _dataset(before), _dataset(value)
+        both = isinstance(before, dict) and isinstance(value, dict)
+        same = both and value.get("name", before.get("name")) == before.get("name")
+        merged[key] = _merged(before, value) if same else value
+    return merged
+
+
+def _dataset(value: Any) -> Any:
+    """`dataset: cifar10` is short for `dataset: {name: cifar10}`."""
+    return {"name": value} if isinstance(value, str) else value
 
 
 def _read(path: Path) -> CommentedMap:
@@ -80,7 +126,7 @@ def _read(path: Path) -> CommentedMap:
     return tree
 
 
-def _override(tree: CommentedMap, override: str) -> tuple[str, ...]:
+def _override(tree: dict[str, Any], override: str) -> tuple[str, ...]:
     """Writes one `key.path=value` into the tree and returns the key's path."""
     key, equals, text = override.partition("=")
     keys = tuple(part.strip() for part in key.split("."))
@@ -94,27 +140,26 @@ def _override(tree: CommentedMap, override: str) -> tuple[str, ...]:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from None
     node: Any = tree
     for depth, part in enumerate(keys[:-1]):
-        if isinstance(node, CommentedSeq):
+        if isinstance(node, list):
             child = node[_index(node, part, override)]
         else:
             child = node.get(part)
             if child is None:
-                child = node[part] = CommentedMap()
-            elif isinstance(child, str) and part == "dataset":
-                # `dataset: cifar10` is short for `dataset: {name: cifar10}`.
-                child = node[part] = CommentedMap(name=child)
-        if not isinstance(child, CommentedMap | CommentedSeq):
+                child = node[part] = {}
+            elif part == "dataset":
+                child = node[part] = _dataset(child)
+        if not isinstance(child, dict | list):
             raise ConfigError(
                 f"--set {override}: '{'.'.join(keys[: depth + 1])}' is {_describe(child)}, "
                 "it has no keys of its own"
             )
         node = child
     last = keys[-1]
-    node[_index(node, last, override) if isinstance(node, CommentedSeq) else last] = value
+    node[_index(node, last, override) if isinstance(node, list) else last] = value
     return keys
 
 
-def _index(seq: CommentedSeq, part: str, override: str) -> int:
+def _index(seq: list[Any], part: str, override: str) -> int:
     if not part.isdigit() or int(part) >= len(seq):
         raise ConfigError(
             f"--set {override}: '{part}' is no place in a list of {len(seq)}; count from 0"
@@ -135,14 +180,17 @@ def _plain(node: Any) -> Any:
 
 
 def _explain(
-    path: Path, tree: CommentedMap, overridden: dict[tuple[str, ...], str], detail: Any
+    files: dict[Path, CommentedMap],
+    tree: dict[str, Any],
+    overridden: dict[tuple[str, ...], str],
+    detail: Any,
 ) -> str:
     context = detail.get("ctx", {})
     loc = _without_union_tags((*detail["loc"], *context.get("at", ())), tree)
     keys = tuple(str(part) for part in loc)
     place = next(
         (f"--set {text}" for at, text in overridden.items() if at == keys[: len(at)]),
-        f"{path}:{_line(tree, loc)}",
+        _place(files, loc),
     )
     return f"{place}: {_key(loc)}{_reason(detail, loc)}"
 
@@ -162,6 +210,21 @@ def _without_union_tags(loc: tuple[str | int, ...], tree: Any) -> tuple[str | in
             continue
         kept.append(part)
     return tuple(kept)
+
+
+def _place(files: dict[Path, CommentedMap], loc: tuple[str | int, ...]) -> str:
+    """File and line of the deepest part of `loc`; of several files the one that overrides."""
+    path = max(files, key=lambda path: _depth(files[path], loc))
+    return f"{path}:{_line(files[path], loc)}"
+
+
+def _depth(node: Any, loc: tuple[str | int, ...]) -> int:
+    for depth, part in enumerate(loc):
+        try:
+            node = node[part]
+        except (KeyError, IndexError, TypeError):
+            return depth
+    return len(loc)
 
 
 def _line(tree: Any, loc: tuple[str | int, ...]) -> int:

@@ -7,7 +7,7 @@ SDT: no parent
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -95,8 +95,13 @@ class RunSpec:
 
     @property
     def label(self) -> str:
-        """Short name of the setting with its pruner, such as `lt-imp`."""
-        return f"{self.setting}-{self.pruner}" if self.pruner else str(self.setting)
+        """Short name of the setting with its pruner, such as `lt-imp`.
+
+        Where the mask was found at another learning rate, that too: `lt-imp (mask of lr 0.01)`.
+        """
+        label = f"{self.setting}-{self.pruner}" if self.pruner else str(self.setting)
+        rate = self.mask_from.learning_rate if self.mask_from else self.learning_rate
+        return label if rate == self.learning_rate else f"{label} (mask of lr {rate:g})"
 
     @property
     def name(self) -> str:
@@ -154,64 +159,88 @@ def plan(config: Study) -> Plan:
     Runs that others need are included whether or not their setting is listed: pretraining for
     every mask, and the IMP rounds before a reported one.
     """
-    runs = {
-        run.key: run
-        for trial in range(1, config.trials + 1)
-        for learning_rate in config.learning_rates
-        for run in _at(config, learning_rate, trial)
-    }
+    runs: dict[str, RunSpec] = {}
+    for trial in range(1, config.trials + 1):
+        for rate in config.learning_rates:
+            found = [*_from(config, rate, [rate], trial), *_small_dense(config, rate, trial)]
+            runs |= {run.key: run for run in found}
+        for ablation in config.ablation:
+            rates = ablation.learning_rates
+            found = list(_from(config, ablation.pretrain_learning_rate, rates, trial))
+            runs |= {run.key: run for run in found}
     return Plan(config.study, tuple(runs.values()))
 
 
-def _at(config: Study, learning_rate: float, trial: int) -> Iterator[RunSpec]:
-    """Runs of one trial at one learning rate."""
+def _spec(
+    config: Study, trial: int, setting: Setting, learning_rate: float, **more: Any
+) -> RunSpec:
+    layers = config.pruning.layers
+    # The layers to prune decide a mask, and the size that a small-dense network matches.
+    pruned = None if layers == "default" or setting == Setting.PRETRAIN else tuple(layers)
+    return RunSpec(
+        network=config.network,
+        dataset=config.dataset,
+        training=config.training,
+        setting=setting,
+        learning_rate=learning_rate,
+        trial=trial,
+        seed=config.seed,
+        layers=pruned,
+        **more,
+    )
 
-    def spec(setting: Setting, **more: Any) -> RunSpec:
-        layers = config.pruning.layers
-        # The layers to prune decide a mask, and the size that a small-dense network matches.
-        pruned = None if layers == "default" or setting == Setting.PRETRAIN else tuple(layers)
-        return RunSpec(
-            network=config.network,
-            dataset=config.dataset,
-            training=config.training,
-            setting=setting,
-            learning_rate=learning_rate,
-            trial=trial,
-            seed=config.seed,
-            layers=pruned,
-            **more,
-        )
 
-    def sparse(pretrain: RunSpec, mask_from: RunSpec, **mask: Any) -> Iterator[RunSpec]:
-        for setting in (Setting.LT, Setting.RR, Setting.WR):
-            if setting in config.sparse_settings:
-                init_from = None if setting == Setting.RR else pretrain
-                yield spec(setting, init_from=init_from, mask_from=mask_from, **mask)
+def _small_dense(config: Study, rate: float, trial: int) -> Iterator[RunSpec]:
+    if Setting.SDT in config.sparse_settings:
+        for sparsity in _reported(config):
+            yield _spec(config, trial, Setting.SDT, rate, sparsity=sparsity)
 
-    pretrain = spec(Setting.PRETRAIN)
+
+def _from(
+    config: Study, pretrain_rate: float, rates: Sequence[float], trial: int
+) -> Iterator[RunSpec]:
+    """Pretraining at one learning rate, and subnetworks of its masks trained at each of `rates`.
+
+    IMP's rounds are all trained at the pretraining's rate; only the reported subnetworks differ.
+    """
+
+    def sparse(mask_from: RunSpec, **mask: Any) -> Iterator[RunSpec]:
+        for setting in masked:
+            init_from = None if setting == Setting.RR else pretrain
+            for rate in rates:
+                yield _spec(
+                    config, trial, setting, rate, init_from=init_from, mask_from=mask_from, **mask
+                )
+
+    pretrain = _spec(config, trial, Setting.PRETRAIN, pretrain_rate)
     yield pretrain
     reported = _reported(config)
-    masked = any(s in config.sparse_settings for s in (Setting.LT, Setting.RR, Setting.WR))
+    masked = [s for s in (Setting.LT, Setting.RR, Setting.WR) if s in config.sparse_settings]
     for pruner in config.pruners if masked else ():
         if not pruning.PRUNERS[pruner].iterative:
             for sparsity in reported:
-                yield from sparse(pretrain, pretrain, pruner=pruner, sparsity=sparsity)
+                yield from sparse(pretrain, pruner=pruner, sparsity=sparsity)
             continue
         last = pretrain
         for round_ in range(1, _rounds(config) + 1):
             sparsity = config.pruning.sparsity_of(round_)
             mask = {"pruner": pruner, "sparsity": sparsity, "round": round_}
             # The network trained in round n is LT-IMP at that sparsity, and gives round n + 1.
-            ticket = spec(Setting.LT, init_from=pretrain, mask_from=last, **mask)
-            needed = Setting.LT in config.sparse_settings or round_ < _rounds(config)
-            if needed:
-                yield ticket
+            ticket = _spec(
+                config,
+                trial,
+                Setting.LT,
+                pretrain_rate,
+                init_from=pretrain,
+                mask_from=last,
+                **mask,
+            )
+            own = Setting.LT in masked and pretrain_rate in rates
+            if own or round_ < _rounds(config):
+                yield ticket  # Once more below if it is reported: the plan keeps one of a key.
             if sparsity in reported:
-                yield from (s for s in sparse(pretrain, last, **mask) if s.setting != Setting.LT)
+                yield from sparse(last, **mask)
             last = ticket
-    if Setting.SDT in config.sparse_settings:
-        for sparsity in reported:
-            yield spec(Setting.SDT, sparsity=sparsity)
 
 
 def _reported(config: Study) -> list[float]:

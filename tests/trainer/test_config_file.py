@@ -169,3 +169,44 @@ def test_a_bad_override_names_itself(tmp_path: Path, override: str, words: list[
 def test_omp_alone_may_prune_to_any_sparsity(tmp_path: Path):
     text = GOOD.replace("  rounds: 4", "  sparsities: [0.5]") + "pruners: [omp]\n"
     assert load_study(write(tmp_path, text)).pruning.sparsities == [0.5]
+
+
+def based(tmp_path: Path, own: str, base: str = GOOD) -> Path:
+    (tmp_path / "shared").mkdir(exist_ok=True)
+    (tmp_path / "shared" / "base.yaml").write_text(base)
+    return write(tmp_path, f"base: shared/base.yaml\n{own}")
+
+
+def test_a_base_says_what_several_studies_share(tmp_path: Path):
+    own = "study: other\ntraining: {epochs: 20, optimizer: {momentum: 0.5}}\n"
+    study = load_study(based(tmp_path, own), ["training.batch_size=32"])
+    assert (study.study, study.network) == ("other", "resnet20")
+    assert (study.training.epochs, study.training.batch_size) == (20, 32)
+    assert study.training.schedule.milestones == [5, 8]
+    assert (study.training.optimizer.momentum, study.training.optimizer.weight_decay) == (0.5, 5e-4)
+    study = load_study(based(tmp_path, "dataset: {train_images: 100}\nlearning_rates: [1]\n"))
+    assert (study.dataset.name, study.dataset.train_images) == ("cifar10", 100)
+    assert study.learning_rates == [1]
+    # A schedule of another kind does not inherit the milestones.
+    study = load_study(based(tmp_path, "training: {schedule: {name: cosine}}\n"))
+    assert study.training.schedule.name == "cosine"
+
+
+def test_a_mistake_is_named_in_the_file_that_makes_it(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"base\.yaml:8: training\.epoch: unknown key"):
+        load_study(based(tmp_path, "study: other\n", GOOD.replace("epochs", "epoch")))
+    with pytest.raises(ConfigError, match=r"study\.yaml:2: training\.epochs: .*greater than"):
+        load_study(based(tmp_path, "training: {epochs: 0}\n"))
+
+
+@pytest.mark.parametrize(
+    ("base", "words"),
+    [
+        ("base: 3", "expected a file name"),
+        ("base: absent.yaml", "no such file"),
+        ("base: study.yaml", "leads back to itself"),
+    ],
+)
+def test_a_base_that_cannot_be_is_named(tmp_path: Path, base: str, words: str):
+    assert "study.yaml:1: base: " in (message := error(tmp_path, f"{base}\n{GOOD}"))
+    assert words in message

@@ -86,6 +86,33 @@ def test_needed_runs_are_planned_though_not_asked_for():
     assert {r.label for r in plan(study(settings=["pretrain"])).runs} == {"pretrain"}
 
 
+def test_table_4_crosses_the_two_learning_rates():
+    runs = plan(
+        study(
+            settings=["pretrain", "lt"],
+            learning_rates=[0.1],
+            trials=1,
+            ablation=[{"pretrain_learning_rate": 0.01, "learning_rates": [0.005, 0.01]}],
+        )
+    ).runs
+    crossed = [run for run in runs if "mask of lr 0.01" in run.label]
+    assert {(r.pruner, round(r.sparsity, 2), r.learning_rate) for r in crossed} == {
+        (pruner, sparsity, 0.005) for pruner in ("imp", "omp") for sparsity in (0.36, 0.59)
+    }
+    for run in crossed:
+        assert run.init_from.setting == Setting.PRETRAIN
+        assert run.init_from.learning_rate == run.mask_from.learning_rate == 0.01
+        assert run.params()[Param.PRETRAIN_LEARNING_RATE] == "0.01"
+        assert run.params()[Param.LEARNING_RATE] == "0.005"
+    # The rounds behind those masks are the study's own at 0.01, trained once.
+    alone = plan(study(settings=["pretrain", "lt"], learning_rates=[0.01], trials=1)).runs
+    assert {run.key for run in alone} <= {run.key for run in runs}
+    assert len({run.key for run in runs}) == len(runs)
+    assert len({run.name for run in runs}) == len(runs)
+    for run in runs:
+        assert all(parent.key in {r.key for r in runs} for parent in run.parents)
+
+
 def test_keys_do_not_depend_on_study_name_trials_order_or_checkpoints():
     keys = {r.key for r in plan(study()).runs}
     assert len(keys) == len(plan(study()).runs)

@@ -46,7 +46,7 @@ def _known(
 
 
 NetworkName = Annotated[str, _known("network", networks.names, networks.OWN)]
-DatasetName = Annotated[str, _known("dataset", datasets.names)]
+DatasetName = Annotated[str, _known("dataset", datasets.names, datasets.OWN)]
 PrunerName = Annotated[str, _known("pruner", pruning.names)]
 
 

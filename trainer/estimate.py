@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow_server.contract import Metric, Param
 from trainer import datasets
@@ -15,6 +15,7 @@ from trainer.tracking import StoredRun
 _EVALUATION_SPEEDUP = 3.0
 # Building a network, writing artifacts, and the like.
 _OVERHEAD_PER_RUN_S = 0.3
+_CALIBRATION_PIXELS = 2**20
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,13 @@ def calibrate(config: Study, budget_s: float = 3.0) -> Throughput:
     from trainer.training.state import TrainingState
     from trainer.training.stepped import SteppedModel
 
-    source = datasets.DATASETS[config.dataset.name]
-    batch = config.training.batch_size
+    source = datasets.find(config.dataset.name)
+    if not source.mean:
+        channels = source.input_shape[2]
+        source = replace(source, mean=(0.5,) * channels, std=(0.25,) * channels)
+    # A step of ImageNet's batch would take minutes and more memory than a laptop has.
+    pixels = source.input_shape[0] * source.input_shape[1]
+    batch = min(config.training.batch_size, max(1, _CALIBRATION_PIXELS // pixels))
     prepare_process()
     network = networks.build(config.network, input_shape=source.input_shape, classes=source.classes)
     state = TrainingState.of(network, config.training.optimizer)

@@ -101,7 +101,7 @@ def launch(config: Study, store: Store, console: Console) -> Ended:
             f"{len(plan_.runs) - len(todo)} of them finished already.",
             highlight=False,
         )
-        source = datasets.DATASETS[config.dataset.name]
+        source = datasets.find(config.dataset.name)
         with console.status("preparing: imports, network, images …"):
             from trainer.run import check
 

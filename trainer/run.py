@@ -19,7 +19,7 @@ from mlflow_server import artifacts
 from mlflow_server.contract import Artifact, Metric, Setting, Tag, rewind_artifact
 from trainer import networks, pruning, schedule
 from trainer.datasets import Dataset
-from trainer.datasets.batches import DeviceBatches
+from trainer.datasets.batches import batches
 from trainer.journal import RunFolder
 from trainer.networks import small_dense
 from trainer.plan import RunSpec
@@ -124,7 +124,7 @@ def train(
 
     checkpoint = Checkpoint(folder.checkpoint, state, spec.key, checkpoint_every)
     source, batch_size = dataset.source, spec.training.batch_size
-    steps = -(-len(dataset.train.labels) // batch_size)
+    steps = -(-len(dataset.train) // batch_size)
     state.steps = spec.first_epoch * steps
     try:
         first_epoch = checkpoint.resume() or spec.first_epoch
@@ -153,7 +153,7 @@ def train(
     callbacks += [StopWhenAsked(stop or threading.Event()), record, checkpoint]
     if first_epoch < spec.training.epochs:
         model.fit(
-            DeviceBatches(
+            batches(
                 dataset.train,
                 source,
                 batch_size,
@@ -161,7 +161,7 @@ def train(
                 epoch_seed=epoch_seed,
                 first_epoch=first_epoch,
             ),
-            validation_data=DeviceBatches(dataset.test, source, EVALUATION_BATCH, device),
+            validation_data=batches(dataset.test, source, EVALUATION_BATCH, device),
             initial_epoch=first_epoch,
             epochs=spec.training.epochs,
             callbacks=callbacks,
@@ -172,7 +172,7 @@ def train(
     folder.artifact_written(Artifact.WEIGHTS_FINAL)
     folder.summary(
         spec.training.epochs,
-        _summary(ticket, final, folder, record, len(dataset.train.labels)),
+        _summary(ticket, final, folder, record, len(dataset.train)),
         {
             Tag.DEVICE: _device_name(device),
             Tag.THREADS: str(torch.get_num_threads()),

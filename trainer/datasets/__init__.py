@@ -1,5 +1,7 @@
 """Registry of datasets: uint8 images decoded once, mapped by every process that trains on them.
 
+ImageNet-1K does not fit in memory: it is streamed instead.
+
 Example:
     >>> from trainer import datasets
     >>> digits = datasets.load("digits")
@@ -7,9 +9,11 @@ Example:
     ((1438, 8, 8, 1), dtype('uint8'))
 """
 
+import hashlib
 import importlib
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,15 +34,18 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Source:
-    """A registered dataset.
+    """What is known of a dataset before it is loaded.
 
     Attributes:
         module: where `decode(name)` and `fingerprint(name)` live; imported on first use.
-        mean, std: per channel, of pixels scaled to [0, 1]; images are normalised with them.
+        mean, std: per channel, of pixels scaled to [0, 1]; images are normalised with them. Empty
+            where they are measured on the training images when those are decoded.
         classes: number of labels.
         input_shape: (height, width, channels).
         train_size, test_size: images per split.
         augmentation: what training applies to images.
+        test_split: name of the split that is evaluated on.
+        streamed: too large to be decoded once: read and decoded anew in every epoch.
     """
 
     module: str
@@ -49,6 +56,8 @@ class Source:
     train_size: int
     test_size: int
     augmentation: Augmentation = Augmentation()
+    test_split: str = "test"
+    streamed: bool = False
 
 
 _CROP_AND_FLIP = Augmentation(pad=4, flip=True)
@@ -84,7 +93,33 @@ DATASETS: dict[str, Source] = {
         test_size=10_000,
         augmentation=_CROP_AND_FLIP,
     ),
+    # Its own test split has no labels.
+    "tiny_imagenet": Source(
+        "trainer.datasets.from_tfds",
+        mean=(0.4802, 0.4481, 0.3975),
+        std=(0.2770, 0.2691, 0.2821),
+        classes=200,
+        input_shape=(64, 64, 3),
+        train_size=100_000,
+        test_size=10_000,
+        augmentation=_CROP_AND_FLIP,
+        test_split="validation",
+    ),
+    "imagenet2012": Source(
+        "trainer.datasets.from_tfds",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        classes=1000,
+        input_shape=(224, 224, 3),
+        train_size=1_281_167,
+        test_size=50_000,
+        augmentation=Augmentation(flip=True),
+        test_split="validation",
+        streamed=True,
+    ),
 }
+OWN = re.compile(r"tfds:[a-z][a-z0-9_]*(/[A-Za-z0-9_.-]+)?")
+"""Any other dataset that TFDS knows or finds prepared: `tfds:name` or `tfds:name/config`."""
 
 
 @dataclass(frozen=True)
@@ -94,26 +129,74 @@ class Split:
     images: "np.ndarray"
     labels: "np.ndarray"
 
-    def first(self, count: int | None) -> "Split":
-        """The first `count` images, all if None."""
-        return Split(self.images[:count], self.labels[:count])
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def part(self, start: int, end: int) -> "Split":
+        """The images from `start` to before `end`."""
+        return Split(self.images[start:end], self.labels[start:end])
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Images of a TFDS split that are decoded when they are needed.
+
+    Attributes:
+        name: of the dataset, as TFDS has it.
+        split: of the dataset.
+        start, end: which of the split's images.
+    """
+
+    name: str
+    split: str
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def part(self, start: int, end: int) -> "Stream":
+        """The images from `start` to before `end`."""
+        return Stream(self.name, self.split, self.start + start, self.start + end)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset in memory-mapped arrays, with what training needs to know of it."""
+    """A dataset, with what training needs to know of it.
+
+    Attributes:
+        digest: SHA-256 of the decoded arrays: two stores with equal digests trained on equal
+            pixels. Of a streamed dataset, of the names and sizes of its files.
+    """
 
     name: str
     source: Source
-    train: Split
-    test: Split
+    train: Split | Stream
+    test: Split | Stream
     digest: str
-    """SHA-256 of the decoded arrays: two stores with equal digests trained on equal pixels."""
 
 
 def names() -> list[str]:
-    """Names that `load` knows."""
+    """Names of the registered datasets."""
     return sorted(DATASETS)
+
+
+def find(name: str) -> Source:
+    """What is known of a dataset: of a registered one at once, of `tfds:name` from its files.
+
+    Raises:
+        DatasetError: unknown name, or one that TFDS neither has prepared nor can prepare.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    if OWN.fullmatch(name):
+        from trainer.datasets import from_tfds
+
+        return from_tfds.describe(name)
+    raise DatasetError(
+        f"unknown dataset {name!r}; known are {', '.join(names())}, and any other TFDS dataset as "
+        "'tfds:name'"
+    )
 
 
 def sizes(name: str, train_images: int | None, test_images: int | None) -> tuple[int, int]:
@@ -122,7 +205,7 @@ def sizes(name: str, train_images: int | None, test_images: int | None) -> tuple
     Raises:
         DatasetError: a subset larger than the split.
     """
-    source = DATASETS[name]
+    source = find(name)
     for split, asked, there in (
         ("train_images", train_images, source.train_size),
         ("test_images", test_images, source.test_size),
@@ -136,7 +219,7 @@ def load(name: str, train_images: int | None = None, test_images: int | None = N
     """Maps a dataset's arrays, decoding them first if this machine has not done so before.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or `tfds:name`.
         train_images, test_images: how many of a split's first images to take; None takes all.
 
     Raises:
@@ -144,25 +227,36 @@ def load(name: str, train_images: int | None = None, test_images: int | None = N
     """
     from trainer.datasets import array_file
 
-    if name not in DATASETS:
-        raise DatasetError(f"unknown dataset {name!r}; known are {', '.join(names())}")
-    sizes(name, train_images, test_images)
-    source = DATASETS[name]
-    decoder = importlib.import_module(source.module)
+    train_count, test_count = sizes(name, train_images, test_images)
+    source = find(name)
+    module = importlib.import_module(source.module)
+    fingerprint = module.fingerprint(name)
+    if source.streamed:
+        return Dataset(
+            name=name,
+            source=source,
+            train=Stream(name, "train", 0, train_count),
+            test=Stream(name, source.test_split, 0, test_count),
+            digest=hashlib.sha256(fingerprint.encode()).hexdigest(),
+        )
+    folder = re.sub(r"[^\w.-]", "_", name)
     arrays, digest = array_file.mapped(
-        name, decoder.fingerprint(name), lambda: _checked(name, decoder.decode(name))
+        folder, fingerprint, lambda: _checked(name, source, module.decode(name))
     )
+    if not source.mean:
+        mean, std = (tuple(arrays[key].tolist()) for key in ("mean", "std"))
+        source = replace(source, mean=mean, std=std)
     return Dataset(
         name=name,
         source=source,
-        train=Split(arrays["train_images"], arrays["train_labels"]).first(train_images),
-        test=Split(arrays["test_images"], arrays["test_labels"]).first(test_images),
+        train=Split(arrays["train_images"], arrays["train_labels"]).part(0, train_count),
+        test=Split(arrays["test_images"], arrays["test_labels"]).part(0, test_count),
         digest=digest,
     )
 
 
-def _checked(name: str, arrays: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":
-    for problem in _problems(DATASETS[name], arrays):
+def _checked(name: str, source: Source, arrays: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":
+    for problem in _problems(source, arrays):
         raise DatasetError(f"dataset {name!r} is not what it should be: {problem}")
     return arrays
 

@@ -6,9 +6,28 @@ import torch
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from torch import Tensor
 
-from trainer.datasets import Augmentation, Source, Split
+from trainer.datasets import Augmentation, Source, Split, Stream
 
 Batch = tuple[Tensor, Tensor]
+
+
+def batches(
+    split: Split | Stream,
+    source: Source,
+    batch_size: int,
+    device: torch.device | str,
+    *,
+    epoch_seed: Callable[[int], int] | None = None,
+    first_epoch: int = 0,
+) -> DataAdapter:
+    """Batches of a split: made on the device, or streamed; see `DeviceBatches`."""
+    if isinstance(split, Stream):
+        from trainer.datasets.streams import StreamedBatches as Batches
+    else:
+        Batches = DeviceBatches  # noqa: N806
+    return Batches(
+        split, source, batch_size, device, epoch_seed=epoch_seed, first_epoch=first_epoch
+    )
 
 
 class DeviceBatches(DataAdapter):

@@ -1,20 +1,61 @@
 """Datasets from TensorFlow Datasets. Reading a prepared one needs no TensorFlow; preparing does."""
 
 import hashlib
+import importlib
 import importlib.util
 import logging
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.datasets import DatasetError
+from trainer.datasets import DatasetError, Source, Stream, find
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
 INSTALL = "pip install 'jackpot[tfds]' (in a checkout: .venv/bin/pip install -e '.[tfds]')"
+
+
+_REGISTERS = {"tiny_imagenet": "trainer.datasets.tiny_imagenet"}
+"""Builders of our own, by the module that registers them with TFDS."""
+
+
+@cache
+def describe(name: str) -> Source:
+    """What the files of a dataset that is not registered say of it.
+
+    It needs a feature `image` of one size, uint8, a feature `label`, and a split `train` beside
+    `test` or `validation`. Mean and standard deviation are left to be measured.
+
+    Raises:
+        DatasetError: it cannot be had, or is no such dataset.
+    """
+    info = _prepared(name).info
+    try:
+        shape = tuple(info.features["image"].shape)
+        classes = int(info.features["label"].num_classes)
+        test = next(split for split in ("test", "validation") if split in info.splits)
+        train_size = info.splits["train"].num_examples
+    except (KeyError, AttributeError, StopIteration, TypeError) as error:
+        raise DatasetError(
+            f"dataset {name!r}: expected features 'image' and 'label' and splits 'train' and "
+            f"'test' or 'validation'; it has {list(info.features)} and {list(info.splits)}"
+        ) from error
+    if len(shape) != 3 or None in shape:
+        raise DatasetError(f"dataset {name!r}: its images are not all of one size: {shape}")
+    return Source(
+        module=__name__,
+        mean=(),
+        std=(),
+        classes=classes,
+        input_shape=shape,
+        train_size=train_size,
+        test_size=info.splits[test].num_examples,
+        test_split=test,
+    )
 
 
 def fingerprint(name: str) -> str:
@@ -25,11 +66,11 @@ def fingerprint(name: str) -> str:
 
 
 def decode(name: str) -> dict[str, np.ndarray]:
-    """All images and labels of the splits `train` and `test`."""
-    builder = _prepared(name)
+    """All images and labels to train and evaluate on; mean and std where they are not known."""
+    builder, source = _prepared(name), find(name)
     log.info("decoding %s from %s (once)", name, builder.data_dir)
     arrays = {}
-    for split in ("train", "test"):
+    for key, split in (("train", "train"), ("test", source.test_split)):
         try:
             examples = builder.as_data_source(split)
             images, labels = _stack(examples)
@@ -38,8 +79,31 @@ def decode(name: str) -> dict[str, np.ndarray]:
                 f"dataset {name!r}: the files in {builder.data_dir} cannot be read ({error}); "
                 "remove that folder and prepare the dataset again"
             ) from error
-        arrays[f"{split}_images"], arrays[f"{split}_labels"] = images, labels
+        arrays[f"{key}_images"], arrays[f"{key}_labels"] = images, labels
+    if not source.mean:
+        arrays["mean"], arrays["std"] = _moments(arrays["train_images"])
     return arrays
+
+
+def open_stream(stream: Stream) -> "Sequence[dict[str, Any]]":
+    """The stream's examples with their images still encoded, by index within the whole split."""
+    import tensorflow_datasets as tfds
+
+    return _prepared(stream.name).as_data_source(
+        stream.split, decoders={"image": tfds.decode.SkipDecoding()}
+    )
+
+
+def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation per channel of pixels scaled to [0, 1], a block at a time."""
+    total, squares = np.zeros((2, images.shape[-1]))
+    for start in range(0, len(images), 1000):
+        block = images[start : start + 1000].reshape(-1, images.shape[-1]) / 255
+        total, squares = total + block.sum(0), squares + (block**2).sum(0)
+    count = images[..., 0].size
+    mean = total / count
+    # A channel of one value would otherwise be divided by zero.
+    return mean, np.maximum(np.sqrt(np.maximum(squares / count - mean**2, 0)), 1e-3)
 
 
 def _stack(examples: "Sequence[dict[str, Any]]") -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +123,9 @@ def _prepared(name: str) -> Any:
     tfds.core.utils.gcs_utils.gcs_dataset_info_files = lambda *_: None
     tfds.core.utils.gcs_utils.is_dataset_on_gcs = lambda *_: False
     try:
-        builder = tfds.builder(name, file_format="array_record")
+        if name in _REGISTERS:
+            importlib.import_module(_REGISTERS[name])
+        builder = tfds.builder(name.removeprefix("tfds:"), file_format="array_record")
     except Exception as error:
         raise DatasetError(f"dataset {name!r}: TFDS does not know it: {error}") from error
     if builder.is_prepared():

@@ -1,0 +1,123 @@
+"""Batches of a dataset that does not fit in memory: decoded and cropped by worker processes.
+
+The training thread only normalises, on the device.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from trainer.datasets import Source, Stream
+from trainer.datasets.decoding import Decoded, Item
+
+
+class StreamedBatches(DataAdapter):
+    """A stream's batches as Keras's `fit` and `evaluate` take them; see `DeviceBatches`.
+
+    Args:
+        stream: which images.
+        source: normalisation and size of the dataset.
+        batch_size: images per batch; the last batch of an epoch may be smaller.
+        device: where batches go.
+        epoch_seed: for training: seed of the order and augmentation of an epoch. None: fixed
+            order, no augmentation.
+        first_epoch: 0-based epoch of the first pass.
+        workers: processes that decode; by default one per core but one.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        source: Source,
+        batch_size: int,
+        device: torch.device | str,
+        *,
+        epoch_seed: Callable[[int], int] | None = None,
+        first_epoch: int = 0,
+        workers: int | None = None,
+    ) -> None:
+        self._stream, self._batch_size, self._device = stream, batch_size, torch.device(device)
+        self._epoch_seed, self._epoch = epoch_seed, first_epoch - 1
+        std = torch.tensor(source.std, dtype=torch.float64)
+        mean = torch.tensor(source.mean, dtype=torch.float64)
+        self._scale = (1 / (255 * std)).to(device, torch.float32)
+        self._shift = (-mean / std).to(device, torch.float32)
+        workers = max(1, len(os.sched_getaffinity(0)) - 1) if workers is None else workers
+        self._loader = DataLoader(
+            Decoded(stream, source.input_shape[:2], source.augmentation.flip),
+            batch_sampler=_Batches(self),
+            num_workers=workers,
+            collate_fn=_stacked,
+            # A fork would copy the threads' locks without their threads.
+            multiprocessing_context="spawn" if workers else None,
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+            pin_memory=self._device.type == "cuda",
+        )
+
+    def __len__(self) -> int:
+        return len(self._stream)
+
+    @property
+    def num_batches(self) -> int:
+        """Batches per epoch."""
+        return -(-len(self) // self._batch_size)
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch."""
+        return self._batch_size
+
+    @property
+    def has_partial_batch(self) -> bool:
+        """Whether an epoch ends with a smaller batch."""
+        return self.partial_batch_size > 0
+
+    @property
+    def partial_batch_size(self) -> int:
+        """Images in that smaller batch."""
+        return len(self) % self._batch_size
+
+    def on_epoch_begin(self) -> None:
+        """Keras starts a pass: turn to the next epoch."""
+        self._epoch += 1
+
+    def get_torch_dataloader(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of the current epoch."""
+        for images, labels in self._loader:
+            images = images.to(self._device, non_blocking=True)
+            labels = labels.to(self._device, non_blocking=True)
+            yield torch.addcmul(self._shift, images, self._scale), labels
+
+    def items(self) -> list[Item]:
+        """The current epoch's images in order, each with the seed of its augmentation."""
+        start, count = self._stream.start, len(self)
+        if self._epoch_seed is None:
+            return [(start + i, None) for i in range(count)]
+        rng = np.random.default_rng(self._epoch_seed(self._epoch))
+        order = start + rng.permutation(count)
+        return list(zip(order.tolist(), rng.integers(0, 2**63, count).tolist(), strict=True))
+
+
+class _Batches:
+    """What the loader asks for at the start of each epoch: its batches as lists of items."""
+
+    def __init__(self, batches: StreamedBatches) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return self._batches.num_batches
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        items, size = self._batches.items(), self._batches.batch_size
+        return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def _stacked(items: list[tuple[np.ndarray, int]]) -> tuple[Tensor, Tensor]:
+    images, labels = zip(*items, strict=True)
+    return torch.from_numpy(np.stack(images)), torch.tensor(labels)

@@ -214,6 +214,16 @@ def criteria() -> tuple[Criteria, Literal["last", "best"]]:
             bind="query-params",
             horizontal=True,
         )
+        rate_by = st.radio(
+            "Best learning rate by accuracy on",
+            ["test", "heldout"],
+            key="rate_by",
+            bind="query-params",
+            horizontal=True,
+            format_func={"test": "test images (paper)", "heldout": "held-out images"}.get,
+            help="Held-out images count where a study sets dataset.validation_images. The "
+            "accuracies compared are those on test images either way.",
+        )
     return (
         Criteria(
             tolerance=tolerance / 100 if own else None,
@@ -221,6 +231,7 @@ def criteria() -> tuple[Criteria, Literal["last", "best"]]:
             sparsity=sparsity,
             reading=reading,
             ticket=ticket,
+            rate_by=rate_by,
         ),
         which,
     )

@@ -42,6 +42,7 @@ _NUMBERS: dict[str, type[pl.DataType]] = {
     Param.WEIGHT_DECAY: pl.Float64,
     Param.WARMUP_EPOCHS: pl.Int64,
     Param.REWIND_EPOCH: pl.Int64,
+    Param.VALIDATION_IMAGES: pl.Int64,
     Param.TRIAL: pl.Int64,
     Param.SEED: pl.Int64,
 }

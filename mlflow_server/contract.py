@@ -44,17 +44,29 @@ class Param(StrEnum):
     TEST_IMAGES = "test_images"
     PRUNED_LAYERS = "pruned_layers"
     NESTEROV = "nesterov"
+    VALIDATION_IMAGES = "validation_images"
+    AUGMENTATION = "augmentation"
+    LABEL_SMOOTHING = "label_smoothing"
+    MASK_EPOCH = "mask_epoch"
 
 
 class Metric(StrEnum):
-    """MLflow metrics: the first five once per epoch, the others once at the end of a run."""
+    """MLflow metrics: the first seven once per epoch, the others once at the end of a run.
+
+    `val_…` are of the test split, `heldout_…` of images held out from the training split, where a
+    study holds some out. `best_val_accuracy` is the test accuracy after the best epoch: the one of
+    the highest held-out accuracy, without held-out images of the highest test accuracy.
+    """
 
     LOSS = "loss"
     ACCURACY = "accuracy"
     VAL_LOSS = "val_loss"
     VAL_ACCURACY = "val_accuracy"
     LEARNING_RATE = "learning_rate"
+    HELDOUT_LOSS = "heldout_loss"
+    HELDOUT_ACCURACY = "heldout_accuracy"
     BEST_VAL_ACCURACY = "best_val_accuracy"
+    BEST_EPOCH = "best_epoch"
     MEASURED_SPARSITY = "measured_sparsity"
     TRAINABLE_PARAMETERS = "trainable_parameters"
     TARGET_PARAMETERS = "target_parameters"
@@ -92,6 +104,7 @@ class Artifact(StrEnum):
     TICKET_INITIAL = "ticket/initial.safetensors"
     TICKET_MASK = "ticket/mask.safetensors"
     WEIGHTS_FINAL = "weights/final.safetensors"
+    WEIGHTS_BEST = "weights/best.safetensors"
     LAUNCH_CONFIG = "config.yaml"
     LAUNCH_PLAN = "plan.json"
     LAUNCH_ENVIRONMENT = "environment.json"

@@ -54,12 +54,22 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class Augmentation(_Section):
+    """What training applies to images in place of the dataset's own augmentation."""
+
+    pad: Annotated[int, Field(ge=0, le=64)] = 0
+    flip: bool = False
+
+
 class Dataset(_Section):
     """Which images to train and evaluate on; a subset takes the first images of a split."""
 
     name: DatasetName
     train_images: PositiveInt | None = None
     test_images: PositiveInt | None = None
+    validation_images: PositiveInt | None = None
+    """Last of the training images, held out from training to choose learning rates and epochs."""
+    augmentation: Augmentation | None = None
 
 
 class SGD(_Section):
@@ -115,6 +125,7 @@ class Training(_Section):
     optimizer: SGD = SGD()
     schedule: Schedule = ConstantSchedule()
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     rewind_epoch: PositiveInt | None = None
     """Epoch whose weights WR starts from; left out, 5 % of `epochs` (appendix D)."""
 
@@ -156,6 +167,9 @@ class Pruning(_Section):
     """IMP rounds to train; left out, as many as the deepest sparsity needs."""
     sparsities: Annotated[list[Fraction], Field(min_length=1)] | None = None
     """Sparsities at which every sparse setting is trained; left out, those of all rounds."""
+    mask_epoch: Literal["last", "best"] = "last"
+    """Epoch whose weights are pruned: the last (the paper's θ_T), or the best by held-out accuracy,
+    without held-out images by test accuracy (as the authors' code does)."""
     layers: Literal["default"] | Annotated[list[str], Field(min_length=1)] = "default"
     """Layers to prune, as shell patterns over layer names; `default` is the network's own list."""
 

@@ -36,7 +36,8 @@ def seconds(runs: Iterable[RunSpec], throughput: Throughput) -> float:
     for spec in runs:
         data = spec.dataset
         train, test = datasets.sizes(data.name, data.train_images, data.test_images)
-        images = train + test / _EVALUATION_SPEEDUP
+        heldout = data.validation_images or 0
+        images = train - heldout + (test + heldout) / _EVALUATION_SPEEDUP
         total += spec.epochs * images / throughput.of(spec) + _OVERHEAD_PER_RUN_S
     return total
 

@@ -93,7 +93,10 @@ def launch(config: Study, store: Store, console: Console) -> Ended:
     @cache
     def dataset() -> datasets.Dataset:
         data = config.dataset
-        return datasets.load(data.name, data.train_images, data.test_images)
+        loaded = datasets.load(data.name, data.train_images, data.test_images)
+        if data.augmentation is not None:
+            loaded = loaded.augmented(data.augmentation.pad, data.augmentation.flip)
+        return loaded.holding_out(data.validation_images)
 
     if todo:
         console.print(

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from mlflow_server.contract import Param, Setting
 from trainer import pruning
@@ -30,7 +30,9 @@ class RunSpec:
         sparsity: of the mask; for SDT, of the pruned network whose size it matches; pretrain 0.
         round: 1-based IMP round that makes the mask; None where there are no rounds.
         init_from: the pretraining that gives θ₀ (LT) or θ_t (WR).
-        mask_from: the run whose final weights are pruned to make the mask.
+        mask_from: the run whose weights are pruned to make the mask.
+        mask_epoch: which of that run's weights: of the `last` or the `best` epoch. Decides what a
+            run has to keep, so that it belongs to every run of the study but small-dense ones.
     """
 
     network: str
@@ -46,6 +48,7 @@ class RunSpec:
     round: int | None = None
     init_from: "RunSpec | None" = field(default=None, repr=False)
     mask_from: "RunSpec | None" = field(default=None, repr=False)
+    mask_epoch: Literal["last", "best"] = "last"
 
     @cached_property
     def key(self) -> str:
@@ -74,6 +77,7 @@ class RunSpec:
             "rewind_epoch": self.training.rewind if self.setting == Setting.WR else None,
             "init_from": self.init_from.key if self.init_from else None,
             "mask_from": self.mask_from.key if self.mask_from else None,
+            "mask_epoch": self.mask_epoch if self.mask_epoch != "last" else None,
         }
         facts |= {name: value for name, value in optional.items() if value is not None}
         return _digest(facts)
@@ -136,6 +140,10 @@ class RunSpec:
             Param.TEST_IMAGES: self.dataset.test_images,
             Param.PRUNED_LAYERS: " ".join(self.layers) if self.layers else None,
             Param.NESTEROV: True if optimizer.nesterov else None,
+            Param.VALIDATION_IMAGES: self.dataset.validation_images,
+            Param.AUGMENTATION: _augmentation(self.dataset),
+            Param.LABEL_SMOOTHING: training.label_smoothing or None,
+            Param.MASK_EPOCH: self.mask_epoch if self.mask_epoch != "last" else None,
         }
         return {param: str(value) for param, value in values.items() if value is not None}
 
@@ -186,6 +194,7 @@ def _spec(
         trial=trial,
         seed=config.seed,
         layers=pruned,
+        mask_epoch="last" if setting == Setting.SDT else config.pruning.mask_epoch,
         **more,
     )
 
@@ -265,6 +274,11 @@ def _schedule(training: Training) -> str:
     if schedule.name == "step":
         return f"step x{schedule.factor:g} after {','.join(map(str, schedule.milestones))}"
     return schedule.name
+
+
+def _augmentation(dataset: Dataset) -> str | None:
+    chosen = dataset.augmentation
+    return None if chosen is None else f"pad {chosen.pad}{', flip' if chosen.flip else ''}"
 
 
 def _digest(facts: Any) -> str:

@@ -28,10 +28,13 @@ from trainer.pruning.callbacks import ApplyMask
 from trainer.seeds import Purpose, derive
 from trainer.training.callbacks import (
     Checkpoint,
+    KeepBestWeights,
     KeepRewindWeights,
+    MeasureHeldOut,
     Record,
     SeedEpochs,
     StopWhenAsked,
+    merit,
 )
 from trainer.training.process import prepare_process
 from trainer.training.state import TrainingState
@@ -133,7 +136,7 @@ def train(
         first_epoch = spec.first_epoch
     on_begin(first_epoch - spec.first_epoch)
     rates = schedule.learning_rates(spec.training, spec.learning_rate, steps)
-    model = SteppedModel(network, state, rates)
+    model = SteppedModel(network, state, rates, spec.training.label_smoothing)
 
     def record_epoch(epoch: int, metrics: dict[str, float]) -> None:
         folder.metrics(epoch, metrics)
@@ -144,8 +147,19 @@ def train(
         artifacts.write_weights(folder.artifact(name), _values(network), about)
         folder.artifact_written(name)
 
+    def keep_best_weights() -> None:
+        artifacts.write_weights(
+            folder.artifact(Artifact.WEIGHTS_BEST), _values(network), about, mask
+        )
+
     record = Record(record_epoch, rates, steps)
     callbacks: list[keras.callbacks.Callback] = [SeedEpochs(epoch_seed)]
+    if dataset.heldout is not None:
+        heldout = batches(dataset.heldout, source, EVALUATION_BATCH, device)
+        callbacks.append(MeasureHeldOut(lambda: model.measure(heldout)))
+    if spec.mask_epoch == "best":
+        earlier = [e["values"] for e in folder.history() if e["step"] <= first_epoch]
+        callbacks.append(KeepBestWeights(keep_best_weights, earlier))
     if mask is not None:
         callbacks.append(ApplyMask(mask))
     if spec.setting == Setting.PRETRAIN:
@@ -170,6 +184,8 @@ def train(
     final = _values(network)
     artifacts.write_weights(folder.artifact(Artifact.WEIGHTS_FINAL), final, about, mask)
     folder.artifact_written(Artifact.WEIGHTS_FINAL)
+    if spec.mask_epoch == "best":
+        folder.artifact_written(Artifact.WEIGHTS_BEST)
     folder.summary(
         spec.training.epochs,
         _summary(ticket, final, folder, record, len(dataset.train)),
@@ -219,7 +235,7 @@ def _ticket(spec: RunSpec, dataset: Dataset, fetch: Callable[[RunSpec, str], Pat
 
 
 def _mask(spec: RunSpec, dataset: Dataset, fetch: Callable[[RunSpec, str], Path]) -> "Mask | None":
-    """Prunes the final weights of `spec.mask_from` to the run's sparsity."""
+    """Prunes the weights of `spec.mask_from`, of its last or best epoch, to the run's sparsity."""
     parent = spec.mask_from
     if parent is None or spec.pruner is None:
         return None
@@ -227,7 +243,7 @@ def _mask(spec: RunSpec, dataset: Dataset, fetch: Callable[[RunSpec, str], Path]
     if parent.mask_from is not None:
         name = Artifact.TICKET_MASK
         earlier, _ = _from_parent(parent, name, artifacts.read_mask, fetch(parent, name))
-    name = Artifact.WEIGHTS_FINAL
+    name = Artifact.WEIGHTS_BEST if spec.mask_epoch == "best" else Artifact.WEIGHTS_FINAL
     final, _ = _from_parent(parent, name, artifacts.read_weights, fetch(parent, name), earlier)
     weights = {path: final[path] for path in _pruned_sizes(spec, _shape_only(spec, dataset))}
     return masks.prune(weights, spec.sparsity, pruning.PRUNERS[spec.pruner].score, earlier)
@@ -330,14 +346,14 @@ def _summary(
     mask = ticket.mask or {}
     pruned = sum(int((final[path] == 0).sum()) for path in mask)
     prunable = sum(entry.size for entry in mask.values())
+    best = max(folder.history(), key=lambda event: (merit(event["values"]), -event["step"]))
     values = {
         # What is left to train: a pruned weight is no parameter.
         Metric.TRAINABLE_PARAMETERS: trainable
         - sum(entry.size - int(entry.sum()) for entry in mask.values()),
         Metric.MEASURED_SPARSITY: pruned / prunable if prunable else 0.0,
-        Metric.BEST_VAL_ACCURACY: max(
-            event["values"][Metric.VAL_ACCURACY] for event in folder.history()
-        ),
+        Metric.BEST_VAL_ACCURACY: best["values"][Metric.VAL_ACCURACY],
+        Metric.BEST_EPOCH: best["step"],
     }
     if ticket.target_parameters is not None:
         values[Metric.TARGET_PARAMETERS] = ticket.target_parameters

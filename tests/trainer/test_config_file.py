@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from trainer.config_file import ConfigError, load_study
+from trainer.plan import plan
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 GOOD = """\
@@ -210,3 +211,25 @@ def test_a_mistake_is_named_in_the_file_that_makes_it(tmp_path: Path):
 def test_a_base_that_cannot_be_is_named(tmp_path: Path, base: str, words: str):
     assert "study.yaml:1: base: " in (message := error(tmp_path, f"{base}\n{GOOD}"))
     assert words in message
+
+
+def test_the_studies_of_the_figures_share_their_runs_with_table_3():
+    def keys(name: str) -> set[str]:
+        return {run.key for run in plan(load_study(CONFIGS / f"{name}.yaml")).runs}
+
+    resnet20, vgg16 = keys("resnet20"), keys("vgg16")
+    assert keys("figure6-resnet20") | keys("weight-rewinding") <= resnet20
+    assert keys("figure6-vgg16") <= vgg16
+    assert len(keys("table4") - resnet20) == 3 * 2 * (3 + 3), "trials, pruners, other rates"
+    # All that tells the two recipes of figure 1 apart is how long they train.
+    short, long = (load_study(CONFIGS / f"figure1-{n}.yaml") for n in ("short", "long"))
+    assert (short.training.epochs, long.training.epochs) == (78, 160)
+    assert short.training.optimizer == long.training.optimizer
+
+
+def test_every_row_of_table_3_has_a_config():
+    from explorer.marks import PUBLISHED
+
+    studies = [load_study(path) for path in CONFIGS.glob("*.yaml")]
+    full = {(s.network, s.dataset.name) for s in studies if set(s.settings) >= {"lt", "rr", "sdt"}}
+    assert set(PUBLISHED) <= full

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from mlflow_server.artifacts import ArtifactError
 from mlflow_server.contract import Metric
 from tests.trainer import stored
 from trainer.pruning.callbacks import ApplyMask
@@ -185,3 +186,92 @@ def test_a_convolutional_study_with_chosen_layers(train, write_config, store_uri
     # Batch-norm statistics were trained too, and are part of what is saved.
     final = stored.weights(found["rr-omp s=0.500"])
     assert (final["stem_norm/moving_variance"] != 1).all()
+
+
+def test_held_out_images_choose_the_epoch_and_are_never_trained_on(
+    train, write_config, store_uri, capsys
+):
+    held = "{name: digits, train_images: 256, test_images: 100, validation_images: 56}"
+    config = write_config(
+        dataset=held,
+        pruning="{fraction: 0.5, sparsities: [0.75], mask_epoch: best}",
+        training="{epochs: 6, batch_size: 64, rewind_epoch: 1}",
+        learning_rates="[0.3]",
+    )
+    assert train(config) == 0
+    study = stored.labelled(store_uri)
+    client = MlflowClient(store_uri)
+    for run in study.values():
+        values = {
+            name: [m.value for m in client.get_metric_history(run.info.run_id, name)]
+            for name in ("heldout_accuracy", "val_accuracy")
+        }
+        first = stored.steps(store_uri, run, "heldout_accuracy")[0]
+        best = int(np.argmax(values["heldout_accuracy"]))
+        assert run.data.metrics["best_epoch"] == first + best
+        assert run.data.metrics["best_val_accuracy"] == values["val_accuracy"][best]
+        assert run.data.params["validation_images"] == "56"
+    # The masks come from the weights of the best epoch.
+    kept = stored.weights(study["pretrain"], "weights/best.safetensors")
+    total = 64 * 300 + 300 * 100
+    for name, count in (("lt-imp s=0.500", total // 2), ("lt-omp s=0.750", total * 3 // 4)):
+        expected = smallest_pruned(kept, count)
+        for path, part in zip(PRUNED, expected, strict=True):
+            np.testing.assert_array_equal(stored.mask(study[name])[path].ravel(), part)
+    # Training on the first 200 images with nothing held out gives the same weights.
+    alone = write_config(
+        dataset="{name: digits, train_images: 200, test_images: 100}",
+        settings="[pretrain]",
+        training="{epochs: 6, batch_size: 64, rewind_epoch: 1}",
+        learning_rates="[0.3]",
+    )
+    assert train(alone, "--set", "study=alone") == 0
+    (other,) = stored.runs(store_uri, study="alone")
+    same = stored.weights(other)
+    for path, array in stored.weights(study["pretrain"]).items():
+        np.testing.assert_array_equal(array, same[path])
+
+
+def test_a_network_of_ones_own_gets_the_whole_treatment(
+    train, write_config, store_uri, tmp_path, monkeypatch
+):
+    from tests.trainer.networks.test_networks import OWN
+
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = write_config(network="mine:build", pruners="[omp]", settings="[lt, rr, sdt]")
+    assert train(config) == 0
+    study = stored.labelled(store_uri)
+    assert set(study) == {"pretrain", "lt-omp s=0.750", "rr-omp s=0.750", "sdt s=0.750"}
+    assert list(stored.mask(study["lt-omp s=0.750"])) == ["body/kernel"]
+    sdt = study["sdt s=0.750"].data.metrics
+    # One channel more of this network is a twentieth of its size.
+    assert abs(sdt["trainable_parameters"] / sdt["target_parameters"] - 1) < 0.02
+    run_id = study["lt-omp s=0.750"].info.run_id
+    with pytest.raises(ArtifactError, match=r"network='mine:build'"):
+        load_ticket(run_id, store_uri)
+    model, mask = load_ticket(run_id, store_uri, network="mine:build")
+    assert (model.get_layer("body").kernel.numpy()[~mask["body/kernel"]] == 0).all()
+
+
+def test_table_4_trains_masks_of_one_rate_at_another(train, write_config, store_uri):
+    config = write_config(settings="[lt]", pruners="[imp, omp]")
+    crossed = "ablation=[{pretrain_learning_rate: 0.05, learning_rates: [0.01, 0.05]}]"
+    assert train(config, "--set", crossed) == 0
+    runs = [run for run in stored.runs(store_uri) if run.data.params["setting"] == "lt"]
+    rates = {
+        (r.data.params["pruner"], r.data.params["sparsity"], r.data.params["learning_rate"])
+        for r in runs
+    }
+    assert rates == {
+        ("imp", "0.5", "0.05"),
+        *((pruner, "0.75", rate) for pruner in ("imp", "omp") for rate in ("0.05", "0.01")),
+    }
+    for pruner in ("imp", "omp"):
+        masks = [
+            stored.mask(run)
+            for run in runs
+            if (run.data.params["pruner"], run.data.params["sparsity"]) == (pruner, "0.75")
+        ]
+        for path in PRUNED:
+            np.testing.assert_array_equal(masks[0][path], masks[1][path])

@@ -167,6 +167,7 @@ class Dataset:
     Attributes:
         digest: SHA-256 of the decoded arrays: two stores with equal digests trained on equal
             pixels. Of a streamed dataset, of the names and sizes of its files.
+        heldout: images held out from the training split; None if none are.
     """
 
     name: str
@@ -174,6 +175,28 @@ class Dataset:
     train: Split | Stream
     test: Split | Stream
     digest: str
+    heldout: Split | Stream | None = None
+
+    def holding_out(self, count: int | None) -> "Dataset":
+        """The same with the last `count` training images held out from training.
+
+        Raises:
+            DatasetError: that leaves nothing to train on.
+        """
+        if not count:
+            return self
+        left = len(self.train) - count
+        if left < 1:
+            raise DatasetError(
+                f"dataset.validation_images: {count:,} of {len(self.train):,} training images "
+                "leave none to train on"
+            )
+        train, heldout = self.train.part(0, left), self.train.part(left, len(self.train))
+        return replace(self, train=train, heldout=heldout)
+
+    def augmented(self, pad: int, flip: bool) -> "Dataset":
+        """The same with another augmentation of training images."""
+        return replace(self, source=replace(self.source, augmentation=Augmentation(pad, flip)))
 
 
 def names() -> list[str]:

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import keras
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mlflow_server import artifacts
+from mlflow_server.contract import Metric
 from trainer.training.state import TrainingState
 
 
@@ -65,6 +66,44 @@ class Record(keras.callbacks.Callback):
         for name in ("loss", "val_loss"):
             if not math.isfinite(values[name]):
                 raise Diverged(f"{name} became {values[name]} in epoch {epoch + 1}")
+
+
+class MeasureHeldOut(keras.callbacks.Callback):
+    """Adds loss and accuracy on held-out images to each epoch's numbers; comes before `Record`."""
+
+    def __init__(self, measure: Callable[[], dict[str, float]]) -> None:
+        super().__init__()
+        self._measure = measure
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Measures."""
+        if logs is not None:
+            logs |= {f"heldout_{name}": value for name, value in self._measure().items()}
+
+
+class KeepBestWeights(keras.callbacks.Callback):
+    """Hands on the weights after each epoch that is better than all before it.
+
+    Args:
+        keep: called after such an epoch.
+        earlier: the metrics of the epochs before this process went on with the run.
+    """
+
+    def __init__(self, keep: Callable[[], None], earlier: Iterable[Mapping[str, float]]) -> None:
+        super().__init__()
+        self._keep = keep
+        self._best = max(map(merit, earlier), default=-math.inf)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Keeps the weights if this was the best epoch so far."""
+        if merit(logs or {}) > self._best:
+            self._best = merit(logs or {})
+            self._keep()
+
+
+def merit(metrics: Mapping[str, float]) -> float:
+    """What makes an epoch the best: held-out accuracy; without it, test accuracy."""
+    return metrics.get(Metric.HELDOUT_ACCURACY, metrics.get(Metric.VAL_ACCURACY, -math.inf))
 
 
 class KeepRewindWeights(keras.callbacks.Callback):

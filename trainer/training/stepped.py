@@ -5,6 +5,7 @@ from collections.abc import Callable
 import keras
 import torch
 import torch.nn.functional as F
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from torch import Tensor
 
 from trainer.pruning.masks import Mask
@@ -24,10 +25,15 @@ class SteppedModel(keras.Model):
         network: a built Keras model that returns logits, shape (batch, classes).
         state: the training state of that network.
         learning_rate: gives the rate of a step, counted from epoch 0 of the schedule.
+        label_smoothing: share of the target spread over all classes, in training alone.
     """
 
     def __init__(
-        self, network: keras.Model, state: TrainingState, learning_rate: Callable[[int], float]
+        self,
+        network: keras.Model,
+        state: TrainingState,
+        learning_rate: Callable[[int], float],
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(name=f"stepped_{network.name.replace('-', '_')}")
         self.network = network
@@ -38,6 +44,7 @@ class SteppedModel(keras.Model):
             "state": state,
             "learning_rate": learning_rate,
             "_lowered": lower(network),
+            "_label_smoothing": label_smoothing,
             "_totals": torch.zeros(2, dtype=torch.float64, device=device),
             "_seen": 0,
         }.items():
@@ -59,7 +66,7 @@ class SteppedModel(keras.Model):
         """Forward, loss, backward, SGD, mask. All of it stays on the device."""
         images, labels = data
         logits = self._lowered(images, True)
-        loss = F.cross_entropy(logits, labels)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
         loss.backward()
         self.state.step(self.learning_rate(self.state.steps))
         self._count(logits.detach(), labels, loss.detach())
@@ -71,6 +78,17 @@ class SteppedModel(keras.Model):
         logits = self._lowered(images, False)
         self._count(logits, labels, F.cross_entropy(logits, labels))
         return _LOGS
+
+    @torch.no_grad()
+    def measure(self, batches: DataAdapter) -> dict[str, float]:
+        """Mean loss and accuracy over one pass of `batches`, beside what `fit` evaluates."""
+        self.reset_metrics()
+        batches.on_epoch_begin()
+        for data in batches.get_torch_dataloader():
+            self.test_step(data)
+        measured = self.get_metrics_result()
+        self.reset_metrics()
+        return measured
 
     def _count(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
         correct = (logits.argmax(1) == labels).sum()

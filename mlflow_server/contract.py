@@ -88,6 +88,7 @@ class Tag(StrEnum):
     DEVICE = "device"
     DATASET_SHA256 = "dataset_sha256"
     THREADS = "threads"
+    LANDSCAPE = "landscape"
     GIT_COMMIT = "git_commit"
 
 
@@ -115,7 +116,19 @@ def rewind_artifact(epoch: int) -> str:
     return f"rewind/epoch-{int(epoch)}.safetensors"
 
 
+TRAJECTORY = "trajectory"
+"""Folder of the artifacts that `trajectory_artifact` names."""
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
+
+
+def trajectory_artifact(epoch: int) -> str:
+    """Path of the weights after `epoch` epochs, kept to draw a run's way over the loss surface."""
+    return f"{TRAJECTORY}/epoch-{int(epoch)}.safetensors"
+
+
+def landscape_artifact(directions: str) -> str:
+    """Path of the loss over a plane through a run's final weights; see `trainer.landscape`."""
+    return f"landscape/{directions}.safetensors"
 
 
 def tracking_uri() -> str:

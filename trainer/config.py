@@ -223,6 +223,9 @@ class Study(_Section):
     training: Training
     checkpoint_every: PositiveInt = 1
     """Epochs between checkpoints: what a killed run loses at most. Does not change results."""
+    trajectory_every: PositiveInt | None = None
+    """Epochs between weights that pretraining and the runs at `pruning.sparsities` keep, for
+    `python -m trainer.landscape`. Does not change results."""
 
     @field_validator("dataset", mode="before")
     @classmethod

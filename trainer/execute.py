@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from filelock import Timeout
 
-from mlflow_server.contract import Kind, Metric, Tag
+from mlflow_server.contract import Kind, Metric, Setting, Tag
 from trainer.delivery import Delivery
 from trainer.journal import RunFolder, Start, WorkDir
 from trainer.plan import Plan, RunSpec
@@ -95,6 +95,8 @@ class Serial:
     reporter: Reporter
     stop: threading.Event
     checkpoint_every: int = 1
+    trajectory_every: int | None = None
+    reported: frozenset[float] = frozenset()
 
     def run(self) -> dict[str, Outcome]:
         """Trains what is not finished and returns the outcome of every run by key.
@@ -197,6 +199,7 @@ class Serial:
                 folder,
                 self._fetch,
                 checkpoint_every=self.checkpoint_every,
+                trajectory_every=self._trajectory_every(spec),
                 on_begin=lambda epochs_done: self.reporter.run_began(spec, epochs_done),
                 on_epoch=on_epoch,
                 say=self.reporter.say,
@@ -217,6 +220,11 @@ class Serial:
             self.delivery.alive.discard(spec.key)
         folder.end("FINISHED")
         return Outcome(spec, Status.FINISHED, accuracy)
+
+    def _trajectory_every(self, spec: RunSpec) -> int | None:
+        """Rounds on the way to a reported sparsity keep no trajectory: only what is looked at."""
+        looked_at = spec.setting == Setting.PRETRAIN or spec.sparsity in self.reported
+        return self.trajectory_every if looked_at else None
 
     def _stopped(self, spec: RunSpec, folder: RunFolder, error: OSError) -> Outcome:
         """A full disk, say: what the run has so far is kept, and the next launch goes on."""

@@ -22,7 +22,7 @@ from trainer.config import Study
 from trainer.delivery import Delivery
 from trainer.execute import Outcome, Serial, Status
 from trainer.journal import RunFolder, Start, WorkDir
-from trainer.plan import Plan, plan
+from trainer.plan import Plan, plan, reported
 from trainer.tracking import Store, StoreAway, StoredRun, StoreRefused
 
 # How long nothing may reach the store at the end before a launch leaves the rest to the next one.
@@ -128,6 +128,8 @@ def launch(config: Study, store: Store, console: Console) -> Ended:
                 reporter=view,
                 stop=stop,
                 checkpoint_every=config.checkpoint_every,
+                trajectory_every=config.trajectory_every,
+                reported=frozenset(reported(config)),
             ).run()
         finished = [o for o in outcomes.values() if o.status in (Status.FINISHED, Status.KNOWN)]
         complete = len(finished) == len(plan_.runs)

@@ -201,7 +201,7 @@ def _spec(
 
 def _small_dense(config: Study, rate: float, trial: int) -> Iterator[RunSpec]:
     if Setting.SDT in config.sparse_settings:
-        for sparsity in _reported(config):
+        for sparsity in reported(config):
             yield _spec(config, trial, Setting.SDT, rate, sparsity=sparsity)
 
 
@@ -223,11 +223,11 @@ def _from(
 
     pretrain = _spec(config, trial, Setting.PRETRAIN, pretrain_rate)
     yield pretrain
-    reported = _reported(config)
+    sparsities = reported(config)
     masked = [s for s in (Setting.LT, Setting.RR, Setting.WR) if s in config.sparse_settings]
     for pruner in config.pruners if masked else ():
         if not pruning.PRUNERS[pruner].iterative:
-            for sparsity in reported:
+            for sparsity in sparsities:
                 yield from sparse(pretrain, pruner=pruner, sparsity=sparsity)
             continue
         last = pretrain
@@ -247,13 +247,13 @@ def _from(
             own = Setting.LT in masked and pretrain_rate in rates
             if own or round_ < _rounds(config):
                 yield ticket  # Once more below if it is reported: the plan keeps one of a key.
-            if sparsity in reported:
+            if sparsity in sparsities:
                 yield from sparse(last, **mask)
             last = ticket
 
 
-def _reported(config: Study) -> list[float]:
-    """Sparsities of the sparse settings, exact where the config rounds as the paper does."""
+def reported(config: Study) -> list[float]:
+    """Sparsities of all sparse settings, exact where the config rounds as the paper does."""
     pruning_ = config.pruning
     if pruning_.sparsities is None:
         return [pruning_.sparsity_of(n) for n in range(1, (pruning_.rounds or 0) + 1)]

@@ -16,7 +16,14 @@ import keras
 import torch
 
 from mlflow_server import artifacts
-from mlflow_server.contract import Artifact, Metric, Setting, Tag, rewind_artifact
+from mlflow_server.contract import (
+    Artifact,
+    Metric,
+    Setting,
+    Tag,
+    rewind_artifact,
+    trajectory_artifact,
+)
 from trainer import networks, pruning, schedule
 from trainer.datasets import Dataset
 from trainer.datasets.batches import batches
@@ -30,6 +37,7 @@ from trainer.training.callbacks import (
     Checkpoint,
     KeepBestWeights,
     KeepRewindWeights,
+    KeepTrajectory,
     MeasureHeldOut,
     Record,
     SeedEpochs,
@@ -85,6 +93,7 @@ def train(
     fetch: Fetch,
     *,
     checkpoint_every: int = 1,
+    trajectory_every: int | None = None,
     on_begin: Callable[[int], None] = lambda epochs_done: None,
     on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, metrics: None,
     say: Callable[[str], None] = print,
@@ -98,6 +107,7 @@ def train(
         folder: takes metrics, artifacts and checkpoints; its start event is written already.
         fetch: gives parents' artifacts.
         checkpoint_every: epochs between checkpoints.
+        trajectory_every: epochs between weights to keep for a loss landscape; None keeps none.
         on_begin: told how many of the run's epochs its checkpoint has.
         on_epoch: told each epoch (1-based, counted along the schedule) and its metrics.
         say: told what a user should know, such as a checkpoint that cannot be used.
@@ -152,6 +162,11 @@ def train(
             folder.artifact(Artifact.WEIGHTS_BEST), _values(network), about, mask
         )
 
+    def keep_trajectory(epoch: int) -> None:
+        name = trajectory_artifact(epoch)
+        artifacts.write_weights(folder.artifact(name), _values(network), about, mask)
+        folder.artifact_written(name)
+
     record = Record(record_epoch, rates, steps)
     callbacks: list[keras.callbacks.Callback] = [SeedEpochs(epoch_seed)]
     if dataset.heldout is not None:
@@ -164,6 +179,8 @@ def train(
         callbacks.append(ApplyMask(mask))
     if spec.setting == Setting.PRETRAIN:
         callbacks.append(KeepRewindWeights(spec.training.rewind, keep_rewind_weights))
+    if trajectory_every is not None:
+        callbacks.append(KeepTrajectory(trajectory_every, keep_trajectory))
     callbacks += [StopWhenAsked(stop or threading.Event()), record, checkpoint]
     if first_epoch < spec.training.epochs:
         model.fit(

@@ -59,6 +59,37 @@ def load_ticket(
         return _from_folder(_downloaded(str(source), tracking_uri, Path(downloads)), network)
 
 
+def described(path: Path, about: dict[str, str], network: str | None = None) -> "keras.Model":
+    """The network that a file of weights describes, with freshly drawn weights.
+
+    Args:
+        path: of the file, for errors.
+        about: its metadata.
+        network: see `load_ticket`.
+
+    Raises:
+        ArtifactError: it describes none, or one that is neither the trainer's nor `network`.
+    """
+    from mlflow_server.artifacts import ArtifactError
+    from trainer import networks
+
+    named = about.get("network", "")
+    if named not in networks.NETWORKS and named != network:
+        raise ArtifactError(
+            f"{path}: holds network '{named}', which is not one of the trainer's; if it is yours, "
+            f"say network='{named}'"
+        )
+    try:
+        return networks.build(
+            named,
+            input_shape=tuple(int(n) for n in about["input_shape"].split("x")),
+            classes=int(about["classes"]),
+            channels={int(own): int(new) for own, new in json.loads(about["channels"]).items()},
+        )
+    except (KeyError, ValueError, AttributeError, TypeError) as error:
+        raise ArtifactError(f"{path}: does not say which network it is: {error}") from None
+
+
 def _downloaded(run_id: str, tracking_uri: str | None, into: Path) -> Path:
 
     from mlflow_server.artifacts import ArtifactError
@@ -73,7 +104,6 @@ def _downloaded(run_id: str, tracking_uri: str | None, into: Path) -> Path:
 
 def _from_folder(folder: Path, network: str | None) -> LoadedTicket:
     from mlflow_server import artifacts
-    from trainer import networks
     from trainer.pruning.masks import check_fits
 
     mask: Mask = {}
@@ -81,23 +111,7 @@ def _from_folder(folder: Path, network: str | None) -> LoadedTicket:
         mask, _ = artifacts.read_mask(folder / Artifact.TICKET_MASK)
     path = folder / Artifact.TICKET_INITIAL
     initial, about = artifacts.read_weights(path, mask)
-    named = about.get("network", "")
-    if named not in networks.NETWORKS and named != network:
-        raise artifacts.ArtifactError(
-            f"{path}: holds network '{named}', which is not one of the trainer's; if it is yours, "
-            f"say load_ticket(…, network='{named}')"
-        )
-    try:
-        model = networks.build(
-            named,
-            input_shape=tuple(int(n) for n in about["input_shape"].split("x")),
-            classes=int(about["classes"]),
-            channels={int(own): int(new) for own, new in json.loads(about["channels"]).items()},
-        )
-    except (KeyError, ValueError, AttributeError, TypeError) as error:
-        raise artifacts.ArtifactError(
-            f"{path}: does not say which network it is: {error}"
-        ) from None
+    model = described(path, about, network)
     check_fits(mask, {v.path: tuple(v.shape) for v in model.variables})
     for variable in model.variables:
         if variable.path not in initial:

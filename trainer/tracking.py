@@ -192,6 +192,16 @@ class Store:
         with _errors():
             return Path(self._connected().download_artifacts(run_id, name, str(into)))
 
+    def run(self, run_id: str) -> StoredRun:
+        """The run of an id. Raises: StoreAway, StoreRefused."""
+        with _errors():
+            return _stored(self._connected().get_run(run_id))
+
+    def listed(self, run_id: str, folder: str) -> list[str]:
+        """Names of a run's artifacts in a folder. Raises: StoreAway, StoreRefused."""
+        with _errors():
+            return [item.path for item in self._connected().list_artifacts(run_id, folder)]
+
     def resume(self, run_id: str) -> None:
         """Marks the run as running again, without the reason for which it had ended.
 

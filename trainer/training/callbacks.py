@@ -119,6 +119,20 @@ class KeepRewindWeights(keras.callbacks.Callback):
             self._keep()
 
 
+class KeepTrajectory(keras.callbacks.Callback):
+    """Hands on the weights every few epochs and after the last, with the number of epochs done."""
+
+    def __init__(self, every: int, keep: Callable[[int], None]) -> None:
+        super().__init__()
+        self._every, self._keep = every, keep
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Keeps the weights if it is time."""
+        done = epoch + 1
+        if done % self._every == 0 or done == self.params["epochs"]:
+            self._keep(done)
+
+
 class StopWhenAsked(keras.callbacks.Callback):
     """Leaves `fit` between two steps once `asked` is set."""
 

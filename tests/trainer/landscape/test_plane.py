@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.landscape.plane import Plane, filter_normalised, principal
+
+
+def spiral(rng: np.random.Generator, weights: int = 50, points: int = 20) -> np.ndarray:
+    """A trajectory within a plane of a space of many weights."""
+    basis = np.linalg.qr(rng.standard_normal((weights, 2)))[0].T
+    turn = np.linspace(0, 3, points)[:, None]
+    inside = np.exp(-turn) * np.concatenate([np.cos(4 * turn), 3 * np.sin(4 * turn)], 1)
+    return rng.standard_normal(weights) + inside @ basis
+
+
+def test_a_trajectory_in_a_plane_is_found_whole():
+    path = spiral(np.random.default_rng(0))
+    plane = principal(path)
+    coordinates = plane.project(path)
+    np.testing.assert_allclose(coordinates[-1], 0, atol=1e-10)
+    for point, (a, b) in zip(path, coordinates, strict=True):
+        np.testing.assert_allclose(plane.at(a, b), point, atol=1e-8)
+    assert sum(plane.explained) == pytest.approx(1)
+    assert plane.explained[0] > plane.explained[1] > 0
+    # Distances are those of the weights themselves.
+    np.testing.assert_allclose(
+        np.linalg.norm(np.diff(coordinates, axis=0), axis=1),
+        np.linalg.norm(np.diff(path, axis=0), axis=1),
+    )
+
+
+def test_principal_directions_are_those_of_numpys_svd():
+    rng = np.random.default_rng(1)
+    path = rng.standard_normal((12, 300)).cumsum(0)
+    plane = principal(path)
+    _, lengths, directions = np.linalg.svd(path[:-1] - path[-1], full_matrices=False)
+    for found, expected in zip((plane.first, plane.second), directions[:2], strict=True):
+        assert abs(found @ expected) == pytest.approx(1, abs=1e-9)
+    np.testing.assert_allclose(plane.explained, (lengths**2 / (lengths**2).sum())[:2])
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_projection_is_the_nearest_point_for_any_two_directions(seed: int):
+    rng = np.random.default_rng(seed)
+    plane = Plane(*rng.standard_normal((3, 8)))
+    point = rng.standard_normal(8)
+    ((a, b),) = plane.project(point[None])
+    rest = point - plane.at(a, b)
+    assert abs(rest @ plane.first) < 1e-6
+    assert abs(rest @ plane.second) < 1e-6
+
+
+@pytest.mark.parametrize("points", [np.zeros((2, 5)), np.outer(np.arange(5.0), np.ones(4))])
+def test_what_spans_no_plane_is_said(points: np.ndarray):
+    with pytest.raises(ValueError, match="spans no plane"):
+        principal(points)
+
+
+def test_random_directions_are_as_long_as_the_weights_filter_by_filter():
+    rng = np.random.default_rng(0)
+    weights = {
+        "conv/kernel": rng.standard_normal((3, 3, 4, 6)).astype(np.float32),
+        "norm/gamma": np.ones(6, np.float32),
+        "classifier/kernel": rng.standard_normal((6, 10)).astype(np.float32),
+    }
+    mask = {"conv/kernel": rng.random((3, 3, 4, 6)) < 0.3}
+    weights["conv/kernel"] *= mask["conv/kernel"]
+    weights["classifier/kernel"][:, 3] = 0
+    direction = filter_normalised(weights, mask, rng)
+    conv, gamma, dense = np.split(direction, [216, 222])
+    conv, dense = conv.reshape(3, 3, 4, 6), dense.reshape(6, 10)
+    assert (conv[~mask["conv/kernel"]] == 0).all()
+    assert (gamma == 0).all()
+    for found, path in ((conv, "conv/kernel"), (dense, "classifier/kernel")):
+        axes = tuple(range(found.ndim - 1))
+        np.testing.assert_allclose(
+            np.sqrt((found**2).sum(axes)), np.sqrt((weights[path] ** 2).sum(axes)), rtol=1e-5
+        )
+    assert not np.allclose(direction, filter_normalised(weights, mask, rng))

@@ -1,0 +1,236 @@
+"""A run's loss landscape: its artifacts → plane → surface → artifact of the run."""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from rich.progress import track
+
+from mlflow_server import artifacts
+from mlflow_server.contract import (
+    TRAJECTORY,
+    Artifact,
+    Param,
+    Tag,
+    landscape_artifact,
+    trajectory_artifact,
+)
+from trainer import datasets
+from trainer.landscape import surface
+from trainer.landscape.plane import Plane, Vector, filter_normalised, principal
+from trainer.launch import work_dir
+from trainer.ticket import described
+from trainer.tracking import Store
+
+if TYPE_CHECKING:
+    import keras
+
+    from trainer.datasets import Dataset
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to measure.
+
+    Attributes:
+        directions: `pca` of the trajectory, or `random` and filter-normalised.
+        points: of the grid along each side.
+        images: first training images to measure on.
+        margin: room around the path, as a share of its extent (pca).
+        extent: half of the grid's side in units of the weights' own length (random).
+        seed: of random directions.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    directions: Literal["pca", "random"] = "pca"
+    points: int = 25
+    images: int = 1000
+    margin: float = 0.3
+    extent: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("points", self.points, 2),
+            ("images", self.images, 1),
+            ("margin", self.margin, 0),
+        ):
+            if value < least:
+                raise ValueError(f"--{name}: expected {least} or more, received {value}")
+        if self.extent <= 0:
+            raise ValueError(f"--extent: expected a number above 0, received {self.extent}")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a run kept of its way.
+
+    Attributes:
+        about: metadata of its final weights.
+        final: all variables by path.
+        mask: empty for a dense network.
+        epochs: epochs of the schedule done at each point of the trajectory.
+        trajectory: all variables at those points, from the initial to the final weights.
+    """
+
+    about: dict[str, str]
+    final: artifacts.Arrays
+    mask: artifacts.Mask
+    epochs: list[int]
+    trajectory: list[artifacts.Arrays]
+
+
+def landscape(store: Store, run_id: str, options: Options, network: str | None = None) -> None:
+    """Measures a run's landscape and stores it as an artifact of the run.
+
+    Batch norm uses the running statistics of the run's final weights everywhere. Points of the
+    trajectory are projected on the plane: the loss drawn under one is the plane's, not its own.
+
+    Raises:
+        ArtifactError: a file of the run is gone or damaged, or it kept no trajectory.
+        DatasetError: the images are not to be had.
+        StoreAway, StoreRefused: the store cannot be reached, or has no such run.
+        ValueError: a trajectory that spans no plane.
+    """
+    run = store.run(run_id)
+    dataset = _images(run.params, options.images)
+    with TemporaryDirectory(prefix="jackpot-") as downloads:
+        kept = _kept(store, run_id, run.params, Path(downloads), options.directions)
+    model = described(Path(Artifact.WEIGHTS_FINAL), kept.about, network)
+    for variable in model.variables:
+        variable.assign(kept.final[variable.path])
+    trainable = [v.path for v in model.trainable_variables]
+    points = np.stack([_vector(weights, trainable) for weights in kept.trajectory])
+    weights = {path: kept.final[path] for path in trainable}
+    plane = _plane(options, points, weights, kept.mask)
+    path = plane.project(points)
+    if options.directions == "pca":
+        a, b = surface.around(path, options.points, options.margin)
+    else:
+        a = b = np.linspace(-options.extent, options.extent, options.points)
+    identity = {
+        **{name: str(value) for name, value in asdict(options).items()},
+        "run_id": run_id,
+        "dataset_sha256": dataset.digest,
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    progress = work_dir(store).path / "landscape" / f"{digest}.safetensors"
+    rows = track(range(len(b)), description=f"{run_id[:8]}: rows of the grid", transient=True)
+    row = iter(rows)
+    next(row)
+    at = _measure(model, dataset, trainable)
+    found = surface.measure(plane, a, b, at, progress, identity, on_row=lambda _: next(row, None))
+    _store(store, run_id, options, identity, found, kept.epochs, path, plane)
+    progress.unlink()
+
+
+def _images(params: dict[str, str], count: int) -> "Dataset":
+    """The first training images of the run's dataset."""
+    dataset = datasets.load(params[Param.DATASET])
+    count = min(count, int(params.get(Param.TRAIN_IMAGES, len(dataset.train))))
+    return datasets.Dataset(
+        dataset.name, dataset.source, dataset.train.part(0, count), dataset.test, dataset.digest
+    )
+
+
+def _kept(store: Store, run_id: str, params: dict[str, str], into: Path, directions: str) -> Kept:
+    def fetched(name: str) -> Path:
+        return store.fetch(run_id, name, into)
+
+    mask: artifacts.Mask = {}
+    if Artifact.TICKET_MASK in store.listed(run_id, "ticket"):
+        mask, _ = artifacts.read_mask(fetched(Artifact.TICKET_MASK))
+    final, about = artifacts.read_weights(fetched(Artifact.WEIGHTS_FINAL), mask)
+    first, _ = artifacts.read_weights(fetched(Artifact.TICKET_INITIAL), mask)
+    numbers = [
+        int(found[1])
+        for name in store.listed(run_id, TRAJECTORY)
+        if (found := re.fullmatch(rf"{TRAJECTORY}/epoch-(\d+)\.safetensors", name))
+    ]
+    if directions == "pca" and not numbers:
+        raise artifacts.ArtifactError(
+            f"run {run_id} kept no trajectory. Set trajectory_every in its study, delete the run "
+            "in MLflow and launch the study again; or choose --directions random"
+        )
+    between = [
+        artifacts.read_weights(fetched(trajectory_artifact(n)), mask)[0] for n in sorted(numbers)
+    ]
+    began = int(params.get(Param.REWIND_EPOCH, 0))
+    last = began + int(params[Param.EPOCHS])
+    epochs, trajectory = [began, *sorted(numbers)], [first, *between]
+    if epochs[-1] != last:
+        epochs, trajectory = [*epochs, last], [*trajectory, final]
+    return Kept(about, final, mask, epochs, trajectory)
+
+
+def _plane(
+    options: Options, points: np.ndarray, weights: artifacts.Arrays, mask: artifacts.Mask
+) -> Plane:
+    if options.directions == "pca":
+        return principal(points)
+    rng = np.random.default_rng(options.seed)
+    first, second = (filter_normalised(weights, mask, rng) for _ in range(2))
+    return Plane(np.concatenate([w.ravel() for w in weights.values()]), first, second)
+
+
+def _vector(weights: artifacts.Arrays, paths: list[str]) -> Vector:
+    return np.concatenate([weights[path].ravel() for path in paths])
+
+
+def _measure(model: "keras.Model", dataset: "Dataset", paths: list[str]) -> surface.Measure:
+    """Loss and accuracy at given weights, on the device."""
+    import torch
+
+    from trainer.config import SGD
+    from trainer.datasets.batches import batches
+    from trainer.training.process import prepare_process
+    from trainer.training.state import TrainingState
+    from trainer.training.stepped import SteppedModel
+
+    prepare_process()
+    state = TrainingState.of(model, SGD())
+    stepped = SteppedModel(model, state, lambda step: 0.0)
+    tensors = [state.weights[path] for path in paths]
+    device = tensors[0].device
+    images = batches(dataset.train, dataset.source, _BATCH, device)
+    sizes = [tensor.numel() for tensor in tensors]
+
+    @torch.no_grad()
+    def at(vector: Vector) -> tuple[float, float]:
+        parts = torch.from_numpy(vector).to(device).split(sizes)
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.reshape(tensor.shape))
+        measured = stepped.measure(images)
+        return measured["loss"], measured["accuracy"]
+
+    return at
+
+
+def _store(
+    store: Store,
+    run_id: str,
+    options: Options,
+    identity: dict[str, str],
+    found: surface.Surface,
+    epochs: list[int],
+    path: np.ndarray,
+    plane: Plane,
+) -> None:
+    arrays = asdict(found) | {"path": path, "epochs": np.array(epochs)}
+    if plane.explained is not None:
+        arrays["explained"] = np.array(plane.explained)
+    name = landscape_artifact(options.directions)
+    with TemporaryDirectory(prefix="jackpot-") as folder:
+        file = Path(folder) / name
+        artifacts.write(file, arrays, identity)
+        store.put(run_id, file, name)
+    store.log(run_id, [], {Tag.LANDSCAPE: options.directions})

@@ -1,0 +1,83 @@
+"""Loss and accuracy on a grid over a plane, row by row, going on where an earlier call stopped."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mlflow_server import artifacts
+from trainer.landscape.plane import Plane, Vector
+
+Measure = Callable[[Vector], tuple[float, float]]
+"""Loss and accuracy of the network at some weights."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What was measured over a plane.
+
+    Attributes:
+        a, b: coordinates of the grid's columns and rows, shapes (columns,) and (rows,).
+        loss, accuracy: shape (rows, columns); NaN where not measured yet.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    loss: np.ndarray
+    accuracy: np.ndarray
+
+
+def around(path: np.ndarray, points: int, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """Grid coordinates that hold a projected path, with `margin` of its extent on each side.
+
+    Args:
+        path: shape (n, 2).
+        points: along each side.
+        margin: share of the longer side of the path's extent.
+    """
+    low, high = path.min(0), path.max(0)
+    room = margin * float((high - low).max())
+    a, b = (np.linspace(low[i] - room, high[i] + room, points) for i in (0, 1))
+    return a, b
+
+
+def measure(
+    plane: Plane,
+    a: np.ndarray,
+    b: np.ndarray,
+    at: Measure,
+    progress: Path,
+    identity: dict[str, str],
+    on_row: Callable[[int], None] = lambda row: None,
+) -> Surface:
+    """Measures the grid; each finished row is written to `progress`.
+
+    Args:
+        plane: which plane.
+        a, b: grid coordinates.
+        at: gives loss and accuracy at some weights.
+        progress: file to go on from; one that says another identity is not taken up.
+        identity: all that decides the result.
+        on_row: told after each row, measured or found, its index.
+    """
+    loss, accuracy = np.full((2, len(b), len(a)), np.nan)
+    try:
+        earlier, about = artifacts.read(progress)
+        if (
+            about == identity
+            and np.array_equal(earlier["a"], a)
+            and np.array_equal(earlier["b"], b)
+        ):
+            loss, accuracy = earlier["loss"], earlier["accuracy"]
+    except artifacts.ArtifactError:
+        pass  # None yet, or half of one: from the beginning.
+    for row, second in enumerate(b):
+        for column, first in enumerate(a):
+            if np.isnan(accuracy[row, column]):
+                measured = at(plane.at(float(first), float(second)))
+                loss[row, column], accuracy[row, column] = measured
+        arrays = {"a": a, "b": b, "loss": loss, "accuracy": accuracy}
+        artifacts.write(progress, arrays, identity)
+        on_row(row)
+    return Surface(a, b, loss, accuracy)

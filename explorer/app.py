@@ -20,6 +20,7 @@ PAGES = {
         st.Page("views/definition.py", title="Definition"),
         st.Page("views/correlation.py", title="Correlation"),
         st.Page("views/ablation.py", title="Learning-rate ablation"),
+        st.Page("views/landscape.py", title="Loss landscape"),
     ],
     "Evidence": [
         st.Page("views/guideline.py", title="Guideline"),

@@ -50,7 +50,7 @@ _NUMBERS: dict[str, type[pl.DataType]] = {
 _METRICS = [m for m in Metric if m not in set(Param)]
 _TAGS = [
     *(Tag.RUN_KEY, Tag.PLAN_KEY, Tag.STUDY, Tag.KIND, Tag.PARENT_RUN_KEYS),
-    *(Tag.MASK_RUN_ID, Tag.INIT_RUN_ID, Tag.FAILURE, Tag.DEVICE),
+    *(Tag.MASK_RUN_ID, Tag.INIT_RUN_ID, Tag.FAILURE, Tag.DEVICE, Tag.LANDSCAPE),
 ]
 SCHEMA: dict[str, type[pl.DataType]] = {
     "run_id": pl.String,

@@ -1,13 +1,17 @@
 import os
 from pathlib import Path
 
+import polars as pl
 import pytest
+
+from explorer.store import Store, trainings
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store with a real study: three learning rates, two trials, one run that diverged."""
     from trainer.cli import main
+    from trainer.landscape.__main__ import main as landscape
 
     folder = tmp_path_factory.mktemp("trained")
     config = folder / "tiny.yaml"
@@ -20,12 +24,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
         "trials: 2\n"
         "pruning: {fraction: 0.5, sparsities: [0.75]}\n"
         "training: {epochs: 4, batch_size: 64, rewind_epoch: 1}\n"
+        "trajectory_every: 1\n"
     )
     uri = f"sqlite:///{folder}/mlflow.db"
     here = Path.cwd()
     os.chdir(folder)
     try:
         assert main(["--config", str(config), "--tracking-uri", uri]) == 1
+        runs = trainings(Store(uri).runs()).filter(pl.col("status") == "FINISHED")
+        for setting in ("pretrain", "lt"):
+            reported = pl.col("sparsity") == (0.75 if setting == "lt" else 0)
+            run_id = runs.filter(pl.col("setting") == setting, reported)["run_id"][0]
+            command = ["--run", run_id, "--tracking-uri", uri, "--points", "7", "--images", "100"]
+            assert landscape([*command]) == 0
     finally:
         os.chdir(here)
     return uri

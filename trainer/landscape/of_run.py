@@ -233,4 +233,5 @@ def _store(
         file = Path(folder) / name
         artifacts.write(file, arrays, identity)
         store.put(run_id, file, name)
-    store.log(run_id, [], {Tag.LANDSCAPE: options.directions})
+    measured = {Path(listed).stem for listed in store.listed(run_id, Path(name).parts[0])}
+    store.log(run_id, [], {Tag.LANDSCAPE: ",".join(sorted(measured))})

@@ -117,6 +117,9 @@ def test_the_landscape_of_a_run_is_stored_with_it(
             lowest = found["accuracy"][2, 2]
             assert lowest >= run.data.metrics["accuracy"] - 0.1
             assert found["loss"][2, 2] < found["loss"][[0, 0, -1, -1], [0, -1, 0, -1]].min()
+    assert main([*command, "--images", "50", "--directions", "random"]) == 0
+    measured = client.get_run(study["lt-imp s=0.750"].info.run_id).data.tags["landscape"]
+    assert measured == ("pca,random" if directions == "pca" else "random")
     # Rounds on the way to the reported sparsity keep no trajectory.
     on_the_way = study["lt-imp s=0.500"]
     assert not stored.file(on_the_way, "trajectory").exists()

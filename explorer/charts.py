@@ -423,7 +423,7 @@ def correlation(table: pl.DataFrame, p: float) -> alt.Chart:
 
 
 def landscapes(
-    found: Mapping[str, Landscape], levels: Sequence[float], basin: float, width: int = 420
+    found: Mapping[str, Landscape], levels: Sequence[float], basin: float, width: int = 380
 ) -> alt.HConcatChart:
     """Figures 4 and 5: contours of the loss, the basin and the path of training, side by side.
 
@@ -473,7 +473,7 @@ def _landscape(
     )
     inside = (
         alt.Chart(cells)
-        .mark_rect()
+        .mark_rect(clip=True)
         .encode(
             alt.X("a1:Q", **along_a),
             alt.Y("b1:Q", **along_b),
@@ -499,13 +499,20 @@ def _landscape(
                 "level:Q",
                 title="loss",
                 scale=alt.Scale(type="log", scheme="viridis", domain=[min(levels), max(levels)]),
+                legend=alt.Legend(orient="bottom", gradientLength=2 * width, format="~g"),
             ),
         )
+    )
+    edge = (
+        alt.Chart(contours(one, [basin]))
+        .mark_line(strokeWidth=2.2, clip=True, color="#d4a20a")
+        .encode(x, y, detail="line:N", order="order:Q")
     )
     way = alt.Chart(path(one)).encode(x, y, tooltip=["epoch:Q"])
     return alt.layer(
         inside,
         lines,
+        edge,
         way.mark_line(color="#d62728", strokeWidth=2).encode(order="epoch:Q"),
         way.mark_point(color="#d62728", filled=True, size=42, opacity=1),
     ).properties(width=width, height=width, title=name)

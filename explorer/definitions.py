@@ -24,6 +24,10 @@ SIMILAR = {
 }
 STANDARD_EPOCHS = {"cifar10": 160, "cifar100": 160, "tiny_imagenet": 160, "imagenet2012": 90}
 CONFIDENCE = 0.95
+# Subnetworks trained at another rate than their mask's are the ablation's (Table 4) alone.
+OWN_RATE = pl.col("pretrain_learning_rate").is_null() | (
+    pl.col("pretrain_learning_rate") == pl.col("learning_rate")
+)
 GROUP = ("network", "dataset", "pruner", "sparsity")
 
 
@@ -136,11 +140,7 @@ def accuracies(runs: pl.DataFrame, which: Literal["last", "best"] = "last") -> p
         which: epoch.
     """
     column = "val_accuracy" if which == "last" else "best_val_accuracy"
-    own = pl.col("pretrain_learning_rate").is_null() | (
-        pl.col("pretrain_learning_rate") == pl.col("learning_rate")
-    )
-    # Subnetworks trained at another rate than their mask's are the ablation's (Table 4) alone.
-    return runs.filter(pl.col("status") == "FINISHED", own).with_columns(
+    return runs.filter(pl.col("status") == "FINISHED", OWN_RATE).with_columns(
         pl.col(column).alias("accuracy"),
         # WR trains the rest of the schedule: its recipe is as long as the others'.
         (pl.col("epochs") + pl.col("rewind_epoch").fill_null(0)).alias("epochs"),

@@ -8,6 +8,7 @@ import polars as pl
 import streamlit as st
 
 from explorer import charts, correlation, show, state
+from explorer.definitions import OWN_RATE
 from explorer.store import Store, StoreUnavailable
 from mlflow_server import artifacts
 from mlflow_server.contract import Artifact, tracking_uri
@@ -76,7 +77,7 @@ def attempt(*arguments: Any) -> pl.DataFrame | str:
 
 st.title("Correlation")
 study = state.chosen()
-finished = study.runs.filter(pl.col("status") == "FINISHED")
+finished = study.runs.filter(pl.col("status") == "FINISHED", OWN_RATE)
 p = st.slider("p: share of the largest weights", 0.01, 0.5, 0.1, 0.01, key="p", bind="query-params")
 trained_by = st.radio(
     "Trained weights of", list(PAIRS), key="trained_by", bind="query-params", horizontal=True
@@ -106,8 +107,7 @@ with st.spinner("comparing weights …"):
     for name, setting in PAIRS[trained_by].items():
         runs = finished if setting == "pretrain" else at
         for run in runs.filter(pl.col("setting") == setting).iter_rows(named=True):
-            rate = run["pretrain_learning_rate"] or run["learning_rate"]
-            trained = dense.get((rate, run["trial"]))
+            trained = dense.get((run["learning_rate"], run["trial"]))
             if trained_by != "pretraining":
                 trained = run["run_id"]
             if trained is None:

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import polars as pl
 import pytest
 from mlflow import MlflowClient
 from streamlit.testing.v1 import AppTest
@@ -96,7 +97,7 @@ def test_a_server_that_is_down_is_said_calmly(unused_tcp_port: int, monkeypatch)
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> Path:
-    """A folder with a store: one learning rate, one trial, one sparsity."""
+    """A folder with a store: one learning rate, one trial, one sparsity, one ablation."""
     from trainer.cli import main
 
     folder = tmp_path_factory.mktemp("small")
@@ -111,6 +112,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> Pa
         "trials: 1\n"
         "pruning: {sparsities: [0.7]}\n"
         "training: {epochs: 2, batch_size: 64}\n"
+        "ablation: [{pretrain_learning_rate: 0.1, learning_rates: [0.05, 0.1]}]\n"
     )
     shutil.copyfile(_empty_database, folder / "mlflow.db")
     assert main(["--config", str(config), "--tracking-uri", f"sqlite:///{folder}/mlflow.db"]) == 0
@@ -138,6 +140,18 @@ def test_a_page_shows_one_trial_of_one_learning_rate(page: Path, small: Path, mo
         assert not app.info, [info.value for info in app.info]
 
 
+def test_table_4_crosses_the_rates_and_no_other_page_mixes_them(small: Path, monkeypatch):
+    uri = f"sqlite:///{small}/mlflow.db"
+    table = open_page(PAGE["ablation"], uri, monkeypatch).dataframe[0].value
+    rates = set(zip(table["pretrain_learning_rate"], table["learning_rate"], strict=True))
+    assert rates == {(0.1, 0.05), (0.1, 0.1)}
+    assert list(table["trials"]) == [1, 1]
+    correlated = open_page(PAGE["correlation"], uri, monkeypatch).dataframe[0].value
+    assert set(correlated["learning_rate"]) == {0.1}
+    points = open_page(PAGE["learning_rate"], uri, monkeypatch).dataframe[0].value
+    assert set(points["learning_rate"]) == {0.1}
+
+
 def test_one_trial_has_no_interval(small: Path, monkeypatch):
     uri = f"sqlite:///{small}/mlflow.db"
     app = open_page(PAGE["definition"], uri, monkeypatch)
@@ -157,6 +171,7 @@ def test_a_page_is_calm_while_a_study_is_half_finished(
     uri = f"sqlite:///{tmp_path}/half.db"
     client = MlflowClient(uri)
     runs = trainings(Store(uri).runs())
+    finished = runs.filter(pl.col("setting") == kept).height
     for run_id, setting in runs.select("run_id", "setting").iter_rows():
         if setting == kept:
             continue
@@ -169,7 +184,7 @@ def test_a_page_is_calm_while_a_study_is_half_finished(
     assert not app.exception
     if page.stem == "overview":
         (study,) = app.dataframe[0].value.to_dict("records")
-        assert (study["planned"], study["finished"]) == (4, 1 if kept else 0)
+        assert (study["planned"], study["finished"]) == (6, finished)
 
 
 def test_overview_counts_and_marks(trained: str, monkeypatch):

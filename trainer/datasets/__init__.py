@@ -195,7 +195,16 @@ class Dataset:
         return replace(self, train=train, heldout=heldout)
 
     def augmented(self, pad: int, flip: bool) -> "Dataset":
-        """The same with another augmentation of training images."""
+        """The same with another augmentation of training images.
+
+        Raises:
+            DatasetError: padding for images that are cropped at random anyway.
+        """
+        if self.source.streamed and pad:
+            raise DatasetError(
+                f"dataset.augmentation.pad: {self.name} is streamed, and its images are cropped to "
+                "random areas; set it to 0"
+            )
         return replace(self, source=replace(self.source, augmentation=Augmentation(pad, flip)))
 
 

@@ -29,16 +29,16 @@ class Surface:
 
 
 def around(path: np.ndarray, points: int, margin: float) -> tuple[np.ndarray, np.ndarray]:
-    """Grid coordinates that hold a projected path, with `margin` of its extent on each side.
+    """Coordinates of a square grid that holds a projected path, with room on all sides.
 
     Args:
         path: shape (n, 2).
         points: along each side.
-        margin: share of the longer side of the path's extent.
+        margin: room on each side, as a share of the longer side of the path's extent.
     """
     low, high = path.min(0), path.max(0)
-    room = margin * float((high - low).max())
-    a, b = (np.linspace(low[i] - room, high[i] + room, points) for i in (0, 1))
+    half = (0.5 + margin) * float((high - low).max())
+    a, b = (np.linspace(middle - half, middle + half, points) for middle in (low + high) / 2)
     return a, b
 
 

@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 import torch
 from PIL import Image
 
+from tests.trainer import stored
 from tests.trainer.datasets import prepared
 from trainer import datasets
 from trainer.datasets import DATASETS, DatasetError, decoding, from_tfds
@@ -205,3 +206,33 @@ def test_what_is_no_labelled_pictures_is_said(data_dir: Path):
         datasets.find("tfds:letters")
     with pytest.raises(DatasetError, match="TFDS does not know it"):
         datasets.find("tfds:nothing_of_this_name")
+
+
+def test_a_study_trains_on_streamed_images(
+    imagenet, write_config, store_uri, train, tmp_path, monkeypatch
+):
+    own = """
+import keras
+
+def build(blocks, input_shape, classes):
+    inputs = keras.Input(input_shape)
+    x = keras.layers.AveragePooling2D(32)(inputs)
+    x = blocks.relu(blocks.conv(x, blocks.channels(8), 3, name="body"), name="relu")
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, blocks.dense(x, classes, name="classifier"))
+"""
+    (tmp_path / "little.py").write_text(own)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = write_config(
+        network="little:build",
+        dataset="{name: imagenet2012, validation_images: 4}",
+        settings="[lt]",
+        pruners="[omp]",
+        training="{epochs: 2, batch_size: 8, label_smoothing: 0.1}",
+    )
+    assert train(config) == 0
+    runs = stored.labelled(store_uri)
+    assert set(runs) == {"pretrain", "lt-omp s=0.750"}
+    for run in runs.values():
+        assert stored.steps(store_uri, run, "heldout_accuracy") == [1, 2]
+        assert run.data.params["label_smoothing"] == "0.1"

@@ -150,3 +150,22 @@ def test_epoch_metrics_are_means_over_images():
     assert model.get_metrics_result() == pytest.approx(expected, rel=1e-5)
     model.reset_metrics()
     assert model.get_metrics_result() == {"loss": 0.0, "accuracy": 0.0}
+
+
+def test_labels_are_smoothed_in_training_alone():
+    (network, same) = pair("lenet-300-100", (8, 8, 1))
+    images, labels = torch.randn(6, 8, 8, 1), torch.arange(6)
+    state = TrainingState.of(network, SGD())
+    model = SteppedModel(network, state, lambda step: 0.1, label_smoothing=0.2)
+    model.reset_metrics()
+    model.train_step((images, labels))
+    trained = model.get_metrics_result()["loss"]
+    logits = same(images)
+    expected = F.cross_entropy(logits, labels, label_smoothing=0.2)
+    assert trained == pytest.approx(expected.item(), rel=1e-5)
+    model.reset_metrics()
+    with torch.no_grad():
+        model.test_step((images, labels))
+    assert model.get_metrics_result()["loss"] == pytest.approx(
+        F.cross_entropy(network(images), labels).item(), rel=1e-5
+    )

@@ -1,5 +1,5 @@
 import json
-import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -7,8 +7,16 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import sqlalchemy
+from alembic.script import ScriptDirectory
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
-from mlflow_server.__main__ import command
+from mlflow_server import checks, settings
+from mlflow_server.__main__ import command, environment, main
+from tests.servers import Server
+from tests.trainer import stored
+from trainer.ticket import load_ticket
 
 
 def test_the_ui_opens_on_the_trainers_store(store_uri: str, unused_tcp_port: int):
@@ -20,6 +28,7 @@ def test_the_ui_opens_on_the_trainers_store(store_uri: str, unused_tcp_port: int
         text=True,
     )
     try:
+        assert "schema is up to date" in server.stdout.readline()
         assert f"Open {url}/#/experiments" in server.stdout.readline()
         deadline = time.monotonic() + 90
         while True:
@@ -43,15 +52,141 @@ def test_the_ui_opens_on_the_trainers_store(store_uri: str, unused_tcp_port: int
         server.wait(timeout=20)
 
 
-def test_a_taken_port_is_named(store_uri: str):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(ValueError, match=f"cannot listen on 127.0.0.1:{port}.*another --port"):
-            command(store_uri, "127.0.0.1", port)
+def test_a_server_says_whether_it_is_well(tmp_path: Path, unused_tcp_port: int, capsys):
+    server = Server(tmp_path, unused_tcp_port)
+    assert main([*server.arguments, "--check"]) == 2
+    assert "does not answer" in capsys.readouterr().err
+    server.start()
+    try:
+        assert main([*server.arguments, "--check"]) == 0
+        assert "well; MLflow" in capsys.readouterr().out
+        # It does not start twice.
+        assert main(server.arguments) == 2
+        assert "choose another --port" in capsys.readouterr().err
+    finally:
+        server.stop()
+    with sqlite3.connect(tmp_path / "server.db") as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_a_missing_folder_is_named(tmp_path: Path, unused_tcp_port: int):
-    with pytest.raises(ValueError, match="there is no such folder"):
-        command(f"sqlite:///{tmp_path}/nowhere/mlflow.db", "127.0.0.1", unused_tcp_port)
+def test_a_server_on_postgresql_takes_a_whole_study(
+    postgresql: str, write_config, train, tmp_path: Path, unused_tcp_port: int
+):
+    server = Server(tmp_path, unused_tcp_port, postgresql, "--workers", "2")
+    server.start()
+    try:
+        assert train(write_config(settings="[lt]"), "--tracking-uri", server.uri) == 0
+        runs = stored.runs(server.uri, study="tiny")
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        model, mask = load_ticket(runs[-1].info.run_id, server.uri)
+        assert mask
+        assert model.built
+    finally:
+        server.stop()
+
+
+def test_auth_asks_for_a_password(tmp_path: Path, unused_tcp_port: int, monkeypatch, capsys):
+    server = Server(tmp_path, unused_tcp_port, None, "--auth")
+    for name in ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(server.arguments) == 2
+    assert "set MLFLOW_FLASK_SERVER_SECRET_KEY and MLFLOW_AUTH_ADMIN" in capsys.readouterr().err
+    monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "a secret for one test")
+    monkeypatch.setenv("MLFLOW_AUTH_ADMIN_PASSWORD", "a long password 123")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a long password 123")
+    server.start()
+    try:
+        assert MlflowClient(server.uri).search_experiments()
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
+        with pytest.raises(MlflowException, match=r"401|not authenticated"):
+            MlflowClient(server.uri).search_experiments()
+    finally:
+        server.stop()
+
+
+def test_flags_stand_above_the_file(tmp_path: Path):
+    file = tmp_path / "server.yaml"
+    file.write_text("port: 6000\nallowed_hosts: [mlflow.lab.org]\nartifacts: s3://bucket/runs\n")
+    found = settings.load(file, {"port": 7000})
+    assert (found.port, found.host, found.artifact_root) == (7000, "127.0.0.1", "s3://bucket/runs")
+    serve = command(found)
+    assert serve[serve.index("--allowed-hosts") + 1].endswith("127.0.0.1:*,mlflow.lab.org")
+    assert serve[serve.index("--workers") + 1] == "1"
+    several = settings.load(None, {"backend_store_uri": "postgresql+psycopg://a@b/c"})
+    assert command(several)[command(several).index("--workers") + 1] == "4"
+    assert environment(several)["MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"] == "50"
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "words"),
+    [
+        ("prot: 1", {}, "server.yaml: prot: unknown; known are backend_store_uri"),
+        ("port: x", {}, "server.yaml: port: "),
+        ("port: 99999", {}, "less than or equal to 65535, received 99999"),
+        ("port: [", {}, "server.yaml: "),
+        ("- a", {}, "expected keys such as"),
+        ("", {"backend_store_uri": "mysql://x"}, "--backend-store-uri: expected sqlite"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, flags: dict, words: str):
+    file = tmp_path / "server.yaml"
+    file.write_text(text)
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.load(file, flags)
+    assert words in str(caught.value)
+
+
+def of(uri: str, **more: object) -> settings.Settings:
+    return settings.load(None, {"backend_store_uri": uri, **more})
+
+
+def test_databases_are_looked_at_before_anything_starts(tmp_path: Path, store_uri: str):
+    fresh = of(f"sqlite:///{tmp_path}/fresh.db")
+    assert checks.database(fresh) == "new database: tables made"
+    assert checks.database(fresh) == "schema is up to date"
+    with pytest.raises(checks.NotUsable, match="there is no folder"):
+        checks.database(of(f"sqlite:///{tmp_path}/nowhere/a.db"))
+    (tmp_path / "text.db").write_text("no database at all, but long enough to be one" * 99)
+    with pytest.raises(checks.NotUsable, match="not a database"):
+        checks.database(of(f"sqlite:///{tmp_path}/text.db"))
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("CREATE TABLE things (id INTEGER)")
+    with pytest.raises(checks.NotUsable, match="another program"):
+        checks.database(of(f"sqlite:///{tmp_path}/other.db"))
+    with sqlite3.connect(tmp_path / "fresh.db") as newer:
+        newer.execute("UPDATE alembic_version SET version_num = 'fffffffffff0'")
+    with pytest.raises(checks.NotUsable, match="newer than this MLflow"):
+        checks.database(fresh)
+    with pytest.raises(checks.NotUsable, match=r"jackpot:\*\*\*@127\.0\.0\.1:1"):
+        checks.database(of("postgresql+psycopg://jackpot:secret@127.0.0.1:1/none"))
+
+
+def test_an_older_database_is_migrated_when_asked(tmp_path: Path):
+    from alembic import command as alembic
+    from mlflow.store.db import utils
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    uri = f"sqlite:///{tmp_path}/old.db"
+    config = utils._get_alembic_config(uri)
+    script = ScriptDirectory.from_config(config)
+    before = script.get_revision(script.get_heads()[0]).down_revision
+    # The first migration expects the tables of MLflow's first release.
+    Base.metadata.create_all(sqlalchemy.create_engine(uri))
+    alembic.upgrade(config, before)
+    with pytest.raises(checks.NotUsable, match="start once with --upgrade"):
+        checks.database(of(uri))
+    assert checks.database(of(uri), upgrade=True).startswith(f"schema migrated from {before}")
+    assert checks.database(of(uri)) == "schema is up to date"
+
+
+def test_an_artifact_folder_must_be_writable(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    for root, words in (
+        (f"{tmp_path}/file/folder", "cannot be written"),
+        ("ftp://somewhere", "expected a folder or s3"),
+    ):
+        with pytest.raises(checks.NotUsable, match=words):
+            checks.artifact_root(of(f"sqlite:///{tmp_path}/a.db", artifacts=root))
+    checks.artifact_root(of(f"sqlite:///{tmp_path}/a.db"))
+    assert (tmp_path / "mlartifacts").is_dir()

@@ -1,6 +1,5 @@
 """What goes wrong around a study, with real processes, a real server and real files."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from tests.servers import Server
 from tests.trainer import stored
 
 ONE_RUN = {
@@ -223,40 +223,6 @@ def test_an_artifact_store_that_cannot_be_written_costs_nothing(
     for run in found.values():
         assert stored.steps(store_uri, run, "loss") == [1, 2, 3]
         assert stored.weights(run)
-
-
-class Server:
-    """A real MLflow tracking server on loopback that can be stopped and started."""
-
-    def __init__(self, folder: Path, port: int):
-        self.folder, self.port, self.process = folder, port, None
-        self.uri = f"http://127.0.0.1:{port}"
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlflow_server", "--port", str(self.port)),
-                *("--backend-store-uri", f"sqlite:///{self.folder}/server.db"),
-            ],
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            try:
-                MlflowClient(self.uri).search_experiments()
-                return
-            except Exception:
-                time.sleep(0.2)
-        raise AssertionError("the server did not start")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
 
 
 @pytest.fixture

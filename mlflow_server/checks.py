@@ -1,0 +1,172 @@
+"""What is looked at before a server starts, and what tells that a running one is well."""
+
+import os
+import socket
+import tempfile
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from mlflow_server.settings import Settings
+
+
+class NotUsable(Exception):
+    """A server would not work; the message says what is wrong and how to mend it."""
+
+
+def port(settings: Settings) -> None:
+    """The port is free. Raises: NotUsable."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise NotUsable(
+                f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose "
+                "another --port"
+            ) from None
+
+
+def artifact_root(settings: Settings) -> None:
+    """A folder for artifacts can be written. Raises: NotUsable."""
+    root = settings.artifact_root
+    if root.startswith("s3://"):
+        try:
+            import boto3  # noqa: F401
+        except ImportError:
+            raise NotUsable(
+                f"--artifacts {root}: S3 needs boto3: pip install 'jackpot[s3]'"
+            ) from None
+        return
+    if "://" in root and not root.startswith("file://"):
+        raise NotUsable(f"--artifacts {root}: expected a folder or s3://bucket/path")
+    folder = Path(root.removeprefix("file://"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise NotUsable(f"--artifacts {folder}: cannot be written: {error.strerror}") from None
+
+
+def auth(settings: Settings) -> None:
+    """Basic auth has what it needs. Raises: NotUsable."""
+    if not settings.auth:
+        return
+    try:
+        import flask_wtf  # noqa: F401
+    except ImportError:
+        raise NotUsable("--auth needs more packages: pip install 'jackpot[auth]'") from None
+    missing = [
+        name
+        for name in ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD")
+        if not os.environ.get(name)
+    ]
+    if missing:
+        raise NotUsable(
+            f"--auth: set {' and '.join(missing)}: a random secret that signs forms, and the first "
+            "password of user 'admin'"
+        )
+
+
+def database(settings: Settings, upgrade: bool = False) -> str:
+    """Connects, makes a new database's tables, migrates an old one's if asked to.
+
+    SQLite is set to write-ahead logging, in which readers and the writer do not block each other.
+
+    Args:
+        settings: whose database.
+        upgrade: migrate an older schema.
+
+    Returns:
+        What was found or done, in words.
+
+    Raises:
+        NotUsable: it cannot be reached, has an older schema and `upgrade` is not set, or a newer
+            one than this MLflow knows.
+    """
+    import sqlalchemy
+    from mlflow.store.db import utils
+
+    file = settings.sqlite_file
+    if file is not None and not file.parent.is_dir():
+        raise NotUsable(f"{file}: there is no folder {file.parent}")
+    try:
+        engine = sqlalchemy.create_engine(settings.backend_store_uri)
+        with engine.connect() as connection:
+            if file is not None:
+                connection.execute(sqlalchemy.text("PRAGMA journal_mode=WAL"))
+            tables = sqlalchemy.inspect(connection).get_table_names()
+        found, latest = utils._get_schema_version(engine), utils._get_latest_schema_revision()
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise NotUsable(f"{_safe(settings)}: {type(error).__name__}: {text}") from None
+    if found == latest:
+        return "schema is up to date"
+    if found is None and not tables:
+        # Once, before any worker starts: several at a time fail in it.
+        utils._initialize_tables(engine)
+        return "new database: tables made"
+    if found is None:
+        raise NotUsable(f"{_safe(settings)}: holds tables of another program; give it another name")
+    if not _knows(found):
+        raise NotUsable(
+            f"{_safe(settings)}: its schema ({found}) is newer than this MLflow; install the one "
+            "that wrote it"
+        )
+    if not upgrade:
+        raise NotUsable(
+            f"{_safe(settings)}: its schema ({found}) is older than this MLflow's ({latest}). Back "
+            "the database up, then start once with --upgrade"
+        )
+    utils._upgrade_db(engine)
+    return f"schema migrated from {found} to {latest}"
+
+
+def health(address: str, timeout_s: float = 10.0) -> str:
+    """What a running server says of itself.
+
+    Args:
+        address: such as `http://127.0.0.1:5000`.
+        timeout_s: patience.
+
+    Raises:
+        NotUsable: it does not answer, or its database does not.
+    """
+    try:
+        with urlopen(f"{address}/health", timeout=timeout_s) as answer:
+            if answer.status != 200:
+                raise NotUsable(f"{address}: /health answers {answer.status}")
+        with urlopen(f"{address}/version", timeout=timeout_s) as answer:
+            version = answer.read().decode()
+    except (URLError, OSError) as error:
+        raise NotUsable(f"{address}: does not answer: {error}") from None
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    try:
+        count = len(MlflowClient(address).search_experiments())
+    except MlflowException as error:
+        text = " ".join(str(error).split())[:200]
+        raise NotUsable(f"{address}: answers, but its database does not: {text}") from None
+    return f"{address}: well; MLflow {version}, {count} experiments"
+
+
+def _knows(revision: str) -> bool:
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+    from mlflow.store.db import utils
+
+    script = ScriptDirectory.from_config(utils._get_alembic_config(db_url=""))
+    try:
+        return script.get_revision(revision) is not None
+    except CommandError:
+        return False
+
+
+def _safe(settings: Settings) -> str:
+    """The database without its password."""
+    import sqlalchemy
+
+    return sqlalchemy.engine.make_url(settings.backend_store_uri).render_as_string(True)

@@ -1,0 +1,173 @@
+"""`python -m mlflow_server.copy SOURCE TARGET`: copies studies from one tracking store to another.
+
+Launches and trainings with params, tags, every point of every metric, and artifacts; ids that runs
+name of each other are translated. The same command again copies only what is new.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from mlflow_server.contract import Kind, Tag
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
+
+OK, BAD_INPUT = 0, 2
+# MLflow's own limits per call.
+_PARAMS, _POINTS, _PAGE = 100, 1000, 1000
+_PARENT = "mlflow.parentRunId"
+_IDS = (_PARENT, Tag.MASK_RUN_ID, Tag.INIT_RUN_ID)
+_COPIED_FROM = "copied_from"
+_OPENS_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of `python -m mlflow_server.copy`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mlflow_server.copy",
+        description="Copies studies from one tracking store to another, such as from a laptop's "
+        "SQLite file to a team's server. The same command again copies only what is new.",
+    )
+    parser.add_argument("source", help="such as sqlite:///mlflow.db")
+    parser.add_argument("target", help="such as http://mlflow.lab.org:5000")
+    parser.add_argument("--study", help="copy this study alone")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit code."""
+    options = parser().parse_args(arguments)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    file = Path(options.source.removeprefix("sqlite:///"))
+    if options.source.startswith("sqlite:///") and not file.is_file():
+        # MLflow would make an empty one.
+        print(f"error: {options.source}: there is no such file", file=sys.stderr)
+        return BAD_INPUT
+    source, target = MlflowClient(options.source), MlflowClient(options.target)
+    try:
+        for said in copy(source, target, options.target, options.study):
+            print(said, flush=True)
+    except (MlflowException, OSError) as error:
+        text = " ".join(str(error).split())[:300]
+        print(f"error: {text}. The same command goes on from here.", file=sys.stderr)
+        return BAD_INPUT
+    return OK
+
+
+def copy(
+    source: "MlflowClient", target: "MlflowClient", target_uri: str, study: str | None = None
+) -> Iterator[str]:
+    """Copies study by study and says what was done.
+
+    Raises:
+        MlflowException: one of the stores cannot do it.
+    """
+    experiments = [e for e in source.search_experiments() if study in (None, e.name)]
+    for experiment in experiments:
+        runs = sorted(_runs(source, experiment), key=lambda run: run.info.start_time)
+        if not runs:
+            continue
+        into = _experiment(target, target_uri, experiment.name)
+        there = {_identity(run): run for run in _runs(target, into)}
+        ids: dict[str, str] = {}
+        copied = known = running = 0
+        for run in runs:
+            found = there.get(_identity(run))
+            if found is not None and found.info.status != "RUNNING":
+                ids[run.info.run_id] = found.info.run_id
+                known += 1
+                continue
+            if run.info.status == "RUNNING":
+                running += 1
+                continue
+            if found is not None:
+                if found.data.tags.get(_COPIED_FROM) != run.info.run_id:
+                    continue  # Somebody trains it there at this moment.
+                target.delete_run(found.info.run_id)  # Left half done by an earlier copy.
+            ids[run.info.run_id] = _copied(source, target, run, into.experiment_id, ids)
+            copied += 1
+        left = f", {running} still run and are left out" if running else ""
+        yield f"{experiment.name}: {copied} runs copied, {known} were there{left}"
+
+
+def _runs(client: "MlflowClient", experiment: "Experiment") -> Iterator["Run"]:
+    """The trainer's runs in an experiment."""
+    for kind in Kind:
+        token: str | None = None
+        while True:
+            page = client.search_runs(
+                [experiment.experiment_id],
+                f"tags.{Tag.KIND} = '{kind}'",
+                max_results=_PAGE,
+                page_token=token,
+            )
+            yield from page
+            token = page.token
+            if not token:
+                break
+
+
+def _identity(run: "Run") -> tuple[str | None, ...]:
+    """What makes a run the same in both stores: its key, and of several attempts, its start."""
+    tags = run.data.tags
+    return tags.get(Tag.KIND), tags.get(Tag.RUN_KEY, tags.get(Tag.PLAN_KEY)), run.info.start_time
+
+
+def _experiment(target: "MlflowClient", uri: str, name: str) -> "Experiment":
+    found = target.get_experiment_by_name(name)
+    if found is None:
+        location = None
+        if uri.startswith("sqlite:///"):
+            folder = Path(uri.removeprefix("sqlite:///")).absolute().parent
+            location = (folder / "mlartifacts" / name).as_uri()
+        target.create_experiment(name, artifact_location=location, tags=_OPENS_AS_TRAINING)
+        found = target.get_experiment_by_name(name)
+    return found
+
+
+def _copied(
+    source: "MlflowClient",
+    target: "MlflowClient",
+    run: "Run",
+    experiment_id: str,
+    ids: dict[str, str],
+) -> str:
+    """The id of a new run in the target that is like `run`; it ends when all of it is there."""
+    from mlflow.entities import Param
+
+    tags = dict(run.data.tags) | {_COPIED_FROM: run.info.run_id}
+    tags |= {name: ids.get(tags[name], tags[name]) for name in _IDS if name in tags}
+    new = target.create_run(
+        experiment_id, start_time=run.info.start_time, tags=tags, run_name=run.info.run_name
+    ).info.run_id
+    params = [Param(*item) for item in run.data.params.items()]
+    for first in range(0, len(params), _PARAMS):
+        target.log_batch(new, params=params[first : first + _PARAMS])
+    points = [
+        point
+        for metric in run.data.metrics
+        for point in source.get_metric_history(run.info.run_id, metric)
+    ]
+    for first in range(0, len(points), _POINTS):
+        target.log_batch(new, metrics=points[first : first + _POINTS])
+    with TemporaryDirectory(prefix="jackpot-copy-") as folder:
+        if source.list_artifacts(run.info.run_id):
+            # A local store hands out its own folder instead of a copy.
+            target.log_artifacts(new, source.download_artifacts(run.info.run_id, "", folder))
+    target.set_terminated(new, run.info.status, run.info.end_time)
+    return new
+
+
+if __name__ == "__main__":
+    sys.exit(main())

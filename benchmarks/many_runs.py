@@ -17,7 +17,7 @@ import numpy as np
 
 from explorer.definitions import accuracies, judge
 from explorer.store import Store as Reader
-from explorer.store import launches, merged, of_plan
+from explorer.store import different, launches, merged, of_plan
 from mlflow_server.contract import Kind, Tag
 from trainer.config import Study
 from trainer.delivery import Delivery
@@ -131,8 +131,12 @@ def main() -> None:
     runs = timed("first read, SQL", reader.runs)
     print(f"{runs.height:>34} runs, {file.stat().st_size / 1e9:.2f} GB")
     timed("first read, MLflow's API", Reader(f"sqlite:///{file}", api=True).runs)
-    now = int(time.time() * 1000)
-    timed("refresh", lambda: merged(runs, reader.runs(now), reader.ids()))
+
+    def refresh() -> None:
+        listing = reader.listing()
+        merged(runs, reader.runs(different(runs, listing).to_list()), listing["run_id"])
+
+    timed("refresh", refresh)
     chosen = launches(runs)["run_id"][0]
     plan_ = timed("plan of the launch", lambda: reader.plan(chosen))
     found = timed("runs of the plan", lambda: of_plan(runs, plan_))

@@ -94,7 +94,7 @@ def accuracy_by_learning_rate(
         boxes = {
             (
                 f"{criteria.ticket.upper()}-{j.pruner.upper()}",
-                j.conditions[3].learning_rates[0],
+                j.learning_rate,
             ): str(j.verdict)
             for j in judgements
             if j.sparsity == sparsity and j.verdict in BOXES

@@ -115,7 +115,14 @@ class Condition:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The five conditions of one network, dataset, pruner and sparsity, and their verdict."""
+    """The five conditions of one network, dataset, pruner and sparsity, and their verdict.
+
+    Attributes:
+        missing: settings without any run.
+        pending: planned runs that bear on it and may yet finish: until then the best learning
+            rate of a setting may not have been tried, and the verdict is provisional.
+        learning_rate: at which the ticket wins; None if it does not.
+    """
 
     network: str
     dataset: str
@@ -126,10 +133,13 @@ class Judgement:
     verdict: Verdict
     boundary: bool
     missing: tuple[str, ...] = field(default=())
+    pending: int = 0
+    learning_rate: float | None = None
 
     def __str__(self) -> str:
-        """The verdict, with the paper's △ where the trials do not decide it."""
-        return f"{self.verdict} △" if self.boundary else str(self.verdict)
+        """The verdict, △ where the trials do not decide it, and how many runs are to come."""
+        text = f"{self.verdict} △" if self.boundary else str(self.verdict)
+        return f"{text} (so far: {self.pending} runs to come)" if self.pending else text
 
 
 def accuracies(runs: pl.DataFrame, which: Literal["last", "best"] = "last") -> pl.DataFrame:
@@ -140,7 +150,9 @@ def accuracies(runs: pl.DataFrame, which: Literal["last", "best"] = "last") -> p
         which: epoch.
     """
     column = "val_accuracy" if which == "last" else "best_val_accuracy"
+    held_out = Metric.HELDOUT_ACCURACY if which == "last" else Metric.BEST_HELDOUT_ACCURACY
     return runs.filter(pl.col("status") == "FINISHED", OWN_RATE).with_columns(
+        pl.col(held_out).alias(Metric.HELDOUT_ACCURACY),
         pl.col(column).alias("accuracy"),
         # WR trains the rest of the schedule: its recipe is as long as the others'.
         (pl.col("epochs") + pl.col("rewind_epoch").fill_null(0)).alias("epochs"),
@@ -186,11 +198,16 @@ def means(runs: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def judge(runs: pl.DataFrame, criteria: Criteria | None = None) -> list[Judgement]:
+def judge(
+    runs: pl.DataFrame, criteria: Criteria | None = None, pending: pl.DataFrame | None = None
+) -> list[Judgement]:
     """A judgement for every network, dataset, pruner and sparsity that has a sparse run.
 
     Args:
         runs: see `means`. Runs of different recipes must not be mixed: give one study's.
+        criteria: how the definition is read.
+        pending: planned runs that may yet finish (`explorer.store.pending`): what they bear on is
+            provisional.
     """
     criteria = criteria or Criteria()
     table = means(runs)
@@ -200,12 +217,37 @@ def judge(runs: pl.DataFrame, criteria: Criteria | None = None) -> list[Judgemen
         .unique()
         .sort("network", "dataset", "sparsity", "pruner")
     )
-    return [_judge(table, criteria, **group) for group in groups.iter_rows(named=True)]
+    return [
+        _judge(table, criteria, _bearing_on(pending, criteria, **group), **group)
+        for group in groups.iter_rows(named=True)
+    ]
+
+
+def _bearing_on(
+    pending: pl.DataFrame | None,
+    criteria: Criteria,
+    network: str,
+    dataset: str,
+    pruner: str,
+    sparsity: float,
+) -> int:
+    """How many of the planned runs a judgement waits for."""
+    if pending is None or pending.is_empty():
+        return 0
+    at, setting = pl.col("sparsity") == sparsity, pl.col("setting")
+    needed = (
+        (setting == "pretrain")
+        | (setting.is_in([criteria.ticket, "rr"]) & (pl.col("pruner") == pruner) & at)
+        | ((setting == "sdt") & at)
+    )
+    same = (pl.col("network") == network) & (pl.col("dataset") == dataset)
+    return pending.filter(same, needed, OWN_RATE).height
 
 
 def _judge(
     table: pl.DataFrame,
     criteria: Criteria,
+    pending: int,
     network: str,
     dataset: str,
     pruner: str,
@@ -233,8 +275,8 @@ def _judge(
         _similar_to_best(ticket, dense, tolerance, criteria),
     )
     missing = tuple(dict.fromkeys(name for c in conditions for name in c.missing))
-    verdict = (
-        Verdict.NOT_ENOUGH_RUNS
+    verdict, rate = (
+        (Verdict.NOT_ENOUGH_RUNS, None)
         if missing
         else _literal(conditions)
         if criteria.reading == "literal"
@@ -250,6 +292,8 @@ def _judge(
         verdict=verdict,
         boundary=not missing and _undecided(conditions),
         missing=missing,
+        pending=pending,
+        learning_rate=rate,
     )
 
 
@@ -317,10 +361,13 @@ def _similar_to_best(
     )
 
 
-def _literal(conditions: tuple[Condition, ...]) -> Verdict:
+def _literal(conditions: tuple[Condition, ...]) -> tuple[Verdict, float | None]:
+    """The verdict, and the rate of the condition that gives it: 5 for a jackpot, else 4."""
     if not all(c.holds for c in conditions[:4]):
-        return Verdict.NONE
-    return Verdict.JACKPOT if conditions[4].holds else Verdict.SECONDARY
+        return Verdict.NONE, None
+    if conditions[4].holds:
+        return Verdict.JACKPOT, conditions[4].learning_rates[0]
+    return Verdict.SECONDARY, conditions[3].learning_rates[0]
 
 
 def _joint(
@@ -330,22 +377,23 @@ def _joint(
     rr: list[Mean],
     tolerance: float,
     gap: float,
-) -> Verdict:
+) -> tuple[Verdict, float | None]:
     """Conditions 3 and 4 (and 5) at one learning rate; 1 and 2 are as in the literal reading."""
     if not (conditions[0].holds and conditions[1].holds):
-        return Verdict.NONE
+        return Verdict.NONE, None
     at = {mean.learning_rate: mean.accuracy for mean in dense}
     meeting = [
-        mean.accuracy
+        mean
         for mean in ticket
         if mean.accuracy - _best(rr).accuracy - gap > 1e-12
         and mean.learning_rate in at
         and mean.accuracy - at[mean.learning_rate] + tolerance >= -1e-12
     ]
     if not meeting:
-        return Verdict.NONE
-    similar = max(meeting) - _best(dense).accuracy + tolerance >= -1e-12
-    return Verdict.JACKPOT if similar else Verdict.SECONDARY
+        return Verdict.NONE, None
+    best = max(meeting, key=lambda mean: mean.accuracy)
+    similar = best.accuracy - _best(dense).accuracy + tolerance >= -1e-12
+    return (Verdict.JACKPOT if similar else Verdict.SECONDARY), best.learning_rate
 
 
 def _undecided(conditions: tuple[Condition, ...]) -> bool:

@@ -39,6 +39,8 @@ class Landscape:
         )
         if found.loss.shape != (len(found.b), len(found.a)):
             raise ValueError(f"a loss of shape {found.loss.shape} on {len(found.b)} rows")
+        if not np.isfinite(found.loss).any() or not (found.loss[np.isfinite(found.loss)] > 0).any():
+            raise ValueError("no finite loss above 0 anywhere on the grid")
         return found
 
 

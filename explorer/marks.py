@@ -47,7 +47,7 @@ PUBLISHED = {
 
 
 def marks(
-    runs: pl.DataFrame, criteria: Criteria | None = None
+    runs: pl.DataFrame, criteria: Criteria | None = None, pending: pl.DataFrame | None = None
 ) -> dict[tuple[str, str], tuple[Marks, float | None]]:
     """Marks of every network and dataset in `runs`, and the highest sparsity with a ticket.
 
@@ -60,23 +60,27 @@ def marks(
     Args:
         runs: as in `definitions.means`, of one study.
         criteria: how the definition is read.
+        pending: planned runs that may yet finish: while there are any, only a ✓ that they cannot
+            take back is said.
     """
     criteria = criteria or Criteria()
-    table = means(runs).filter(
-        (pl.col("sparsity") >= criteria.sparsity - 1e-9) | (pl.col("setting") == "pretrain")
-    )
-    judgements = [j for j in judge(runs, criteria) if j.sparsity >= criteria.sparsity - 1e-9]
+    least = criteria.sparsity - 1e-9
+    table = means(runs).filter((pl.col("sparsity") >= least) | (pl.col("setting") == "pretrain"))
+    judgements = [
+        j for j in judge(runs, criteria, pending) if j.sparsity >= criteria.sparsity - 1e-9
+    ]
     found = {}
     for network, dataset in table.select("network", "dataset").unique(maintain_order=True).rows():
         here = table.filter(pl.col("network") == network, pl.col("dataset") == dataset)
         own = [j for j in judgements if (j.network, j.dataset) == (network, dataset)]
         best = _best_by_sparsity(here, criteria.ticket)
+        waiting = any(j.pending for j in own)
         found[network, dataset] = (
             Marks(
                 _exists(own, {Verdict.JACKPOT}, 5),
                 _exists(own, {Verdict.JACKPOT, Verdict.SECONDARY}, 4),
-                _prefers_small(here, best),
-                _prefers_imp(best, criteria.gap),
+                UNKNOWN if waiting else _prefers_small(here, best),
+                UNKNOWN if waiting else _prefers_imp(best, criteria.gap),
             ),
             max((j.sparsity for j in own if j.verdict in _TICKETS), default=None),
         )
@@ -88,13 +92,15 @@ _TICKETS = {Verdict.JACKPOT, Verdict.SECONDARY}
 
 def _exists(judgements: Iterable[Judgement], verdicts: set[Verdict], conditions: int) -> str:
     """Whether one of the judgements is one of `verdicts`, given by the first `conditions`."""
-    known = [j for j in judgements if j.verdict != Verdict.NOT_ENOUGH_RUNS]
-    if not known:
-        return UNKNOWN
+    judgements = list(judgements)
+    known = [j for j in judgements if j.verdict != Verdict.NOT_ENOUGH_RUNS and not j.pending]
     needed = [(j.verdict in verdicts, j.conditions[:conditions]) for j in known]
     if any(is_one and not any(c.boundary for c in of) for is_one, of in needed):
         return YES
-    if any(is_one or all(map(_possible, of)) for is_one, of in needed):
+    if not known or any(j.pending for j in judgements):
+        return UNKNOWN
+    undecided = [(is_one, of) for is_one, of in needed if any(c.boundary for c in of)]
+    if any(is_one or all(map(_possible, of)) for is_one, of in undecided):
         return BOUNDARY
     return NO
 

@@ -1,5 +1,6 @@
 """What all pages share: the store's snapshot, the chosen study, and how the definition is read."""
 
+import re
 import time
 from dataclasses import dataclass, field
 from threading import Lock
@@ -9,10 +10,24 @@ import polars as pl
 import streamlit as st
 
 from explorer.definitions import CLEAR_GAP, NON_TRIVIAL_SPARSITY, Criteria, accuracies
-from explorer.store import SCHEMA, Store, StoreUnavailable, launches, merged, of_plan
+from explorer.store import (
+    PLAN_SCHEMA,
+    SCHEMA,
+    Store,
+    StoreUnavailable,
+    different,
+    launches,
+    merged,
+    of_plan,
+    pending,
+)
 from mlflow_server.contract import Tag, tracking_uri
 
 REFRESH_S = 10.0
+# Through the API a run of which the store learns late is seen only by reading all of it.
+WHOLE_S = 120.0
+# More runs than this are read faster with all others.
+MANY = 500
 
 
 @dataclass
@@ -23,6 +38,7 @@ class Snapshot:
     runs: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))
     version: int = 0
     _read_at: float = -1e9
+    _whole_at: float = -1e9
     _since: int | None = None
     _plans: dict[str, pl.DataFrame] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
@@ -39,12 +55,27 @@ class Snapshot:
                 return
             # A little overlap: clocks of trainer and store may differ.
             asked = int(time.time() * 1000) - 60_000
-            new = self.store.runs(None if force else self._since)
-            ids = self.store.ids()
-            runs = new if self._since is None or force else merged(self.runs, new, ids)
+            if force or self._since is None or now - self._whole_at > self._whole_every():
+                runs = self.store.runs()
+                self._whole_at = now
+            else:
+                runs = self._changed(self._since)
             if not runs.equals(self.runs):
                 self.runs, self.version = runs, self.version + 1
             self._read_at, self._since = now, asked
+
+    def _whole_every(self) -> float:
+        """Seconds between whole reads: never where a listing tells of every change."""
+        return WHOLE_S if self.store.listing() is None else float("inf")
+
+    def _changed(self, since: int) -> pl.DataFrame:
+        listing = self.store.listing()
+        if listing is None:
+            return merged(self.runs, self.store.changed_since(since))
+        ids = different(self.runs, listing)
+        if len(ids) > MANY:
+            return self.store.runs()
+        return merged(self.runs, self.store.runs(ids.to_list()), listing["run_id"])
 
     def plan(self, launch_id: str) -> pl.DataFrame:
         """The plan of a launch, read once. Raises: StoreUnavailable."""
@@ -75,6 +106,11 @@ class Chosen:
     plan: pl.DataFrame
     runs: pl.DataFrame
 
+    @property
+    def pending(self) -> pl.DataFrame:
+        """Planned runs that may yet finish."""
+        return pending(self.plan, self.runs)
+
     def accuracies(self, which: Literal["last", "best"] = "last") -> pl.DataFrame:
         """Finished runs as `explorer.definitions` wants them, by last or best epoch."""
         return accuracies(self.runs, which)
@@ -92,13 +128,13 @@ def opened() -> Snapshot:
                 "The tracking store cannot be read yet. Train a study first (`make demo`), or set "
                 "MLFLOW_TRACKING_URI to the store that has one and start the explorer again."
             )
-            st.text(f"{uri}\n{reason}")
+            st.text(f"{shown_uri()}\n{reason}")
             st.stop()
         st.warning("The tracking store does not answer: this is what was read before.")
         st.text(str(reason))
     if launches(found.runs).is_empty():
         st.info("This store has no study of the trainer yet. `make demo` trains a small one.")
-        st.text(uri)
+        st.text(shown_uri())
         st.stop()
     return found
 
@@ -132,10 +168,15 @@ def studies(found: Snapshot) -> list[Chosen]:
         try:
             plan = found.plan(launch["run_id"])
         except StoreUnavailable:
-            plan = pl.DataFrame(schema={"run_key": pl.String})
+            plan = pl.DataFrame(schema=PLAN_SCHEMA)
         runs = of_plan(found.runs, plan)
         known.append(Chosen(launch[Tag.STUDY], launch["name"], plan, runs))
     return known
+
+
+def shown_uri() -> str:
+    """The store's address without a password."""
+    return re.sub(r"://([^:@/]+):[^@/]+@", r"://\1:***@", tracking_uri())
 
 
 def mlflow_ui() -> str:

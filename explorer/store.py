@@ -67,6 +67,18 @@ SCHEMA: dict[str, type[pl.DataType]] = {
 }
 
 
+PLAN_SCHEMA: dict[str, type[pl.DataType]] = {
+    **dict.fromkeys(("run_key", "name", "parent_run_keys"), pl.String),
+    **{str(param): SCHEMA[param] for param in Param},
+}
+_LISTED = ["run_id", "status", "end_time", str(Tag.LANDSCAPE)]
+_RUNS = (
+    "FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id "
+    f"JOIN tags k ON k.run_uuid = r.run_uuid AND k.key = '{Tag.KIND}'"
+)
+_ACTIVE = "r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active'"
+
+
 class StoreUnavailable(Exception):
     """The store cannot be read; the message says why."""
 
@@ -83,23 +95,26 @@ class Store:
         self.uri = uri
         self._sql = not api and uri.startswith(("sqlite:///", "postgresql"))
 
-    def runs(self, since: int | None = None) -> pl.DataFrame:
+    def runs(self, ids: Sequence[str] | None = None) -> pl.DataFrame:
         """Active launches and trainings of the trainer, one row each, columns as in `SCHEMA`.
 
         Args:
-            since: milliseconds; only runs that started or ended after it, or are running. None:
-                all of them.
+            ids: of the runs to read; None: all of them.
 
         Raises:
             StoreUnavailable: the store does not answer.
         """
+        if ids is not None and not ids:
+            return pl.DataFrame(schema=SCHEMA)
         if self.uri.startswith("sqlite:///") and not Path(self.uri[10:]).exists():
             raise StoreUnavailable(f"there is no database {Path(self.uri[10:]).absolute()}")
         with _reading():
-            return _typed(self._sql_runs(since) if self._sql else self._api_runs(since))
+            return _typed(self._sql_runs(ids) if self._sql else self._api_runs(ids))
 
-    def ids(self) -> pl.Series | None:
-        """Ids of all active runs, to notice deletions; None where only the slow API could tell.
+    def listing(self) -> pl.DataFrame | None:
+        """What tells whether a run has changed: `run_id status end_time landscape` of active runs.
+
+        None where only the slow API could tell.
 
         Raises:
             StoreUnavailable: the store does not answer.
@@ -107,8 +122,11 @@ class Store:
         if not self._sql:
             return None
         with _reading():
-            query = "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active'"
-            return self._query(query, {"run_uuid": pl.String})["run_uuid"]
+            return self._query(
+                f"SELECT r.run_uuid, r.status, r.end_time, t.value {_RUNS} LEFT JOIN tags t "
+                f"ON t.run_uuid = r.run_uuid AND t.key = '{Tag.LANDSCAPE}' WHERE {_ACTIVE}",
+                {name: _raw(name) for name in _LISTED},
+            )
 
     def curves(self, run_ids: Sequence[str], metric: str) -> pl.DataFrame:
         """One metric of some runs by epoch: `run_id step value`, the last value of each step.
@@ -142,27 +160,37 @@ class Store:
         )
 
     def plan(self, launch_id: str) -> pl.DataFrame:
-        """The runs that a launch planned: `run_key name` and the params of the contract.
+        """The runs that a launch planned: `run_key name parent_run_keys` and the contract's params.
 
         Raises:
             StoreUnavailable: the artifact is gone, or its store away.
         """
-        path = self.artifact(launch_id, Artifact.LAUNCH_PLAN)
-        names = ["run_key", "name", *map(str, Param)]
-        with _reading(f"the plan of launch {launch_id} is damaged: "):
+        with (
+            self.artifact(launch_id, Artifact.LAUNCH_PLAN) as path,
+            _reading(f"the plan of launch {launch_id} is damaged: "),
+        ):
             runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
-            rows = [{name: run.get(name) for name in names} for run in runs]
-            frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String))
-        return frame.with_columns(pl.col(n).cast(SCHEMA[n], strict=False) for n in names)
+            rows = [
+                {name: run.get(name) for name in PLAN_SCHEMA}
+                | {"parent_run_keys": ",".join(run.get("parent_run_keys", []))}
+                for run in runs
+            ]
+            frame = pl.DataFrame(rows, schema=dict.fromkeys(PLAN_SCHEMA, pl.String))
+        return frame.with_columns(
+            pl.col(name).cast(kind, strict=False) for name, kind in PLAN_SCHEMA.items()
+        )
 
-    def artifact(self, run_id: str, name: str) -> Path:
-        """A local file of a run's artifact. Raises: StoreUnavailable."""
-        with _reading(f"'{name}' of run {run_id} cannot be had: "):
-            return Path(self._client.download_artifacts(run_id, name, self._downloads))
+    @contextmanager
+    def artifact(self, run_id: str, name: str) -> Iterator[Path]:
+        """A local copy of a run's artifact, for as long as it is looked at.
 
-    @cached_property
-    def _downloads(self) -> str:
-        return tempfile.mkdtemp(prefix="jackpot-explorer-")
+        Raises:
+            StoreUnavailable: the artifact is gone, or its store away.
+        """
+        with tempfile.TemporaryDirectory(prefix="jackpot-explorer-") as folder:
+            with _reading(f"'{name}' of run {run_id} cannot be had: "):
+                path = Path(self._client.download_artifacts(run_id, name, folder))
+            yield path
 
     @cached_property
     def _client(self) -> "MlflowClient":
@@ -189,17 +217,12 @@ class Store:
             rows = connection.execute(sqlalchemy.text(query), values).fetchall()
         return pl.DataFrame(list(map(tuple, rows)), schema=schema, orient="row")
 
-    def _sql_runs(self, since: int | None) -> pl.DataFrame:
+    def _sql_runs(self, ids: Sequence[str] | None) -> pl.DataFrame:
         """One table after another, the names beside a run's values turned into columns."""
-        chosen = (
-            "FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id "
-            f"JOIN tags k ON k.run_uuid = r.run_uuid AND k.key = '{Tag.KIND}' "
-            "WHERE r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active'"
-        )
-        values: dict[str, int] = {}
-        if since is not None:
-            chosen += " AND (r.start_time > :since OR r.end_time > :since OR r.status = 'RUNNING')"
-            values["since"] = since
+        chosen, values = f"{_RUNS} WHERE {_ACTIVE}", {}
+        if ids is not None:
+            values = {f"id{i}": run_id for i, run_id in enumerate(ids)}
+            chosen += f" AND r.run_uuid IN ({', '.join(f':{name}' for name in values)})"
         text, number = {"run_id": pl.String, "key": pl.String}, pl.Float64
         runs = self._query(
             "SELECT r.run_uuid, CAST(r.experiment_id AS VARCHAR(20)), r.name, r.status, "
@@ -224,39 +247,59 @@ class Store:
             runs = runs.join(long.pivot("key", index="run_id", values="value"), "run_id", "left")
         return runs.rename({_PARENT_TAG: "launch_id"}, strict=False)
 
-    def _api_runs(self, since: int | None) -> pl.DataFrame:
+    def _api_runs(self, ids: Sequence[str] | None) -> pl.DataFrame:
         raw = {name: _raw(name) for name in SCHEMA}
-        rows = [{name: row.get(name) for name in raw} for row in self._api_rows(since)]
+        found = self._api_found() if ids is None else map(self._client.get_run, ids)
+        rows = [{name: row.get(name) for name in raw} for row in map(_api_row, found)]
         return pl.DataFrame(rows, schema=raw)
 
-    def _api_rows(self, since: int | None) -> Iterator[dict[str, Any]]:
+    def changed_since(self, since: int) -> pl.DataFrame:
+        """As `runs`, only those that started or ended after `since` (ms) or are running: the API.
+
+        A run of which the store learns late is not among them.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        with _reading():
+            found = {
+                run.info.run_id: run
+                # MLflow's filters know no "or": three questions.
+                for condition in (
+                    f" and attributes.start_time > {since}",
+                    f" and attributes.end_time > {since}",
+                    " and attributes.status = 'RUNNING'",
+                )
+                for run in self._api_found(condition)
+            }
+            raw = {name: _raw(name) for name in SCHEMA}
+            rows = [{name: row.get(name) for name in raw} for row in map(_api_row, found.values())]
+            return _typed(pl.DataFrame(rows, schema=raw))
+
+    def _api_found(self, condition: str = "") -> Iterator[Any]:
         experiments = [e.experiment_id for e in self._client.search_experiments()]
-        conditions = [""]
-        if since is not None:
-            # MLflow's filters know no "or": three questions.
-            conditions = [
-                f" and attributes.start_time > {since}",
-                f" and attributes.end_time > {since}",
-                " and attributes.status = 'RUNNING'",
-            ]
-        seen: set[str] = set()
         for kind in Kind:
-            for condition in conditions:
-                token: str | None = None
-                while experiments:
-                    page = self._client.search_runs(
-                        experiments,
-                        f"tags.{Tag.KIND} = '{kind}'{condition}",
-                        max_results=_PAGE,
-                        page_token=token,
-                    )
-                    for run in page:
-                        if run.info.run_id not in seen:
-                            seen.add(run.info.run_id)
-                            yield _api_row(run)
-                    token = page.token
-                    if not token:
-                        break
+            token: str | None = None
+            while experiments:
+                page = self._client.search_runs(
+                    experiments,
+                    f"tags.{Tag.KIND} = '{kind}'{condition}",
+                    max_results=_PAGE,
+                    page_token=token,
+                )
+                yield from page
+                token = page.token
+                if not token:
+                    break
+
+
+def different(old: pl.DataFrame, listing: pl.DataFrame) -> pl.Series:
+    """Ids of the runs in a `listing` that `old` lacks or has otherwise, or that still run."""
+    held = old.select(_LISTED)
+    same = listing.filter(pl.col("status") != "RUNNING").join(
+        held, on=_LISTED, how="semi", nulls_equal=True
+    )
+    return listing.join(same, on="run_id", how="anti")["run_id"]
 
 
 def merged(old: pl.DataFrame, new: pl.DataFrame, ids: pl.Series | None = None) -> pl.DataFrame:
@@ -290,6 +333,23 @@ def of_plan(runs: pl.DataFrame, plan: pl.DataFrame) -> pl.DataFrame:
         .unique("run_key", keep="first", maintain_order=True)
         .sort("start_time", "run_id")
     )
+
+
+def pending(plan: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    """The runs of a plan that may yet finish: neither finished nor failed, nor below a failed one.
+
+    Args:
+        plan: from `Store.plan`.
+        runs: of that plan; see `of_plan`.
+    """
+    ended = dict(runs.select("run_key", "status").iter_rows())
+    lost = {key for key, status in ended.items() if status == "FAILED"}
+    for key, parents in plan.select("run_key", "parent_run_keys").iter_rows():
+        # Parents come first in a plan.
+        if lost & set((parents or "").split(",")):
+            lost.add(key)
+    finished = {key for key, status in ended.items() if status == "FINISHED"}
+    return plan.filter(~pl.col("run_key").is_in(list(lost | finished)))
 
 
 def _api_row(run: Any) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Metric(StrEnum):
     HELDOUT_LOSS = "heldout_loss"
     HELDOUT_ACCURACY = "heldout_accuracy"
     BEST_VAL_ACCURACY = "best_val_accuracy"
+    BEST_HELDOUT_ACCURACY = "best_heldout_accuracy"
     BEST_EPOCH = "best_epoch"
     MEASURED_SPARSITY = "measured_sparsity"
     TRAINABLE_PARAMETERS = "trainable_parameters"

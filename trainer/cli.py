@@ -38,6 +38,21 @@ def parser() -> argparse.ArgumentParser:
         help="MLflow store: sqlite:///file.db or a server's http://host:port "
         f"(default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING_URI})",
     )
+    parser.add_argument(
+        "--executor",
+        choices=("serial", "ray"),
+        default="serial",
+        help="serial: one run after another (default); ray: several at once, on any machines",
+    )
+    parser.add_argument(
+        "--ray-address",
+        help="a running Ray cluster, such as auto or ray-head:6379 (default: a local one)",
+    )
+    parser.add_argument(
+        "--runs-per-device",
+        type=int,
+        help="runs that share a GPU, or without one, all CPU cores (default: as many as fit)",
+    )
     return parser
 
 
@@ -66,7 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.dry_run:
             dry_run(config, store, console)
             return OK
-        ended = launch(config, store, console)
+        ray = None
+        if options.executor == "ray":
+            from trainer.ray_executor import RayOptions
+
+            ray = RayOptions(options.ray_address, options.runs_per_device)
+        elif options.ray_address or options.runs_per_device:
+            raise ValueError("--ray-address and --runs-per-device need --executor ray")
+        ended = launch(config, store, console, ray)
     except (ConfigError, DatasetError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT

@@ -183,7 +183,7 @@ class Delivery:
         if events:
             self._send(run_id, [event for event, _ in events])
             folder.note_delivered(offset=events[-1][1], again=False)
-        elif folder.key in self.alive:
+        if folder.key in self.alive:
             self._beat(run_id)
         return run_id
 

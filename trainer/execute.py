@@ -1,4 +1,7 @@
-"""Executes a plan. The serial executor trains its runs one after another in this process."""
+"""Executes a plan. The serial executor trains its runs one after another in this process.
+
+`trainer.ray_executor` trains several at once.
+"""
 
 import logging
 import os
@@ -71,26 +74,28 @@ class ParentUnavailable(Exception):
 
 
 @dataclass
-class Serial:
-    """Trains the runs of a plan in this process, each after its parents.
+class Runs:
+    """Trains single runs of a plan in this process, wherever it runs.
 
     Args:
-        plan: what to train.
+        study: name of the study.
+        launch_key: key of the plan, which is the launch's.
         store, work, delivery: where results go and come from.
         dataset: loads the images; called once, when the first run needs them.
-        known: last-epoch accuracy of the runs that are finished already, by key.
         environment: tags of the machine and software for every run.
         reporter: is told of progress.
         stop: once set, the current run stops between two steps and no other starts.
         checkpoint_every: epochs between checkpoints.
+        trajectory_every: epochs between weights that runs at `reported` sparsities keep.
+        reported: sparsities of the study.
     """
 
-    plan: Plan
+    study: str
+    launch_key: str
     store: Store
     work: WorkDir
     delivery: Delivery
     dataset: "Callable[[], Dataset]"
-    known: dict[str, float | None]
     environment: dict[str, str]
     reporter: Reporter
     stop: threading.Event
@@ -98,38 +103,7 @@ class Serial:
     trajectory_every: int | None = None
     reported: frozenset[float] = frozenset()
 
-    def run(self) -> dict[str, Outcome]:
-        """Trains what is not finished and returns the outcome of every run by key.
-
-        A run that another launch is training is left to it; this one waits for the result if
-        there is nothing else to do.
-        """
-        outcomes = {
-            spec.key: Outcome(spec, Status.KNOWN, self.known[spec.key])
-            for spec in self.plan.runs
-            if spec.key in self.known
-        }
-        waiting = False
-        while todo := [spec for spec in self.plan.runs if spec.key not in outcomes]:
-            moved = False
-            for spec in todo:
-                outcome = self._attempt(spec, outcomes)
-                if outcome is None:
-                    continue
-                outcomes[spec.key] = outcome
-                moved = True
-                self.reporter.run_ended(outcome)
-                self.delivery.nudge()
-            if self.stop.is_set():
-                break
-            if not moved:
-                if not waiting:
-                    self.reporter.say("waiting for runs that another launch is training")
-                waiting = True
-                self.stop.wait(_WAIT_S)
-        return outcomes
-
-    def _attempt(self, spec: RunSpec, outcomes: dict[str, Outcome]) -> Outcome | None:
+    def attempt(self, spec: RunSpec, outcomes: dict[str, Outcome]) -> Outcome | None:
         """Trains `spec` if it can be trained now; None if it must wait."""
         if self.stop.is_set():
             return None
@@ -242,17 +216,17 @@ class Serial:
         return Start(
             key=spec.key,
             kind=Kind.TRAINING,
-            experiment=self.plan.study,
+            experiment=self.study,
             name=spec.name,
             params={str(name): value for name, value in spec.params().items()},
             tags={
                 **self.environment,
                 Tag.KIND: Kind.TRAINING,
-                Tag.STUDY: self.plan.study,
+                Tag.STUDY: self.study,
                 Tag.RUN_KEY: spec.key,
                 Tag.PARENT_RUN_KEYS: ",".join(parent.key for parent in spec.parents),
             },
-            launch=self.plan.key,
+            launch=self.launch_key,
             init_key=spec.init_from.key if spec.init_from else None,
             mask_key=spec.mask_from.key if spec.mask_from else None,
         )
@@ -297,6 +271,64 @@ class Serial:
                 waiting = True
                 self.stop.wait(_WAIT_S)
         raise KeyboardInterrupt
+
+
+class Executor(Protocol):
+    """Trains what is not finished of a plan."""
+
+    def run(self) -> dict[str, Outcome]:
+        """The outcome of every run of the plan that was reached, by key."""
+
+
+@dataclass
+class Serial:
+    """Trains the runs of a plan one after another in this process, each after its parents.
+
+    Args:
+        plan: what to train.
+        runs: trains one of them.
+        known: last-epoch accuracy of the runs that are finished already, by key.
+    """
+
+    plan: Plan
+    runs: Runs
+    known: dict[str, float | None]
+
+    def run(self) -> dict[str, Outcome]:
+        """Trains what is not finished and returns the outcome of every run by key.
+
+        A run that another launch is training is left to it; this one waits for the result if
+        there is nothing else to do.
+        """
+        runs, outcomes = self.runs, already_known(self.plan, self.known)
+        waiting = False
+        while todo := [spec for spec in self.plan.runs if spec.key not in outcomes]:
+            moved = False
+            for spec in todo:
+                outcome = runs.attempt(spec, outcomes)
+                if outcome is None:
+                    continue
+                outcomes[spec.key] = outcome
+                moved = True
+                runs.reporter.run_ended(outcome)
+                runs.delivery.nudge()
+            if runs.stop.is_set():
+                break
+            if not moved:
+                if not waiting:
+                    runs.reporter.say("waiting for runs that another launch is training")
+                waiting = True
+                runs.stop.wait(_WAIT_S)
+        return outcomes
+
+
+def already_known(plan: Plan, known: dict[str, float | None]) -> dict[str, Outcome]:
+    """Outcomes of the plan's runs that are finished before anything is trained."""
+    return {
+        spec.key: Outcome(spec, Status.KNOWN, known[spec.key])
+        for spec in plan.runs
+        if spec.key in known
+    }
 
 
 class _TrainedElsewhere(Exception):

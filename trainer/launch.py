@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from filelock import Timeout
 from rich.console import Console
@@ -18,12 +19,15 @@ from ruamel.yaml import YAML
 
 from mlflow_server.contract import Artifact, Kind, Metric, Tag
 from trainer import datasets, environment, estimate, live, report
-from trainer.config import Study
+from trainer.config import Dataset, Study
 from trainer.delivery import Delivery
-from trainer.execute import Outcome, Serial, Status
+from trainer.execute import Executor, Outcome, Runs, Serial, Status
 from trainer.journal import RunFolder, Start, WorkDir
 from trainer.plan import Plan, plan, reported
 from trainer.tracking import Store, StoreAway, StoredRun, StoreRefused
+
+if TYPE_CHECKING:
+    from trainer.ray_executor import RayOptions
 
 # How long nothing may reach the store at the end before a launch leaves the rest to the next one.
 DELIVERY_PATIENCE_S = 60.0
@@ -76,8 +80,16 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
         console.print(f"Estimated time: {time_left}, from {throughput.origin}.")
 
 
-def launch(config: Study, store: Store, console: Console) -> Ended:
+def launch(
+    config: Study, store: Store, console: Console, options: "RayOptions | None" = None
+) -> Ended:
     """Trains what is not finished, records it in the store, and prints a summary.
+
+    Args:
+        config: the study.
+        store: where results go.
+        console: where to print.
+        options: train several runs at once with Ray; None: one after another in this process.
 
     Raises:
         DatasetError: the dataset is not to be had; nothing has been trained.
@@ -92,11 +104,7 @@ def launch(config: Study, store: Store, console: Console) -> Ended:
 
     @cache
     def dataset() -> datasets.Dataset:
-        data = config.dataset
-        loaded = datasets.load(data.name, data.train_images, data.test_images)
-        if data.augmentation is not None:
-            loaded = loaded.augmented(data.augmentation.pad, data.augmentation.flip)
-        return loaded.holding_out(data.validation_images)
+        return images(config.dataset)
 
     if todo:
         console.print(
@@ -117,20 +125,26 @@ def launch(config: Study, store: Store, console: Console) -> Ended:
         _stoppable() as stop,
     ):
         with reporter as view:
-            outcomes = Serial(
-                plan=plan_,
+            runs = Runs(
+                study=plan_.study,
+                launch_key=plan_.key,
                 store=store,
                 work=work,
                 delivery=delivery,
                 dataset=dataset,
-                known=known,
                 environment=environment.tags(),
                 reporter=view,
                 stop=stop,
                 checkpoint_every=config.checkpoint_every,
                 trajectory_every=config.trajectory_every,
                 reported=frozenset(reported(config)),
-            ).run()
+            )
+            executor: Executor = Serial(plan_, runs, known)
+            if options is not None and todo:
+                from trainer.ray_executor import Ray
+
+                executor = Ray(plan_, runs, known, config.dataset, options)
+            outcomes = executor.run()
         finished = [o for o in outcomes.values() if o.status in (Status.FINISHED, Status.KNOWN)]
         complete = len(finished) == len(plan_.runs)
         if folder is not None:
@@ -159,6 +173,14 @@ def launch(config: Study, store: Store, console: Console) -> Ended:
     if interrupted:
         console.print("Interrupted. The same command goes on where this one stopped.")
     return Ended(outcomes, complete and undelivered is None, interrupted)
+
+
+def images(chosen: Dataset) -> datasets.Dataset:
+    """Loads the dataset that a study names, as it names it. Raises: DatasetError."""
+    loaded = datasets.load(chosen.name, chosen.train_images, chosen.test_images)
+    if chosen.augmentation is not None:
+        loaded = loaded.augmented(chosen.augmentation.pad, chosen.augmentation.flip)
+    return loaded.holding_out(chosen.validation_images)
 
 
 def _accuracies(

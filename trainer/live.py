@@ -5,7 +5,14 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from trainer.execute import Outcome, Reporter, Status
 from trainer.plan import RunSpec
@@ -56,7 +63,7 @@ class PlainLines:
     def run_began(self, spec: RunSpec, epochs_done: int) -> None:
         """A line only where a run goes on: its end tells the rest."""
         self._pace.began()
-        self._pace.dropped(epochs_done)
+        self._pace.dropped(epochs_done - self._done.get(spec.key, 0))
         self._done[spec.key] = epochs_done
         if epochs_done:
             self._print(f"{spec.name}: going on after {epochs_done} of {spec.epochs} epochs")
@@ -86,7 +93,7 @@ class PlainLines:
 
 
 class LiveView:
-    """Two bars, the study's and the current run's, below the lines of the runs that have ended."""
+    """A bar for the study and one for each run under way, below the lines of those that ended."""
 
     def __init__(self, console: Console, epochs: int) -> None:
         self._pace = _Pace(epochs)
@@ -103,7 +110,7 @@ class LiveView:
             transient=True,
         )
         self._study = self._progress.add_task("study", total=epochs, note="")
-        self._run = self._progress.add_task("", total=None, note="", visible=False)
+        self._runs: dict[str, TaskID] = {}
 
     def __enter__(self) -> Reporter:
         self._progress.start()
@@ -118,34 +125,38 @@ class LiveView:
         self._progress.stop()
 
     def run_began(self, spec: RunSpec, epochs_done: int) -> None:
-        """Turns the second bar to this run."""
+        """Adds a bar; one that begins again, its worker having died, gets a new one."""
         self._pace.began()
-        self._pace.dropped(epochs_done)
-        self._progress.advance(self._study, epochs_done)
-        self._progress.reset(
-            self._run,
-            description=escape(spec.name),
-            total=spec.epochs,
-            completed=epochs_done,
-            visible=True,
-            note="",
+        self._moved(epochs_done - self._drop(spec.key))
+        self._runs[spec.key] = self._progress.add_task(
+            escape(spec.name), total=spec.epochs, completed=epochs_done, note=""
         )
 
     def epoch_ended(self, spec: RunSpec, epoch: int, metrics: dict[str, float]) -> None:
         """Moves both bars."""
         self._pace.trained()
         accuracy = f"{100 * metrics['val_accuracy']:.1f} %"
-        self._progress.update(self._run, advance=1, note=accuracy)
+        self._progress.update(self._runs[spec.key], advance=1, note=accuracy)
         self._progress.update(self._study, advance=1, note=self._pace.time_left())
 
     def run_ended(self, outcome: Outcome) -> None:
         """Leaves a line above the bars."""
-        task = self._progress.tasks[self._run]
-        done = int(task.completed) if task.description == escape(outcome.spec.name) else 0
-        missing = outcome.spec.epochs - done
-        self._pace.dropped(missing)
-        self._progress.advance(self._study, missing)
+        self._moved(outcome.spec.epochs - self._drop(outcome.spec.key))
         self.say(_sentence(outcome))
+
+    def _moved(self, epochs: int) -> None:
+        """Takes so many epochs off what is left without their having been trained now."""
+        self._pace.dropped(epochs)
+        self._progress.advance(self._study, epochs)
+
+    def _drop(self, key: str) -> int:
+        """Removes a run's bar and returns how many epochs it had; 0 if there is none."""
+        task = self._runs.pop(key, None)
+        if task is None:
+            return 0
+        done = next(int(t.completed) for t in self._progress.tasks if t.id == task)
+        self._progress.remove_task(task)
+        return done
 
     def say(self, message: str) -> None:
         """Leaves a line above the bars."""

@@ -1,5 +1,7 @@
 """Expands a study into its runs, in dependency order. Pure: no torch, no MLflow, no clock.
 
+Of a network of the user's own the source file is read: its contents belong to the run keys.
+
 pretrain ─┬─ OMP masks ─ LT-OMP, RR-OMP, WR-OMP
           └─ round 1 ─ LT-IMP ─ round 2 ─ LT-IMP ─ …, each with its RR-IMP, WR-IMP
 SDT: no parent
@@ -13,7 +15,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from mlflow_server.contract import Param, Setting
-from trainer import pruning
+from trainer import networks, pruning
 from trainer.config import Dataset, Study, Training
 
 
@@ -33,6 +35,7 @@ class RunSpec:
         mask_from: the run whose weights are pruned to make the mask.
         mask_epoch: which of that run's weights: of the `last` or the `best` epoch. Decides what a
             run has to keep, so that it belongs to every run of the study but small-dense ones.
+        network_sha256: of the source of a user's own network: another network is another run.
     """
 
     network: str
@@ -49,6 +52,7 @@ class RunSpec:
     init_from: "RunSpec | None" = field(default=None, repr=False)
     mask_from: "RunSpec | None" = field(default=None, repr=False)
     mask_epoch: Literal["last", "best"] = "last"
+    network_sha256: str | None = None
 
     @cached_property
     def key(self) -> str:
@@ -77,6 +81,7 @@ class RunSpec:
             "rewind_epoch": self.training.rewind if self.setting == Setting.WR else None,
             "init_from": self.init_from.key if self.init_from else None,
             "mask_from": self.mask_from.key if self.mask_from else None,
+            "network_sha256": self.network_sha256,
             "mask_epoch": self.mask_epoch if self.mask_epoch != "last" else None,
         }
         facts |= {name: value for name, value in optional.items() if value is not None}
@@ -187,6 +192,7 @@ def _spec(
     pruned = None if layers == "default" or setting == Setting.PRETRAIN else tuple(layers)
     return RunSpec(
         network=config.network,
+        network_sha256=networks.fingerprint(config.network),
         dataset=config.dataset,
         training=config.training,
         setting=setting,

@@ -44,7 +44,7 @@ def results(plan: Plan, outcomes: Iterable[Outcome]) -> RenderableType:
     if not rated:
         return "No run has finished."
     frame = _frame([outcome.spec for outcome in rated]).with_columns(
-        pl.Series("accuracy", [100 * (outcome.val_accuracy or 0) for outcome in rated])
+        pl.Series("accuracy", [100.0 * (outcome.val_accuracy or 0.0) for outcome in rated])
     )
     cells = frame.group_by("label", "sparsity", "rate").agg(
         pl.len(), pl.col("accuracy").mean().alias("mean"), pl.col("accuracy").std().alias("std")

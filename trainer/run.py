@@ -372,6 +372,8 @@ def _summary(
         Metric.BEST_VAL_ACCURACY: best["values"][Metric.VAL_ACCURACY],
         Metric.BEST_EPOCH: best["step"],
     }
+    if Metric.HELDOUT_ACCURACY in best["values"]:
+        values[Metric.BEST_HELDOUT_ACCURACY] = best["values"][Metric.HELDOUT_ACCURACY]
     if ticket.target_parameters is not None:
         values[Metric.TARGET_PARAMETERS] = ticket.target_parameters
     if record.training_s:

@@ -1,15 +1,13 @@
 """Figure 6: correlation between initial and trained weights, against learning rate."""
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import streamlit as st
 
 from explorer import charts, correlation, show, state
 from explorer.definitions import OWN_RATE
-from explorer.store import Store, StoreUnavailable
+from explorer.store import StoreUnavailable
 from mlflow_server import artifacts
 from mlflow_server.contract import Artifact, tracking_uri
 
@@ -38,12 +36,17 @@ def pair(
     Raises:
         StoreUnavailable, ArtifactError: a file is gone or damaged.
     """
-    store = Store(uri)
-    mask = read_mask(store.artifact(mask_run, Artifact.TICKET_MASK)) if mask_run else None
-    initial = read(store.artifact(initial_run, Artifact.TICKET_INITIAL), mask)
+    store = state.snapshot(uri).store
+    mask = None
+    if mask_run:
+        with store.artifact(mask_run, Artifact.TICKET_MASK) as path:
+            mask, _ = artifacts.read_mask(path)
+    with store.artifact(initial_run, Artifact.TICKET_INITIAL) as path:
+        initial, _ = artifacts.read_weights(path, mask)
     # A sparse run's file holds the survivors of its own mask.
     own = mask if trained_run == initial_run else None
-    trained = read(store.artifact(trained_run, Artifact.WEIGHTS_FINAL), own)
+    with store.artifact(trained_run, Artifact.WEIGHTS_FINAL) as path:
+        trained, _ = artifacts.read_weights(path, own)
     if mask is None:
         kept = [path for path in initial if path.endswith("/kernel")]
         return correlation.by_layer(
@@ -54,16 +57,6 @@ def pair(
         {path: trained[path][mask[path]] for path in mask},
         p,
     )
-
-
-def read(path: Path, mask: dict[str, np.ndarray] | None) -> dict[str, np.ndarray]:
-    """Weights of a file at full shape."""
-    return artifacts.read_weights(path, mask)[0]
-
-
-def read_mask(path: Path) -> dict[str, np.ndarray]:
-    """A mask of a file."""
-    return artifacts.read_mask(path)[0]
 
 
 @st.cache_data(ttl=300, max_entries=20_000, show_spinner=False)

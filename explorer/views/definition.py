@@ -40,7 +40,7 @@ def row(judgement: Judgement) -> dict:
 st.title("Definition")
 study = state.chosen()
 criteria, which = state.criteria()
-judgements = judge(study.accuracies(which), criteria)
+judgements = judge(study.accuracies(which), criteria, study.pending)
 if not judgements:
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
@@ -59,7 +59,8 @@ label = st.selectbox(
     bind="query-params",
 )
 judgement = labels[label]
-st.subheader(f"{label}: {judgement}")
+st.subheader("Verdict", anchor=False)
+st.text(f"{label}: {judgement}")
 show.table(
     pl.DataFrame(
         [

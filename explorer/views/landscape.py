@@ -1,5 +1,6 @@
 """Figures 4 and 5: the way of training over the loss surface, two runs side by side."""
 
+import numpy as np
 import polars as pl
 import streamlit as st
 
@@ -40,10 +41,11 @@ found: dict[str, landscape.Landscape] = {}
 for run_id in chosen:
     kinds = measured.row(by_predicate=pl.col("run_id") == run_id, named=True)[Tag.LANDSCAPE]
     if directions not in kinds.split(","):
-        st.caption(f"Not measured along these directions: {names[run_id]}")
+        st.text(f"Not measured along these directions: {names[run_id]}")
         continue
     try:
-        arrays, _ = artifacts.read(store.artifact(run_id, landscape_artifact(directions)))
+        with store.artifact(run_id, landscape_artifact(directions)) as path:
+            arrays, _ = artifacts.read(path)
         found[names[run_id]] = landscape.Landscape.of(arrays)
     except (StoreUnavailable, artifacts.ArtifactError, KeyError, ValueError) as reason:
         st.warning("A landscape cannot be read.")
@@ -51,7 +53,7 @@ for run_id in chosen:
 if not found:
     st.stop()
 at = landscape.levels(found.values())
-lowest = min(float(one.loss.min()) for one in found.values())
+lowest = min(float(np.nanmin(one.loss)) for one in found.values())
 basin = st.slider(
     "Basin: loss up to", lowest, max(at), min(lowest + 0.1 * (max(at) - lowest), max(at))
 )
@@ -63,7 +65,7 @@ show.figure(
 rows = [
     {
         "run": name,
-        "lowest loss": float(one.loss.min()),
+        "lowest loss": float(np.nanmin(one.loss)),
         "basin (area)": landscape.basin(one, basin),
         "variance along a and b": "–"
         if one.explained is None

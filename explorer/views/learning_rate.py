@@ -14,7 +14,7 @@ if runs.filter(pl.col("setting") != "pretrain").is_empty():
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
 
-judgements = judge(runs, criteria)
+judgements = judge(runs, criteria, study.pending)
 sparsities = runs.filter(pl.col("sparsity") > 0)["sparsity"].unique().sort().to_list()
 # Where every setting was trained there is something to compare.
 compared = [j.sparsity for j in judgements if not j.missing] or sparsities

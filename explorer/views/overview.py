@@ -43,7 +43,9 @@ summary = [
         "ticket up to sparsity": "–" if highest is None else f"{highest:.3f}",
     }
     for study in studies
-    for (network, dataset), (own, highest) in marks(study.accuracies(which), criteria).items()
+    for (network, dataset), (own, highest) in marks(
+        study.accuracies(which), criteria, study.pending
+    ).items()
 ]
 if not summary:
     st.info("No run has finished yet.")
@@ -70,7 +72,7 @@ verdicts = [
         "missing": ", ".join(name.upper() for name in j.missing),
     }
     for study in studies
-    for j in judge(study.accuracies(which), criteria)
+    for j in judge(study.accuracies(which), criteria, study.pending)
 ]
 if not verdicts:
     st.info("No sparse run has finished yet.")

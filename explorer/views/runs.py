@@ -68,7 +68,8 @@ st.text(f"this run {run['name']} ({run_id})")
 store = state.snapshot(tracking_uri()).store
 if run["pruner"]:
     try:
-        mask, _ = artifacts.read_mask(store.artifact(run_id, Artifact.TICKET_MASK))
+        with store.artifact(run_id, Artifact.TICKET_MASK) as path:
+            mask, _ = artifacts.read_mask(path)
     except (StoreUnavailable, artifacts.ArtifactError) as reason:
         st.info("The ticket's mask cannot be read.")
         st.text(str(reason))
@@ -86,6 +87,14 @@ if run["pruner"]:
             f"{study.name}-density",
             density=st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent"),
         )
+
+
+def content(name: str) -> bytes:
+    """An artifact of the run, fetched when its download is asked for."""
+    with store.artifact(run_id, name) as path:
+        return path.read_bytes()
+
+
 st.subheader("Take it along")
 with st.container(horizontal=True):
     for label, name in (
@@ -96,7 +105,7 @@ with st.container(horizontal=True):
             continue
         st.download_button(
             label,
-            lambda name=name: store.artifact(run_id, name).read_bytes(),
+            lambda name=name: content(name),
             name.rpartition("/")[2],
             key=f"download-{label}",
             icon=":material/download:",
@@ -105,7 +114,7 @@ st.code(
     f"""from trainer.pruning.callbacks import ApplyMask
 from trainer.ticket import load_ticket
 
-model, mask = load_ticket("{run_id}", tracking_uri="{tracking_uri()}")
+model, mask = load_ticket("{run_id}", tracking_uri="{state.shown_uri()}")
 model.compile("sgd", loss=...)
 model.fit(images, labels, callbacks=[ApplyMask(mask)])""",
     language="python",

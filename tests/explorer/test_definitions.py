@@ -239,3 +239,18 @@ def test_verdicts_follow_from_the_definition(curves):
     # One rate that meets all is harder to find than one for each.
     order = [Verdict.NONE, Verdict.SECONDARY, Verdict.JACKPOT]
     assert order.index(joint.verdict) <= order.index(literal.verdict)
+
+
+def test_the_rate_of_a_ticket_is_that_of_the_condition_that_makes_it():
+    curves = {
+        "pretrain": {0.005: 89.6, 0.1: 92.4},
+        "lt": {0.005: 90.0, 0.1: 92.3},
+        "rr": {0.1: 87.0},
+        "sdt": {0.1: 87.0},
+    }
+    (judgement,) = judge(runs(curves))
+    assert (judgement.verdict, judgement.learning_rate) == (Verdict.JACKPOT, 0.1)
+    (judgement,) = judge(runs(curves), Criteria(reading="joint"))
+    assert (judgement.verdict, judgement.learning_rate) == (Verdict.JACKPOT, 0.1)
+    (judgement,) = judge(runs(curves | {"pretrain": {0.005: 89.6, 0.1: 94.0}}))
+    assert (judgement.verdict, judgement.learning_rate) == (Verdict.SECONDARY, 0.005)

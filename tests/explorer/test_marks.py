@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from explorer.definitions import Criteria
+from explorer.definitions import Criteria, judge
 from explorer.marks import PUBLISHED, marks
 from tests.explorer.test_definitions import runs
 
@@ -68,3 +68,34 @@ def test_a_preference_needs_most_of_the_sparsities():
     dense = runs({"pretrain": {0.01: 91.0, 0.1: 93.0}})
     assert of(dense, at(0.7, True), at(0.8, True), at(0.9, False)).split()[2] == "✓"
     assert of(dense, at(0.7, True), at(0.9, False)).split()[2] == "×"
+
+
+def test_an_unfinished_study_has_no_marks_yet():
+    # Only the smallest rate is done: nothing is known of the best, as the paper warns.
+    curves = {
+        "pretrain": {0.005: 89.6},
+        "lt": {0.005: 89.5},
+        "rr": {0.005: 82.9},
+        "sdt": {0.005: 85.0},
+    }
+    frame = runs(curves)
+    assert of(frame) == "✓ ✓ ? ?"
+    to_come = runs({"pretrain": {0.1: 0.0}}).with_columns(
+        pl.lit(None, pl.Float64).alias("pretrain_learning_rate")
+    )
+    ((own, _),) = marks(frame, Criteria(), to_come).values()
+    assert str(own) == "? ? ? ?"
+    (judgement,) = judge(frame, Criteria(), to_come)
+    assert str(judgement) == "jackpot (so far: 1 runs to come)"
+
+
+def test_a_clear_no_in_the_joint_reading_is_no_boundary():
+    # Conditions 3 and 4 hold clearly, but at different rates.
+    curves = {
+        "pretrain": {0.01: [88.0, 88.1, 88.2], 0.1: [95.0, 95.1, 95.2]},
+        "lt": {0.01: [88.0, 88.1, 88.2], 0.1: [92.0, 92.1, 92.2]},
+        "rr": {0.01: [80.0, 80.1, 80.2], 0.1: [90.0, 90.1, 90.2]},
+        "sdt": {0.1: [85.0, 85.1, 85.2]},
+    }
+    assert of(runs(curves), reading="joint")[:3] == "× ×"
+    assert of(runs(curves))[:3] == "× ✓"

@@ -5,17 +5,30 @@ import polars as pl
 import pytest
 from mlflow import MlflowClient
 
-from explorer.store import SCHEMA, Store, StoreUnavailable, launches, merged, of_plan, trainings
+from explorer.state import Snapshot
+from explorer.store import (
+    SCHEMA,
+    Store,
+    StoreUnavailable,
+    different,
+    launches,
+    merged,
+    of_plan,
+    pending,
+    trainings,
+)
+
+_EMPTY = pl.DataFrame(schema=SCHEMA)
 
 
 def test_sql_and_api_give_equal_frames(trained: str):
     sql, api = Store(trained).runs(), Store(trained, api=True).runs()
     assert dict(sql.schema) == dict(api.schema) == dict(pl.Schema(SCHEMA))
     assert sql.equals(api)
-    since = int(sql["start_time"].median())
-    some, same = Store(trained).runs(since), Store(trained, api=True).runs(since)
-    assert some.equals(same)
-    assert 0 < some.height < sql.height
+    some = sql["run_id"][3:6].to_list()
+    assert Store(trained).runs(some).equals(Store(trained, api=True).runs(some))
+    assert Store(trained).runs(some)["run_id"].to_list() == some
+    assert Store(trained).runs([]).is_empty()
 
 
 def test_sql_and_api_give_equal_frames_on_postgresql(
@@ -33,12 +46,13 @@ def test_sql_and_api_give_equal_frames_on_postgresql(
     assert sql.curves([some], "val_loss").equals(api.curves([some], "val_loss"))
     assert sql.curves([some], "val_loss")["value"].is_nan().any() is False
     assert sql.runs().height == 6, "five trainings and their launch"
-    since = int(sql.runs()["start_time"].median())
-    assert sql.runs(since).equals(api.runs(since))
-    gone = trainings(sql.runs())["run_id"][1]
+    before = sql.runs()
+    gone = trainings(before)["run_id"][1]
     client.delete_run(gone)
-    assert gone not in set(sql.ids())
-    assert merged(sql.runs(), sql.runs(since), sql.ids()).equals(api.runs())
+    listing = sql.listing()
+    assert gone not in set(listing["run_id"])
+    assert different(before, listing).is_empty()
+    assert merged(before, sql.runs([]), listing["run_id"]).equals(api.runs())
 
 
 def test_the_frame_holds_what_was_trained(trained: str):
@@ -78,6 +92,56 @@ def test_curves_have_one_point_per_epoch(trained: str):
     assert store.curves([], "loss").is_empty()
 
 
+@pytest.mark.parametrize("api", [False, True])
+def test_a_refresh_sees_what_the_store_learns_late(write_config, train, store_uri: str, api: bool):
+    assert train(write_config(settings="[pretrain]")) == 0
+    snapshot = Snapshot(Store(store_uri, api=api))
+    snapshot.refresh()
+    client = MlflowClient(store_uri)
+    experiment = snapshot.runs["experiment_id"][0]
+
+    def refreshed() -> pl.DataFrame:
+        snapshot._read_at = snapshot._whole_at = -1e9  # As if time had passed.
+        snapshot.refresh()
+        return snapshot.runs
+
+    # A run that began and ended long ago, delivered only now.
+    late = client.create_run(experiment, start_time=1_000, tags={"kind": "training"}).info.run_id
+    assert "RUNNING" in set(refreshed().filter(pl.col("run_id") == late)["status"])
+    client.log_metric(late, "val_accuracy", 0.5)
+    client.set_terminated(late, "FINISHED", end_time=2_000)
+    (row,) = refreshed().filter(pl.col("run_id") == late).to_dicts()
+    assert (row["status"], row["val_accuracy"]) == ("FINISHED", 0.5)
+    # A landscape measured after the run had ended.
+    client.set_tag(late, "landscape", "pca")
+    assert refreshed().filter(pl.col("run_id") == late)["landscape"].to_list() == ["pca"]
+    client.delete_run(late)
+    assert refreshed().filter(pl.col("run_id") == late).is_empty()
+
+
+def test_only_what_changed_is_read(trained: str, monkeypatch):
+    snapshot = Snapshot(Store(trained))
+    snapshot.refresh()
+    asked = []
+    monkeypatch.setattr(snapshot.store, "runs", lambda ids=None: asked.append(ids) or _EMPTY)
+    snapshot._read_at = -1e9
+    snapshot.refresh()
+    assert asked == [[]], "nothing has changed since"
+
+
+def test_a_plan_knows_what_may_yet_finish(trained: str):
+    store = Store(trained)
+    runs = store.runs()
+    plan = store.plan(launches(runs)["run_id"][0])
+    found = of_plan(runs, plan)
+    # At rate 900 pretraining and small-dense training diverge, and all others wait for nothing.
+    assert pending(plan, found).is_empty()
+    half = found.filter(pl.col("learning_rate") != 0.1)
+    left = pending(plan, half)
+    assert set(left["learning_rate"]) == {0.1}
+    assert left.height == 18
+
+
 def test_changed_and_deleted_runs_are_merged(trained: str):
     runs = Store(trained).runs()
     changed = runs.head(3).with_columns(pl.lit("KILLED").alias("status"))
@@ -103,4 +167,4 @@ def test_what_cannot_be_read_says_why(tmp_path: Path, trained: str):
     with pytest.raises(StoreUnavailable, match="not a database"):
         Store(f"sqlite:///{tmp_path}/text.db").runs()
     with pytest.raises(StoreUnavailable, match="cannot be had"):
-        Store(trained).artifact("0" * 32, "plan.json")
+        Store(trained).artifact("0" * 32, "plan.json").__enter__()

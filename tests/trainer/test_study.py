@@ -275,3 +275,22 @@ def test_table_4_trains_masks_of_one_rate_at_another(train, write_config, store_
         ]
         for path in PRUNED:
             np.testing.assert_array_equal(masks[0][path], masks[1][path])
+
+
+def test_layers_of_any_kind_train_in_every_setting(
+    train, write_config, store_uri, tmp_path, monkeypatch
+):
+    from tests.trainer.networks.test_networks import UNNAMED
+
+    (tmp_path / "anykind.py").write_text(UNNAMED)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert train(write_config(network="anykind:build", pruners="[omp]")) == 0
+    study = stored.labelled(store_uri)
+    theta0 = stored.weights(study["pretrain"], "ticket/initial.safetensors")
+    ticket = stored.weights(study["lt-omp s=0.750"], "ticket/initial.safetensors")
+    for path, keep in stored.mask(study["lt-omp s=0.750"]).items():
+        np.testing.assert_array_equal(ticket[path], theta0[path] * keep)
+    # Another network of the same name is trained anew.
+    (tmp_path / "anykind.py").write_text(UNNAMED.replace("0.2", "0.3"))
+    assert train(write_config(network="anykind:build", settings="[pretrain]")) == 0
+    assert len(stored.runs(store_uri)) == len(study) + 1

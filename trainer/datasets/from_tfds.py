@@ -44,6 +44,10 @@ def describe(name: str) -> Source:
             f"dataset {name!r}: expected features 'image' and 'label' and splits 'train' and "
             f"'test' or 'validation'; it has {list(info.features)} and {list(info.splits)}"
         ) from error
+    if np.dtype(info.features["image"].np_dtype) != np.uint8:
+        raise DatasetError(
+            f"dataset {name!r}: expected images of uint8, found {info.features['image'].np_dtype}"
+        )
     if len(shape) != 3 or None in shape:
         raise DatasetError(f"dataset {name!r}: its images are not all of one size: {shape}")
     return Source(

@@ -102,6 +102,8 @@ def landscape(store: Store, run_id: str, options: Options, network: str | None =
         ValueError: a trajectory that spans no plane.
     """
     run = store.run(run_id)
+    if not {Param.DATASET, Param.EPOCHS} <= set(run.params):
+        raise ValueError(f"run {run_id} is no training of the trainer's: it says no dataset")
     dataset = _images(run.params, options.images)
     with TemporaryDirectory(prefix="jackpot-") as downloads:
         kept = _kept(store, run_id, run.params, Path(downloads), options.directions)

@@ -44,8 +44,7 @@ class Plane:
 def principal(trajectory: np.ndarray) -> Plane:
     """The plane of a trajectory's two principal directions, through its last point (Lorch 2016).
 
-    Principal directions of the differences to the last point, as Li et al. (2018, section 7) draw
-    them; of length 1.
+    The directions have length 1; Li et al. (2018, section 7) draw training on the same plane.
 
     Args:
         trajectory: shape (n, weights), n ≥ 3, in order of training.
@@ -59,7 +58,7 @@ def principal(trajectory: np.ndarray) -> Plane:
             "(trajectory_every)"
         )
     last = trajectory[-1]
-    differences = trajectory[:-1] - last
+    differences = trajectory - trajectory.mean(0)
     # The Gram matrix is n × n: far smaller than the covariance of all weights.
     values, vectors = np.linalg.eigh(differences.astype(np.float64) @ differences.T)
     if values[-2] <= 1e-12 * max(values[-1], 1e-300):
@@ -80,7 +79,8 @@ def filter_normalised(
     looked at among networks of the same mask.
 
     Args:
-        weights: arrays by variable path; of a kernel, the last axis counts the filters.
+        weights: arrays by variable path; of a kernel, the last axis counts the filters (of a
+            depthwise one, the third).
         mask: see `trainer.pruning.masks`; empty for a dense network.
         rng: draws the direction.
     """
@@ -90,7 +90,9 @@ def filter_normalised(
             parts.append(np.zeros(array.size, array.dtype))
             continue
         direction = rng.standard_normal(array.shape) * mask.get(path, True)
-        axes = tuple(range(array.ndim - 1))
+        # A depthwise kernel, (height, width, channels, 1), is a filter per channel.
+        depthwise = array.ndim == 4 and array.shape[-1] == 1
+        axes = (0, 1) if depthwise else tuple(range(array.ndim - 1))
         lengths = np.sqrt((direction**2).sum(axes, keepdims=True))
         wanted = np.sqrt((array.astype(np.float64) ** 2).sum(axes, keepdims=True))
         direction *= np.divide(wanted, lengths, out=np.zeros_like(wanted), where=lengths > 0)

@@ -7,10 +7,13 @@ Example:
     272474
 """
 
+import hashlib
 import importlib
+import importlib.util
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -130,7 +133,46 @@ def _build(
     from trainer.networks.layers import Blocks
 
     blocks = Blocks(channels, seed)
+    if name not in NETWORKS:
+        _start_over(seed)
     return _builder(name, network)(blocks, tuple(input_shape), classes), blocks
+
+
+def _start_over(seed: int) -> None:
+    """Names and draws of layers that `Blocks` did not make begin as in a fresh process.
+
+    Keras numbers unnamed layers through the whole process and draws their weights from a global
+    generator: the same network built again would have other paths and other weights.
+    """
+    import keras
+    from keras.src.backend.common import global_state
+
+    global_state.set_global_attribute("object_name_uids", None)
+    keras.utils.set_random_seed(seed % 2**32)
+
+
+def fingerprint(name: str) -> str | None:
+    """SHA-256 of the source of a user's own network; None for a registered one.
+
+    Of the file that holds the builder, not of what it imports. Finding the file may import the
+    packages around it, not the module.
+
+    Raises:
+        ValueError: there is no such module.
+    """
+    if name in NETWORKS:
+        return None
+    module = find(name).module
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:
+        spec = None
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise ValueError(
+            f"network '{name}' cannot be imported: there is no module '{module}'. Start the "
+            "trainer in the folder that holds it, or install its package"
+        )
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:20]
 
 
 def _builder(name: str, network: Network) -> "Builder":

@@ -12,7 +12,7 @@ import numpy as np
 from trainer import networks
 
 # Channel counts may differ by so much from proportional ones to come closer to the target.
-_FREEDOM = 2
+_FREEDOM, _MOST_FREE = 2, 7
 # Nearer than this no further closeness is worth another shape.
 _CLOSE = 0.002
 
@@ -53,9 +53,14 @@ def matching_channels(
         middle = (narrow + wide) / 2
         narrow, wide = (middle, wide) if size(own * middle) <= target else (narrow, middle)
     even = own * narrow
-    moves = np.arange(-_FREEDOM, _FREEDOM + 1)
-    grid = np.stack(np.meshgrid(*[moves] * len(own), indexing="ij"), -1).reshape(-1, len(own))
-    found = np.unique(np.clip(np.rint(even).astype(int) + grid, 1, own), axis=0)
+    # Of many counts the largest move: they alone would be more combinations than memory holds.
+    free = np.sort(np.argsort(-own, kind="stable")[:_MOST_FREE])
+    moves = np.stack(
+        np.meshgrid(*[np.arange(-_FREEDOM, _FREEDOM + 1)] * len(free), indexing="ij"), -1
+    ).reshape(-1, len(free))
+    found = np.tile(np.rint(even).astype(int), (len(moves), 1))
+    found[:, free] += moves
+    found = np.unique(np.clip(found, 1, own), axis=0)
     off = np.abs(size(found) - target) / target
     uneven = (np.log(found / np.maximum(even, 1e-9)) ** 2).sum(1)
     order = np.lexsort((uneven, np.where(off <= _CLOSE, 0.0, off)))

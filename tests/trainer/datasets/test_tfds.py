@@ -200,6 +200,13 @@ def test_a_dataset_of_ones_own_is_found_by_name(data_dir: Path):
 
 
 def test_what_is_no_labelled_pictures_is_said(data_dir: Path):
+    floats = {
+        "image": tfds.features.Tensor(shape=(4, 4, 1), dtype=np.float32),
+        "label": tfds.features.ClassLabel(num_classes=2),
+    }
+    prepared.write(data_dir, "floats", "1.0.0", floats, {"train": [], "test": []})
+    with pytest.raises(DatasetError, match=r"expected images of uint8, found .*float32"):
+        datasets.find("tfds:floats")
     features = {"text": tfds.features.Text()}
     prepared.write(data_dir, "letters", "1.0.0", features, {"train": [{"text": b"a"}]})
     with pytest.raises(DatasetError, match=r"expected features 'image' and 'label'.*\['text'\]"):

@@ -61,8 +61,11 @@ def test_a_problem_of_two_parameters_is_its_own_plane(tmp_path):
     )
     row, column = np.unravel_index(np.argmin(found.loss), found.loss.shape)
     lowest = plane.at(a[column], b[row])
-    # The grid's lowest point is next to the valley's, (1, 1).
-    assert np.abs(lowest - 1).max() < 1.5 * max(a[1] - a[0], b[1] - b[0])
+    # The grid's lowest point is near the valley's, (1, 1), and every point is the function's own.
+    assert np.abs(lowest - 1).max() < 2 * (a[1] - a[0])
+    for i, second in enumerate(b):
+        for j, first in enumerate(a):
+            assert found.loss[i, j] == pytest.approx(valley(plane.at(first, second)))
 
 
 def test_an_interrupted_grid_goes_on_where_it_stopped(tmp_path):

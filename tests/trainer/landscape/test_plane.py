@@ -34,7 +34,7 @@ def test_principal_directions_are_those_of_numpys_svd():
     rng = np.random.default_rng(1)
     path = rng.standard_normal((12, 300)).cumsum(0)
     plane = principal(path)
-    _, lengths, directions = np.linalg.svd(path[:-1] - path[-1], full_matrices=False)
+    _, lengths, directions = np.linalg.svd(path - path.mean(0), full_matrices=False)
     for found, expected in zip((plane.first, plane.second), directions[:2], strict=True):
         assert abs(found @ expected) == pytest.approx(1, abs=1e-9)
     np.testing.assert_allclose(plane.explained, (lengths**2 / (lengths**2).sum())[:2])
@@ -62,13 +62,19 @@ def test_random_directions_are_as_long_as_the_weights_filter_by_filter():
     weights = {
         "conv/kernel": rng.standard_normal((3, 3, 4, 6)).astype(np.float32),
         "norm/gamma": np.ones(6, np.float32),
+        "depthwise/kernel": rng.standard_normal((3, 3, 5, 1)).astype(np.float32),
         "classifier/kernel": rng.standard_normal((6, 10)).astype(np.float32),
     }
     mask = {"conv/kernel": rng.random((3, 3, 4, 6)) < 0.3}
     weights["conv/kernel"] *= mask["conv/kernel"]
     weights["classifier/kernel"][:, 3] = 0
     direction = filter_normalised(weights, mask, rng)
-    conv, gamma, dense = np.split(direction, [216, 222])
+    conv, gamma, depthwise, dense = np.split(direction, [216, 222, 267])
+    np.testing.assert_allclose(
+        np.linalg.norm(depthwise.reshape(9, 5), axis=0),
+        np.linalg.norm(weights["depthwise/kernel"].reshape(9, 5), axis=0),
+        rtol=1e-5,
+    )
     conv, dense = conv.reshape(3, 3, 4, 6), dense.reshape(6, 10)
     assert (conv[~mask["conv/kernel"]] == 0).all()
     assert (gamma == 0).all()

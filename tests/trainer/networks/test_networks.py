@@ -173,6 +173,62 @@ def build(blocks, input_shape, classes):
 """
 
 
+UNNAMED = """
+import keras
+
+def build(blocks, input_shape, classes):
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Conv2D(blocks.channels(16), 3, activation="gelu")(inputs)
+    x = keras.layers.Dropout(0.2)(x)
+    x = keras.layers.Conv2D(blocks.channels(16), 3, use_bias=True)(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, blocks.dense(x, classes, name="classifier"))
+"""
+
+
+def test_layers_without_a_name_have_the_same_one_in_every_build(tmp_path, monkeypatch):
+    (tmp_path / "unnamed.py").write_text(UNNAMED)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def built(seed: int) -> dict[str, np.ndarray]:
+        model = networks.build("unnamed:build", input_shape=(8, 8, 1), classes=10, seed=seed)
+        return {v.path: v.numpy() for v in model.trainable_variables}
+
+    first, again, other = built(1), built(1), built(2)
+    assert list(first) == list(again) == list(other)
+    for path, array in first.items():
+        np.testing.assert_array_equal(array, again[path])
+    assert not np.array_equal(first["conv2d/kernel"], other["conv2d/kernel"])
+
+
+def test_another_source_is_another_network(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "sourced.py").write_text(OWN)
+    before = networks.fingerprint("sourced:build")
+    (tmp_path / "sourced.py").write_text(OWN.replace("24", "32"))
+    assert networks.fingerprint("sourced:build") != before
+    assert networks.fingerprint("resnet20") is None
+    with pytest.raises(ValueError, match="there is no module 'nowhere'"):
+        networks.fingerprint("nowhere:build")
+
+
+def test_a_small_dense_network_of_many_widths_is_found(tmp_path, monkeypatch):
+    widths = tuple(range(10, 32, 2))
+    (tmp_path / "many.py").write_text(
+        "import keras\n\n"
+        "def build(blocks, input_shape, classes):\n"
+        "    inputs = x = keras.Input(input_shape)\n"
+        f"    for i, n in enumerate({widths}):\n"
+        "        x = blocks.conv(x, blocks.channels(n), 1, name=f'conv{i}')\n"
+        "    x = keras.layers.GlobalAveragePooling2D()(x)\n"
+        "    return keras.Model(inputs, blocks.dense(x, classes, name='classifier'))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    channels, found = small_dense.matching_channels("many:build", (8, 8, 1), 10, 1500)
+    assert set(channels) == set(widths)
+    assert abs(found - 1500) < 15
+
+
 def test_a_network_of_ones_own_is_built_pruned_and_narrowed(tmp_path, monkeypatch):
     (tmp_path / "mynetworks").mkdir()
     (tmp_path / "mynetworks" / "small.py").write_text(OWN)

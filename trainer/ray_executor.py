@@ -1,0 +1,419 @@
+"""Trains several runs of a plan at once with Ray, on one machine or a cluster.
+
+Each run is a Ray task that takes its parents' outcomes, so Ray starts it when they have ended. A
+worker that dies is replaced, and its run goes on from its checkpoint. On the driver's machine all
+processes share the work directory, from which the driver delivers; on another machine a worker
+delivers by itself before its run counts as ended.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from trainer.config import Dataset
+from trainer.delivery import Delivery
+from trainer.execute import Outcome, Runs, Status, already_known
+from trainer.journal import WorkDir
+from trainer.plan import Plan, RunSpec
+from trainer.tracking import Store, StoreAway, StoreRefused
+
+try:
+    import ray
+except ImportError as error:
+    raise ValueError(
+        "--executor ray needs Ray: pip install 'jackpot[ray]' (in a checkout: .venv/bin/pip "
+        "install -e '.[ray]')"
+    ) from error
+
+log = logging.getLogger(__name__)
+_RETRIES = 5
+_EXCHANGE_S, _WAIT_S = 0.5, 2.0
+_PARENT_PATIENCE_S = _DELIVERY_PATIENCE_S = 300.0
+# What workers on other machines need to know as well.
+_PASSED_ON = (
+    "TFDS_DATA_DIR",
+    "JACKPOT_CACHE_DIR",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+)
+# A process of torch with CUDA holds so much before a network is there.
+_CUDA_CONTEXT = 700 * 2**20
+_MOST_PER_GPU = 8
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """How to use Ray.
+
+    Attributes:
+        address: of a running cluster; None starts one on this machine.
+        runs_per_device: runs that share a GPU, or all CPU cores where there is none; None: as
+            many as fit.
+
+    Raises:
+        ValueError: fewer than one run per device.
+    """
+
+    address: str | None = None
+    runs_per_device: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.runs_per_device is not None and self.runs_per_device < 1:
+            raise ValueError(
+                f"--runs-per-device: expected 1 or more, received {self.runs_per_device}"
+            )
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What a worker needs beside its run; all of it can be pickled."""
+
+    uri: str
+    work: str
+    node: str
+    study: str
+    launch_key: str
+    dataset: Dataset
+    environment: dict[str, str]
+    checkpoint_every: int
+    trajectory_every: int | None
+    reported: frozenset[float]
+    threads: int
+
+
+@dataclass
+class Ray:
+    """Trains the runs of a plan as Ray tasks.
+
+    Args:
+        plan: what to train.
+        runs: this process's own, of which workers get the like.
+        known: last-epoch accuracy of the runs that are finished already, by key.
+        dataset: as the study names it: each worker maps it by itself.
+        options: how to use Ray.
+    """
+
+    plan: Plan
+    runs: Runs
+    known: dict[str, float | None]
+    dataset: Dataset
+    options: RayOptions
+
+    def run(self) -> dict[str, Outcome]:
+        """Trains what is not finished and returns the outcome of every run by key.
+
+        Raises:
+            ValueError: no Ray cluster at that address.
+        """
+        with _connected(self.options.address):
+            return self._run()
+
+    def _run(self) -> dict[str, Outcome]:
+        outcomes = already_known(self.plan, self.known)
+        cpus, gpus, threads = self._resources()
+        board = _Board.options(num_cpus=0).remote()
+        context = ray.put(self._context(threads))
+        train = _train.options(num_cpus=cpus, num_gpus=gpus, max_retries=_RETRIES)
+        tasks: dict[str, Any] = {}
+        for spec in self.plan.runs:
+            if spec.key not in outcomes:
+                parents = [tasks.get(p.key, outcomes.get(p.key)) for p in spec.parents]
+                tasks[spec.key] = train.remote(context, board, spec, *parents)
+        specs = {spec.key: spec for spec in self.plan.runs}
+        keys = {task: key for key, task in tasks.items()}
+        pending, stopped = list(tasks.values()), False
+        while pending:
+            ready, pending = ray.wait(pending, timeout=_EXCHANGE_S)
+            self._report(ray.get(board.take.remote()))
+            for task in ready:
+                spec = specs[keys[task]]
+                outcome = self._ended(spec, task, outcomes)
+                if outcome is None:
+                    continue
+                outcomes[spec.key] = outcome
+                self.runs.delivery.alive.discard(spec.key)
+                self.runs.reporter.run_ended(outcome)
+                self.runs.delivery.nudge()
+            if self.runs.stop.is_set() and not stopped:
+                stopped = True
+                ray.get(board.stop.remote())
+        return outcomes
+
+    def _ended(self, spec: RunSpec, task: Any, outcomes: dict[str, Outcome]) -> Outcome | None:
+        """How a task ended; None if it was stopped before it began."""
+        try:
+            return ray.get(task)
+        except ray.exceptions.RayError as error:
+            for parent in spec.parents:
+                ended = outcomes.get(parent.key)
+                if ended is not None and ended.status not in (Status.FINISHED, Status.KNOWN):
+                    reason = f"it needs '{parent.name}', which {ended.status}"
+                    return Outcome(spec, Status.SKIPPED, reason=reason)
+            text = " ".join(str(error).split())[:300]
+            reason = f"its worker died {_RETRIES + 1} times: {type(error).__name__}: {text}"
+            return Outcome(spec, Status.FAILED, reason=reason)
+
+    def _report(self, events: list[tuple[Any, ...]]) -> None:
+        """Hands on what workers told."""
+        reporter = self.runs.reporter
+        for kind, *told in events:
+            if kind == "began":
+                spec, epochs_done = told
+                self.runs.delivery.alive.add(spec.key)
+                self.runs.delivery.nudge()
+                reporter.run_began(spec, epochs_done)
+            elif kind == "epoch":
+                reporter.epoch_ended(*told)
+            else:
+                reporter.say(*told)
+
+    def _context(self, threads: int) -> _Context:
+        runs = self.runs
+        return _Context(
+            # Relative names mean another file in a worker's folder.
+            uri=f"sqlite:///{file}" if (file := runs.store.sqlite_file) else runs.store.uri,
+            work=str(runs.work.path.absolute()),
+            node=ray.get_runtime_context().get_node_id(),
+            study=runs.study,
+            launch_key=runs.launch_key,
+            dataset=self.dataset,
+            environment=runs.environment,
+            checkpoint_every=runs.checkpoint_every,
+            trajectory_every=runs.trajectory_every,
+            reported=runs.reported,
+            threads=threads,
+        )
+
+    def _resources(self) -> tuple[float, float, int]:
+        """CPUs and GPUs of a task, and threads of its run.
+
+        On CPUs a run has as many threads as $OMP_NUM_THREADS says, by default one: small networks
+        train fastest side by side, one thread each. The result depends on that number a little (the
+        order of sums), so the serial executor needs the same for the same bits.
+        """
+        there = ray.cluster_resources()
+        cores, devices = int(there.get("CPU", 1)), int(there.get("GPU", 0))
+        wanted = self.options.runs_per_device
+        if not devices:
+            threads = int(os.environ.get("OMP_NUM_THREADS", 1))
+            if wanted is not None:
+                return max(cores / wanted, 1e-3), 0, threads
+            return min(threads, cores), 0, threads
+        fitting = wanted or _fitting_on_gpu(self.plan.runs[0], self.dataset)
+        # Each run keeps a core busy with launching kernels.
+        per_device = wanted or min(fitting, max(1, cores // devices))
+        share = cores / (devices * per_device)
+        return share, 1 / per_device, max(1, int(share))
+
+
+def _fitting_on_gpu(spec: RunSpec, chosen: Dataset) -> int:
+    """How many runs fit into this machine's GPU: by the memory of a few steps of one of them."""
+    import numpy as np
+    import torch
+
+    from trainer import datasets, networks
+    from trainer.training.state import TrainingState
+    from trainer.training.stepped import SteppedModel
+
+    if not torch.cuda.is_available():
+        return 1  # The driver has none; the workers' are not known.
+    source = datasets.find(chosen.name)
+    network = networks.build(spec.network, input_shape=source.input_shape, classes=source.classes)
+    state = TrainingState.of(network, spec.training.optimizer)
+    model = SteppedModel(network, state, lambda step: 0.0)
+    torch.cuda.reset_peak_memory_stats()
+    images = torch.randn(spec.training.batch_size, *source.input_shape, device="cuda")
+    labels = torch.zeros(len(images), dtype=torch.long, device="cuda")
+    for _ in range(3):
+        model.train_step((images, labels))
+    pixels = 0 if source.streamed else source.train_size * int(np.prod(source.input_shape))
+    needed = torch.cuda.max_memory_allocated() * 1.3 + pixels + _CUDA_CONTEXT
+    free, _ = torch.cuda.mem_get_info()
+    return max(1, min(_MOST_PER_GPU, int(free // needed)))
+
+
+@contextmanager
+def _connected(address: str | None) -> Iterator[None]:
+    """A connection to Ray, which is left as it was found."""
+    variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    variables |= {"KERAS_BACKEND": "torch"}
+    started = not ray.is_initialized()
+    if started:
+        _answers(address)
+        try:
+            ray.init(
+                address=address,
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": variables},
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise ValueError(f"--ray-address {address}: no Ray cluster answers: {text}") from None
+    try:
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _answers(address: str | None) -> None:
+    """Something listens at host:port: Ray itself would wait for minutes. Raises: ValueError."""
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise ValueError(f"--ray-address {address}: no Ray cluster answers: {error}") from None
+
+
+@ray.remote
+class _Board:
+    """Where workers say how far they are, and see whether to stop."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[Any, ...]] = []
+        self._stopped = False
+
+    def exchange(self, events: list[tuple[Any, ...]]) -> bool:
+        """Takes what a worker tells; answers whether it shall stop."""
+        self._events += events
+        return self._stopped
+
+    def take(self) -> list[tuple[Any, ...]]:
+        """What was told since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def stop(self) -> None:
+        """From now on workers are told to stop."""
+        self._stopped = True
+
+
+class _Told:
+    """A reporter that tells the board, twice a second, and hears from it whether to stop."""
+
+    def __init__(self, board: Any, stop: threading.Event) -> None:
+        self._board, self._stop = board, stop
+        self._events: list[tuple[Any, ...]] = []
+        self._lock, self._over = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._exchange_often, daemon=True)
+
+    def __enter__(self) -> "_Told":
+        self._exchange()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._exchange()
+
+    def run_began(self, spec: RunSpec, epochs_done: int) -> None:
+        self._tell("began", spec, epochs_done)
+
+    def epoch_ended(self, spec: RunSpec, epoch: int, metrics: dict[str, float]) -> None:
+        self._tell("epoch", spec, epoch, metrics)
+
+    def run_ended(self, outcome: Outcome) -> None:
+        """The driver learns that from the task itself."""
+
+    def say(self, message: str) -> None:
+        self._tell("say", message)
+
+    def _tell(self, *event: Any) -> None:
+        with self._lock:
+            self._events.append(event)
+
+    def _exchange_often(self) -> None:
+        while not self._over.wait(_EXCHANGE_S):
+            self._exchange()
+
+    def _exchange(self) -> None:
+        with self._lock:
+            events, self._events = self._events, []
+        try:
+            if ray.get(self._board.exchange.remote(events)):
+                self._stop.set()
+        except ray.exceptions.RayError:
+            # The driver is gone: whatever is trained is kept, nobody waits for more.
+            self._stop.set()
+
+
+@ray.remote
+def _train(
+    context: _Context, board: Any, spec: RunSpec, *parents: Outcome | None
+) -> Outcome | None:
+    """Trains one run in a worker process; None if it was stopped before it began."""
+    import torch
+
+    torch.set_num_threads(context.threads)
+    stop = threading.Event()
+    here = ray.get_runtime_context().get_node_id() == context.node
+    store, work = Store(context.uri), WorkDir(Path(context.work))
+    delivery = Delivery(store, work)
+    if not here:
+        delivery.start()
+    with _Told(board, stop) as told:
+        runs = Runs(
+            study=context.study,
+            launch_key=context.launch_key,
+            store=store,
+            work=work,
+            delivery=delivery,
+            dataset=lambda: _images(context.dataset),
+            environment=context.environment,
+            reporter=told,
+            stop=stop,
+            checkpoint_every=context.checkpoint_every,
+            trajectory_every=context.trajectory_every,
+            reported=context.reported,
+        )
+        outcomes = {parent.spec.key: parent for parent in parents if parent is not None}
+        if not here:
+            _wait_for(outcomes.values(), store, stop)
+        outcome = None
+        while outcome is None and not stop.is_set():
+            outcome = runs.attempt(spec, outcomes)
+            if outcome is None:
+                stop.wait(_WAIT_S)
+        if not here:
+            left = delivery.close(_DELIVERY_PATIENCE_S, {spec.key})
+            if left is not None and outcome is not None:
+                return replace(outcome, status=Status.FAILED, reason=left.reason)
+    return outcome
+
+
+def _wait_for(parents: Any, store: Store, stop: threading.Event) -> None:
+    """Until parents that another machine trained have arrived in the store."""
+    deadline = time.monotonic() + _PARENT_PATIENCE_S
+    for parent in parents:
+        while parent.status == Status.FINISHED and not stop.is_set():
+            try:
+                if store.finished_run(parent.spec.key) or time.monotonic() > deadline:
+                    break
+            except (StoreAway, StoreRefused):
+                pass
+            stop.wait(_WAIT_S)
+
+
+@cache
+def _loaded(chosen: str) -> Any:
+    from trainer.launch import images
+
+    return images(Dataset.model_validate_json(chosen))
+
+
+def _images(chosen: Dataset) -> Any:
+    """The images, once per worker process."""
+    return _loaded(chosen.model_dump_json())

@@ -113,11 +113,20 @@ class Ray:
         Raises:
             ValueError: no Ray cluster at that address.
         """
-        with _connected(self.options.address):
-            return self._run()
-
-    def _run(self) -> dict[str, Outcome]:
         outcomes = already_known(self.plan, self.known)
+        with _connected(self.options.address):
+            try:
+                self._run(outcomes)
+            except ray.exceptions.RayError as error:
+                text = " ".join(str(error).split())[:200]
+                self.runs.reporter.say(
+                    f"the Ray cluster is gone ({type(error).__name__}: {text}). Nothing is lost: "
+                    "the same command goes on"
+                )
+        return outcomes
+
+    def _run(self, outcomes: dict[str, Outcome]) -> None:
+        """Fills in the outcome of each run as it ends."""
         cpus, gpus, threads = self._resources()
         board = _Board.options(num_cpus=0).remote()
         context = ray.put(self._context(threads))
@@ -145,7 +154,6 @@ class Ray:
             if self.runs.stop.is_set() and not stopped:
                 stopped = True
                 ray.get(board.stop.remote())
-        return outcomes
 
     def _ended(self, spec: RunSpec, task: Any, outcomes: dict[str, Outcome]) -> Outcome | None:
         """How a task ended; None if it was stopped before it began."""
@@ -250,7 +258,8 @@ def _connected(address: str | None) -> Iterator[None]:
         _answers(address)
         try:
             ray.init(
-                address=address,
+                # Left to itself, Ray would join whatever cluster was started here last.
+                address=address or "local",
                 include_dashboard=False if address is None else None,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

@@ -78,6 +78,7 @@ def test_a_killed_worker_costs_nothing(write_config, store_uri, train, tmp_path)
     assert end_state(store_uri) == end_state(undisturbed)
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(
     write_config, store_uri, train, tmp_path
 ):

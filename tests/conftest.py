@@ -1,12 +1,11 @@
 import os
 import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.servers import PG_CTL, free_port, running_postgresql
 
 os.environ["KERAS_BACKEND"] = "torch"
 # Tests run side by side, one per core: threads that wait for each other at every layer would make
@@ -62,13 +61,6 @@ def store_uri(tmp_path: Path, _empty_database: Path, monkeypatch: pytest.MonkeyP
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
-def free_port() -> int:
-    """A port on loopback that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture
 def unused_tcp_port() -> int:
     """A port on loopback that nothing listens on."""
@@ -78,33 +70,10 @@ def unused_tcp_port() -> int:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """URI of a fresh PostgreSQL database on loopback, of Debian's package."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    if not found:
+    if not PG_CTL:
         pytest.skip("needs PostgreSQL's server")
-    # It refuses to run as root, and its user must be able to reach the folder.
-    user = "postgres" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="jackpot-postgresql-"))
-    if user:
-        shutil.chown(folder, user)
-    data, port = folder / "data", free_port()
-
-    def call(program: str, *arguments: str) -> None:
-        subprocess.run(
-            [found[-1].with_name(program), "-D", data, *arguments],
-            user=user,
-            cwd=folder,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-
-    call("initdb", "--username=jackpot", "--auth=trust", "--encoding=UTF8", "--no-sync")
-    options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off"
-    call("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
-    try:
-        yield f"postgresql+psycopg://jackpot@127.0.0.1:{port}/postgres"
-    finally:
-        call("pg_ctl", "-m", "immediate", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
+    with running_postgresql() as uri:
+        yield uri
 
 
 @pytest.fixture

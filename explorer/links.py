@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import polars as pl
 
+_RUN = "{}/#/experiments/{}/runs/{}"
 POINT = ("network", "dataset", "setting", "pruner", "sparsity", "learning_rate")
 
 
@@ -17,18 +18,16 @@ def address(ui: str, experiment_id: str, run_ids: Sequence[str]) -> str:
         experiment_id: of the runs.
         run_ids: at least one.
     """
-    base = ui.rstrip("/") + "/#"
+    base = ui.rstrip("/")
     if len(run_ids) == 1:
-        return f"{base}/experiments/{quote(experiment_id)}/runs/{quote(run_ids[0])}"
+        return _RUN.format(base, quote(experiment_id), quote(run_ids[0]))
     runs, experiments = (quote(json.dumps(ids)) for ids in (list(run_ids), [experiment_id]))
-    return f"{base}/compare-runs?runs={runs}&experiments={experiments}"
+    return f"{base}/#/compare-runs?runs={runs}&experiments={experiments}"
 
 
 def of_run(ui: str) -> pl.Expr:
     """`address` of each row's run as an expression, for tables of thousands."""
-    return pl.format(
-        "{}/#/experiments/{}/runs/{}", pl.lit(ui.rstrip("/")), "experiment_id", "run_id"
-    )
+    return pl.format(_RUN, pl.lit(ui.rstrip("/")), "experiment_id", "run_id")
 
 
 def of_points(runs: pl.DataFrame, ui: str) -> pl.DataFrame:

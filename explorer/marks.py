@@ -4,12 +4,12 @@ In the table's order: a jackpot ticket exists, a secondary prize ticket exists, 
 a small learning rate, subnetworks prefer IMP.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 import polars as pl
 
-from explorer.definitions import Condition, Criteria, Judgement, Verdict, judge, means
+from explorer.definitions import Condition, Criteria, Judgement, Verdict, means
 
 YES, NO, BOUNDARY, UNKNOWN = "✓", "×", "△", "?"
 NAMES = ("jackpot", "secondary", "prefers small lr", "prefers IMP")
@@ -47,7 +47,7 @@ PUBLISHED = {
 
 
 def marks(
-    runs: pl.DataFrame, criteria: Criteria | None = None, pending: pl.DataFrame | None = None
+    runs: pl.DataFrame, judgements: Sequence[Judgement], criteria: Criteria | None = None
 ) -> dict[tuple[str, str], tuple[Marks, float | None]]:
     """Marks of every network and dataset in `runs`, and the highest sparsity with a ticket.
 
@@ -59,16 +59,14 @@ def marks(
 
     Args:
         runs: as in `definitions.means`, of one study.
-        criteria: how the definition is read.
-        pending: planned runs that may yet finish: while there are any, only a ✓ that they cannot
-            take back is said.
+        judgements: of those runs by `definitions.judge`: while one waits for planned runs, only a ✓
+            that they cannot take back is said.
+        criteria: with which they were judged.
     """
     criteria = criteria or Criteria()
     least = criteria.sparsity - 1e-9
     table = means(runs).filter((pl.col("sparsity") >= least) | (pl.col("setting") == "pretrain"))
-    judgements = [
-        j for j in judge(runs, criteria, pending) if j.sparsity >= criteria.sparsity - 1e-9
-    ]
+    judgements = [j for j in judgements if j.sparsity >= least]
     found = {}
     for network, dataset in table.select("network", "dataset").unique(maintain_order=True).rows():
         here = table.filter(pl.col("network") == network, pl.col("dataset") == dataset)
@@ -90,9 +88,8 @@ def marks(
 _TICKETS = {Verdict.JACKPOT, Verdict.SECONDARY}
 
 
-def _exists(judgements: Iterable[Judgement], verdicts: set[Verdict], conditions: int) -> str:
+def _exists(judgements: Sequence[Judgement], verdicts: set[Verdict], conditions: int) -> str:
     """Whether one of the judgements is one of `verdicts`, given by the first `conditions`."""
-    judgements = list(judgements)
     known = [j for j in judgements if j.verdict != Verdict.NOT_ENOUGH_RUNS and not j.pending]
     needed = [(j.verdict in verdicts, j.conditions[:conditions]) for j in known]
     if any(is_one and not any(c.boundary for c in of) for is_one, of in needed):

@@ -55,26 +55,23 @@ class Snapshot:
                 return
             # A little overlap: clocks of trainer and store may differ.
             asked = int(time.time() * 1000) - 60_000
-            if force or self._since is None or now - self._whole_at > self._whole_every():
-                runs = self.store.runs()
-                self._whole_at = now
-            else:
-                runs = self._changed(self._since)
+            runs = None if force or self._since is None else self._changed(self._since, now)
+            if runs is None:
+                runs, self._whole_at = self.store.runs(), now
             if not runs.equals(self.runs):
                 self.runs, self.version = runs, self.version + 1
             self._read_at, self._since = now, asked
 
-    def _whole_every(self) -> float:
-        """Seconds between whole reads: never where a listing tells of every change."""
-        return WHOLE_S if self.store.listing() is None else float("inf")
-
-    def _changed(self, since: int) -> pl.DataFrame:
+    def _changed(self, since: int, now: float) -> pl.DataFrame | None:
+        """What is known, brought up to date; None where reading all of it is the better way."""
         listing = self.store.listing()
         if listing is None:
+            if now - self._whole_at > WHOLE_S:
+                return None
             return merged(self.runs, self.store.changed_since(since))
         ids = different(self.runs, listing)
         if len(ids) > MANY:
-            return self.store.runs()
+            return None
         return merged(self.runs, self.store.runs(ids.to_list()), listing["run_id"])
 
     def plan(self, launch_id: str) -> pl.DataFrame:

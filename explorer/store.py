@@ -9,7 +9,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mlflow_server.contract import Artifact, Kind, Metric, Param, Tag
+from mlflow_server import search
+from mlflow_server.contract import PARENT_TAG, Artifact, Kind, Metric, Param, Tag
 
 if TYPE_CHECKING:
     import sqlalchemy
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-_PARENT_TAG = "mlflow.parentRunId"
-_PAGE = 1000
 # MLflow stores NaN as 0 and a flag.
 _NAN = pl.when("is_nan").then(math.nan).otherwise("value")
 _NUMBERS: dict[str, type[pl.DataType]] = {
@@ -232,7 +232,7 @@ class Store:
         )
         for table, names, columns in (
             ("params", Param, {"value": pl.String}),
-            ("tags", [*_TAGS, _PARENT_TAG], {"value": pl.String}),
+            ("tags", [*_TAGS, PARENT_TAG], {"value": pl.String}),
             ("latest_metrics", _METRICS, {"value": number, "is_nan": pl.Boolean}),
         ):
             listed = ", ".join(f"'{name}'" for name in names)
@@ -245,13 +245,10 @@ class Store:
             if "is_nan" in columns:
                 long = long.select("run_id", "key", _NAN.alias("value"))
             runs = runs.join(long.pivot("key", index="run_id", values="value"), "run_id", "left")
-        return runs.rename({_PARENT_TAG: "launch_id"}, strict=False)
+        return runs.rename({PARENT_TAG: "launch_id"}, strict=False)
 
     def _api_runs(self, ids: Sequence[str] | None) -> pl.DataFrame:
-        raw = {name: _raw(name) for name in SCHEMA}
-        found = self._api_found() if ids is None else map(self._client.get_run, ids)
-        rows = [{name: row.get(name) for name in raw} for row in map(_api_row, found)]
-        return pl.DataFrame(rows, schema=raw)
+        return _rows(self._api_found() if ids is None else map(self._client.get_run, ids))
 
     def changed_since(self, since: int) -> pl.DataFrame:
         """As `runs`, only those that started or ended after `since` (ms) or are running: the API.
@@ -272,25 +269,13 @@ class Store:
                 )
                 for run in self._api_found(condition)
             }
-            raw = {name: _raw(name) for name in SCHEMA}
-            rows = [{name: row.get(name) for name in raw} for row in map(_api_row, found.values())]
-            return _typed(pl.DataFrame(rows, schema=raw))
+            return _typed(_rows(found.values()))
 
-    def _api_found(self, condition: str = "") -> Iterator[Any]:
+    def _api_found(self, condition: str = "") -> Iterator["Run"]:
         experiments = [e.experiment_id for e in self._client.search_experiments()]
         for kind in Kind:
-            token: str | None = None
-            while experiments:
-                page = self._client.search_runs(
-                    experiments,
-                    f"tags.{Tag.KIND} = '{kind}'{condition}",
-                    max_results=_PAGE,
-                    page_token=token,
-                )
-                yield from page
-                token = page.token
-                if not token:
-                    break
+            asked = f"tags.{Tag.KIND} = '{kind}'{condition}"
+            yield from search.found(self._client, experiments, asked)
 
 
 def different(old: pl.DataFrame, listing: pl.DataFrame) -> pl.Series:
@@ -352,7 +337,14 @@ def pending(plan: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     return plan.filter(~pl.col("run_key").is_in(list(lost | finished)))
 
 
-def _api_row(run: Any) -> dict[str, Any]:
+def _rows(runs: Iterable["Run"]) -> pl.DataFrame:
+    """Runs as MLflow's API gives them, as a frame of the store's own types."""
+    raw = {name: _raw(name) for name in SCHEMA}
+    rows = [{name: row.get(name) for name in raw} for row in map(_api_row, runs)]
+    return pl.DataFrame(rows, schema=raw)
+
+
+def _api_row(run: "Run") -> dict[str, Any]:
     info = run.info
     return {
         "run_id": info.run_id,
@@ -365,7 +357,7 @@ def _api_row(run: Any) -> dict[str, Any]:
         **run.data.params,
         **{name: value for name, value in run.data.metrics.items() if name in _METRICS},
         **run.data.tags,
-        "launch_id": run.data.tags.get(_PARENT_TAG),
+        "launch_id": run.data.tags.get(PARENT_TAG),
     }
 
 

@@ -6,6 +6,8 @@ child run of the launch that trained it. Accuracies are fractions; metric steps 
 
 import os
 from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
 
 class Setting(StrEnum):
@@ -119,6 +121,8 @@ def rewind_artifact(epoch: int) -> str:
 
 TRAJECTORY = "trajectory"
 """Folder of the artifacts that `trajectory_artifact` names."""
+PARENT_TAG = "mlflow.parentRunId"
+"""MLflow's own tag by which a run names the launch that trained it."""
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 
 
@@ -130,6 +134,20 @@ def trajectory_artifact(epoch: int) -> str:
 def landscape_artifact(directions: str) -> str:
     """Path of the loss over a plane through a run's final weights; see `trainer.landscape`."""
     return f"landscape/{directions}.safetensors"
+
+
+def experiment_settings(uri: str, study: str) -> dict[str, Any]:
+    """How a study's experiment is created: keyword arguments of MLflow's `create_experiment`.
+
+    Beside a SQLite file the artifacts go to `mlartifacts`; anywhere else the server decides.
+    """
+    location = None
+    if uri.startswith("sqlite:///"):
+        folder = Path(uri.removeprefix("sqlite:///")).absolute().parent
+        location = (folder / "mlartifacts" / study).as_uri()
+    # MLflow's UI would otherwise take an experiment for one of language models.
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    return {"artifact_location": location, "tags": tags}
 
 
 def tracking_uri() -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from mlflow_server.contract import Kind, Tag
+from mlflow_server import search
+from mlflow_server.contract import PARENT_TAG, Kind, Tag, experiment_settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
 
 OK, BAD_INPUT = 0, 2
 # MLflow's own limits per call.
-_PARAMS, _POINTS, _PAGE = 100, 1000, 1000
-_PARENT = "mlflow.parentRunId"
-_IDS = (_PARENT, Tag.MASK_RUN_ID, Tag.INIT_RUN_ID)
+_PARAMS, _POINTS = 100, 1000
+_IDS = (PARENT_TAG, Tag.MASK_RUN_ID, Tag.INIT_RUN_ID)
 _COPIED_FROM = "copied_from"
-_OPENS_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -104,18 +103,7 @@ def copy(
 def _runs(client: "MlflowClient", experiment: "Experiment") -> Iterator["Run"]:
     """The trainer's runs in an experiment."""
     for kind in Kind:
-        token: str | None = None
-        while True:
-            page = client.search_runs(
-                [experiment.experiment_id],
-                f"tags.{Tag.KIND} = '{kind}'",
-                max_results=_PAGE,
-                page_token=token,
-            )
-            yield from page
-            token = page.token
-            if not token:
-                break
+        yield from search.found(client, [experiment.experiment_id], f"tags.{Tag.KIND} = '{kind}'")
 
 
 def _identity(run: "Run") -> tuple[str | None, ...]:
@@ -127,11 +115,7 @@ def _identity(run: "Run") -> tuple[str | None, ...]:
 def _experiment(target: "MlflowClient", uri: str, name: str) -> "Experiment":
     found = target.get_experiment_by_name(name)
     if found is None:
-        location = None
-        if uri.startswith("sqlite:///"):
-            folder = Path(uri.removeprefix("sqlite:///")).absolute().parent
-            location = (folder / "mlartifacts" / name).as_uri()
-        target.create_experiment(name, artifact_location=location, tags=_OPENS_AS_TRAINING)
+        target.create_experiment(name, **experiment_settings(uri, name))
         found = target.get_experiment_by_name(name)
     return found
 

@@ -11,12 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlflow_server.contract import Kind, Tag
+from mlflow_server.contract import PARENT_TAG, Kind, Tag
 from trainer.journal import Event, RunFolder, Start, WorkDir
 from trainer.tracking import STALE_AFTER_S, Store, StoreAway, StoreRefused
 
 log = logging.getLogger(__name__)
-_PARENT_TAG = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True)
@@ -248,7 +247,7 @@ class Delivery:
                 if earlier:
                     self._ids[start.launch], _ = earlier
             if start.launch in self._ids:
-                tags[_PARENT_TAG] = self._ids[start.launch]
+                tags[PARENT_TAG] = self._ids[start.launch]
         if start.kind == Kind.TRAINING:
             self._reap(start.key)
         return self._store.create(start, began, tags)

@@ -9,9 +9,9 @@ SDT: no parent
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 from mlflow_server.contract import Param, Setting
@@ -172,27 +172,35 @@ def plan(config: Study) -> Plan:
     Runs that others need are included whether or not their setting is listed: pretraining for
     every mask, and the IMP rounds before a reported one.
     """
+    # A source file is read once, not once per run.
+    source = networks.fingerprint(config.network)
     runs: dict[str, RunSpec] = {}
     for trial in range(1, config.trials + 1):
+        spec = partial(_spec, config, source, trial)
         for rate in config.learning_rates:
-            found = [*_from(config, rate, [rate], trial), *_small_dense(config, rate, trial)]
+            found = [*_from(config, spec, rate, [rate]), *_small_dense(config, spec, rate)]
             runs |= {run.key: run for run in found}
         for ablation in config.ablation:
             rates = ablation.learning_rates
-            found = list(_from(config, ablation.pretrain_learning_rate, rates, trial))
+            found = list(_from(config, spec, ablation.pretrain_learning_rate, rates))
             runs |= {run.key: run for run in found}
     return Plan(config.study, tuple(runs.values()))
 
 
 def _spec(
-    config: Study, trial: int, setting: Setting, learning_rate: float, **more: Any
+    config: Study,
+    network_sha256: str | None,
+    trial: int,
+    setting: Setting,
+    learning_rate: float,
+    **more: Any,
 ) -> RunSpec:
     layers = config.pruning.layers
     # The layers to prune decide a mask, and the size that a small-dense network matches.
     pruned = None if layers == "default" or setting == Setting.PRETRAIN else tuple(layers)
     return RunSpec(
         network=config.network,
-        network_sha256=networks.fingerprint(config.network),
+        network_sha256=network_sha256,
         dataset=config.dataset,
         training=config.training,
         setting=setting,
@@ -205,14 +213,18 @@ def _spec(
     )
 
 
-def _small_dense(config: Study, rate: float, trial: int) -> Iterator[RunSpec]:
+_Make = Callable[..., RunSpec]
+"""`_spec` of one study and trial: takes the setting, the learning rate, and parents and mask."""
+
+
+def _small_dense(config: Study, spec: _Make, rate: float) -> Iterator[RunSpec]:
     if Setting.SDT in config.sparse_settings:
         for sparsity in reported(config):
-            yield _spec(config, trial, Setting.SDT, rate, sparsity=sparsity)
+            yield spec(Setting.SDT, rate, sparsity=sparsity)
 
 
 def _from(
-    config: Study, pretrain_rate: float, rates: Sequence[float], trial: int
+    config: Study, spec: _Make, pretrain_rate: float, rates: Sequence[float]
 ) -> Iterator[RunSpec]:
     """Pretraining at one learning rate, and subnetworks of its masks trained at each of `rates`.
 
@@ -223,11 +235,9 @@ def _from(
         for setting in masked:
             init_from = None if setting == Setting.RR else pretrain
             for rate in rates:
-                yield _spec(
-                    config, trial, setting, rate, init_from=init_from, mask_from=mask_from, **mask
-                )
+                yield spec(setting, rate, init_from=init_from, mask_from=mask_from, **mask)
 
-    pretrain = _spec(config, trial, Setting.PRETRAIN, pretrain_rate)
+    pretrain = spec(Setting.PRETRAIN, pretrain_rate)
     yield pretrain
     sparsities = reported(config)
     masked = [s for s in (Setting.LT, Setting.RR, Setting.WR) if s in config.sparse_settings]
@@ -241,15 +251,7 @@ def _from(
             sparsity = config.pruning.sparsity_of(round_)
             mask = {"pruner": pruner, "sparsity": sparsity, "round": round_}
             # The network trained in round n is LT-IMP at that sparsity, and gives round n + 1.
-            ticket = _spec(
-                config,
-                trial,
-                Setting.LT,
-                pretrain_rate,
-                init_from=pretrain,
-                mask_from=last,
-                **mask,
-            )
+            ticket = spec(Setting.LT, pretrain_rate, init_from=pretrain, mask_from=last, **mask)
             own = Setting.LT in masked and pretrain_rate in rates
             if own or round_ < _rounds(config):
                 yield ticket  # Once more below if it is reported: the plan keeps one of a key.

@@ -33,6 +33,7 @@ from trainer.plan import RunSpec
 from trainer.pruning import masks
 from trainer.pruning.callbacks import ApplyMask
 from trainer.seeds import Purpose, derive
+from trainer.ticket import fill
 from trainer.training.callbacks import (
     Checkpoint,
     KeepBestWeights,
@@ -124,7 +125,7 @@ def train(
         ticket = _ticket(spec, dataset, lambda parent, name: fetch(parent, name, Path(downloads)))
     ticket = replace(ticket, mask=_recorded_mask(folder) or ticket.mask)
     network, mask = ticket.network, ticket.mask
-    _set(network, ticket.initial)
+    fill(network, ticket.initial, "the initial weights")
     about = _about(spec, dataset, ticket)
     if not folder.checkpoint.exists():
         _write_ticket(folder, ticket, about)
@@ -152,19 +153,11 @@ def train(
         folder.metrics(epoch, metrics)
         on_epoch(epoch, metrics)
 
-    def keep_rewind_weights() -> None:
-        name = rewind_artifact(spec.training.rewind)
-        artifacts.write_weights(folder.artifact(name), _values(network), about)
-        folder.artifact_written(name)
-
-    def keep_best_weights() -> None:
-        artifacts.write_weights(
-            folder.artifact(Artifact.WEIGHTS_BEST), _values(network), about, mask
-        )
-
-    def keep_trajectory(epoch: int) -> None:
-        name = trajectory_artifact(epoch)
+    def write(name: str) -> None:
         artifacts.write_weights(folder.artifact(name), _values(network), about, mask)
+
+    def keep(name: str) -> None:
+        write(name)
         folder.artifact_written(name)
 
     record = Record(record_epoch, rates, steps)
@@ -174,13 +167,16 @@ def train(
         callbacks.append(MeasureHeldOut(lambda: model.measure(heldout)))
     if spec.mask_epoch == "best":
         earlier = [e["values"] for e in folder.history() if e["step"] <= first_epoch]
-        callbacks.append(KeepBestWeights(keep_best_weights, earlier))
+        callbacks.append(KeepBestWeights(lambda: write(Artifact.WEIGHTS_BEST), earlier))
     if mask is not None:
         callbacks.append(ApplyMask(mask))
     if spec.setting == Setting.PRETRAIN:
-        callbacks.append(KeepRewindWeights(spec.training.rewind, keep_rewind_weights))
+        rewind = spec.training.rewind
+        callbacks.append(KeepRewindWeights(rewind, lambda: keep(rewind_artifact(rewind))))
     if trajectory_every is not None:
-        callbacks.append(KeepTrajectory(trajectory_every, keep_trajectory))
+        callbacks.append(
+            KeepTrajectory(trajectory_every, lambda epoch: keep(trajectory_artifact(epoch)))
+        )
     callbacks += [StopWhenAsked(stop or threading.Event()), record, checkpoint]
     if first_epoch < spec.training.epochs:
         model.fit(
@@ -198,14 +194,12 @@ def train(
             callbacks=callbacks,
             verbose=0,
         )
-    final = _values(network)
-    artifacts.write_weights(folder.artifact(Artifact.WEIGHTS_FINAL), final, about, mask)
-    folder.artifact_written(Artifact.WEIGHTS_FINAL)
+    keep(Artifact.WEIGHTS_FINAL)
     if spec.mask_epoch == "best":
         folder.artifact_written(Artifact.WEIGHTS_BEST)
     folder.summary(
         spec.training.epochs,
-        _summary(ticket, final, folder, record, len(dataset.train)),
+        _summary(ticket, _values(network), folder, record, len(dataset.train)),
         {
             Tag.DEVICE: _device_name(device),
             Tag.THREADS: str(torch.get_num_threads()),
@@ -384,15 +378,6 @@ def _summary(
 def _values(network: keras.Model) -> "Arrays":
     """Copies of all variables on the host: weights and batch-norm statistics."""
     return {v.path: v.value.detach().cpu().numpy().copy() for v in network.variables}
-
-
-def _set(network: keras.Model, values: "Arrays") -> None:
-    for variable in network.variables:
-        if variable.path not in values:
-            raise artifacts.ArtifactError(
-                f"the initial weights lack '{variable.path}', which {network.name} has"
-            )
-        variable.assign(values[variable.path])
 
 
 def _device_name(device: torch.device) -> str:

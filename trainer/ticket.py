@@ -11,6 +11,7 @@ from mlflow_server.contract import Artifact
 if TYPE_CHECKING:
     import keras
 
+    from mlflow_server.artifacts import Arrays
     from trainer.pruning.masks import Mask
 
 
@@ -57,6 +58,25 @@ def load_ticket(
         return _from_folder(folder, network)
     with TemporaryDirectory(prefix="jackpot-") as downloads:
         return _from_folder(_downloaded(str(source), tracking_uri, Path(downloads)), network)
+
+
+def fill(model: "keras.Model", values: "Arrays", source: str) -> None:
+    """Gives every variable of `model` its value.
+
+    Args:
+        model: built.
+        values: by variable path; more than the model has do no harm.
+        source: where they come from, for the error.
+
+    Raises:
+        ArtifactError: a variable without a value.
+    """
+    from mlflow_server.artifacts import ArtifactError
+
+    for variable in model.variables:
+        if variable.path not in values:
+            raise ArtifactError(f"{source}: lacks '{variable.path}', which {model.name} has")
+        variable.assign(values[variable.path])
 
 
 def described(path: Path, about: dict[str, str], network: str | None = None) -> "keras.Model":
@@ -113,8 +133,5 @@ def _from_folder(folder: Path, network: str | None) -> LoadedTicket:
     initial, about = artifacts.read_weights(path, mask)
     model = described(path, about, network)
     check_fits(mask, {v.path: tuple(v.shape) for v in model.variables})
-    for variable in model.variables:
-        if variable.path not in initial:
-            raise artifacts.ArtifactError(f"{path}: lacks '{variable.path}'")
-        variable.assign(initial[variable.path])
+    fill(model, initial, str(path))
     return LoadedTicket(model, mask)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from mlflow_server.contract import Kind, Tag
+from mlflow_server import search
+from mlflow_server.contract import Kind, Tag, experiment_settings
 from trainer.journal import Start
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ _URI = re.compile(
     r"sqlite:///[^?]+|(postgresql|mysql|mssql)(\+\w+)?://\S+|https?://[^/\s:]+(:\d+)?(/\S*)?"
 )
 STALE_AFTER_S = 300
-_PAGE, _METRICS_PER_BATCH = 1000, 1000
-# MLflow's UI would otherwise take an experiment for one of language models.
-_OPENS_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+_METRICS_PER_BATCH = 1000
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 
 
@@ -225,15 +224,7 @@ class Store:
         with _errors():
             client = self._connected()
             experiments = [e.experiment_id for e in client.search_experiments()]
-            token: str | None = None
-            while experiments:
-                page = client.search_runs(
-                    experiments, condition, max_results=_PAGE, page_token=token
-                )
-                yield from page
-                token = page.token
-                if not token:
-                    return
+            yield from search.found(client, experiments, condition)
 
     def _connected(self) -> "MlflowClient":
         if self._client is None:
@@ -277,19 +268,8 @@ class Store:
 
     def _restore(self, experiment: str) -> None:
         """Restores a deleted experiment, whose name MLflow keeps taken, but none of its runs."""
-        from mlflow.entities import ViewType
-
         client = self._connected()
-        page = client.search_runs([experiment], run_view_type=ViewType.ALL, max_results=_PAGE)
-        deleted = [run.info.run_id for run in page]
-        while page.token:
-            page = client.search_runs(
-                [experiment],
-                run_view_type=ViewType.ALL,
-                max_results=_PAGE,
-                page_token=page.token,
-            )
-            deleted += [run.info.run_id for run in page]
+        deleted = [run.info.run_id for run in search.found(client, [experiment], deleted=True)]
         client.restore_experiment(experiment)
         for run_id in deleted:
             client.delete_run(run_id)
@@ -297,11 +277,9 @@ class Store:
     def _create_experiment(self, study: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        file = self.sqlite_file
-        location = (file.parent / "mlartifacts" / study).as_uri() if file else None
         try:
             return self._connected().create_experiment(
-                study, artifact_location=location, tags=_OPENS_AS_TRAINING
+                study, **experiment_settings(self.uri, study)
             )
         except MlflowException:
             # Another launch, on another machine, was faster.

@@ -10,6 +10,11 @@ from explorer.marks import NAMES, PUBLISHED, marks
 st.title("Does your winning ticket really win?")
 studies = state.studies(state.opened())
 criteria, which = state.criteria()
+judged = [
+    (study, runs, judge(runs, criteria, study.pending))
+    for study in studies
+    for runs in [study.accuracies(which)]
+]
 
 st.subheader("Studies")
 progress = []
@@ -42,10 +47,8 @@ summary = [
         "published": str(PUBLISHED.get((network, dataset), "")),
         "ticket up to sparsity": "–" if highest is None else f"{highest:.3f}",
     }
-    for study in studies
-    for (network, dataset), (own, highest) in marks(
-        study.accuracies(which), criteria, study.pending
-    ).items()
+    for study, runs, judgements in judged
+    for (network, dataset), (own, highest) in marks(runs, judgements, criteria).items()
 ]
 if not summary:
     st.info("No run has finished yet.")
@@ -71,8 +74,8 @@ verdicts = [
         "verdict": str(j),
         "missing": ", ".join(name.upper() for name in j.missing),
     }
-    for study in studies
-    for j in judge(study.accuracies(which), criteria, study.pending)
+    for study, _, judgements in judged
+    for j in judgements
 ]
 if not verdicts:
     st.info("No sparse run has finished yet.")

@@ -30,7 +30,69 @@ def batches(
     )
 
 
-class DeviceBatches(DataAdapter):
+class Passes(DataAdapter):
+    """What Keras's `fit` and `evaluate` ask of any batches: how many, which epoch, normalised.
+
+    Args:
+        count: images in a pass.
+        source: normalisation of the dataset.
+        batch_size: images per batch; the last batch of an epoch may be smaller.
+        device: where batches are normalised and end.
+        first_epoch: 0-based epoch of the first pass.
+        dtype: of the images in a batch.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        source: Source,
+        batch_size: int,
+        device: torch.device | str,
+        first_epoch: int,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._count, self._batch_size = count, batch_size
+        self._device, self._epoch = torch.device(device), first_epoch - 1
+        std = torch.tensor(source.std, dtype=torch.float64)
+        mean = torch.tensor(source.mean, dtype=torch.float64)
+        self._scale = (1 / (255 * std)).to(device, dtype)
+        self._shift = (-mean / std).to(device, dtype)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def num_batches(self) -> int:
+        """Batches per epoch."""
+        return -(-len(self) // self._batch_size)
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch."""
+        return self._batch_size
+
+    @property
+    def has_partial_batch(self) -> bool:
+        """Whether an epoch ends with a smaller batch."""
+        return self.partial_batch_size > 0
+
+    @property
+    def partial_batch_size(self) -> int:
+        """Images in that smaller batch."""
+        return len(self) % self._batch_size
+
+    def on_epoch_begin(self) -> None:
+        """Keras starts a pass: turn to the next epoch."""
+        self._epoch += 1
+
+    def _batch(self, images: Tensor, labels: Tensor) -> Batch:
+        """uint8 images and their labels as a normalised batch on the device."""
+        images = images.to(self._device, non_blocking=True)
+        labels = labels.to(self._device, non_blocking=True)
+        return torch.addcmul(self._shift, images, self._scale), labels
+
+
+class DeviceBatches(Passes):
     """A split's batches as Keras's `fit` and `evaluate` take them, without a host in the loop.
 
     Images that would take more than half of the device's free memory stay on the host.
@@ -59,50 +121,17 @@ class DeviceBatches(DataAdapter):
         first_epoch: int = 0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        super().__init__(len(split), source, batch_size, device, first_epoch, dtype)
         self._augmentation = source.augmentation if epoch_seed else Augmentation()
         pad = self._augmentation.pad
-        self._device = torch.device(device)
         height, width = source.input_shape[0] + 2 * pad, source.input_shape[1] + 2 * pad
-        size = len(split.labels) * height * width * source.input_shape[2]
+        size = len(split) * height * width * source.input_shape[2]
         # Where the images live: on the device if they leave it room to train.
         self._home = self._device if _fits(size, self._device) else torch.device("cpu")
         self._images = _padded(split, pad, self._home)
         self._labels = torch.tensor(split.labels, device=self._home)
         self._size = source.input_shape[:2]
-        std = torch.tensor(source.std, dtype=torch.float64)
-        mean = torch.tensor(source.mean, dtype=torch.float64)
-        self._scale = (1 / (255 * std)).to(device, dtype)
-        self._shift = (-mean / std).to(device, dtype)
-        self._batch_size = batch_size
         self._epoch_seed = epoch_seed
-        self._epoch = first_epoch - 1
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    @property
-    def num_batches(self) -> int:
-        """Batches per epoch."""
-        return -(-len(self) // self._batch_size)
-
-    @property
-    def batch_size(self) -> int:
-        """Images per batch."""
-        return self._batch_size
-
-    @property
-    def has_partial_batch(self) -> bool:
-        """Whether an epoch ends with a smaller batch."""
-        return self.partial_batch_size > 0
-
-    @property
-    def partial_batch_size(self) -> int:
-        """Images in that smaller batch."""
-        return len(self) % self._batch_size
-
-    def on_epoch_begin(self) -> None:
-        """Keras starts a pass: turn to the next epoch."""
-        self._epoch += 1
 
     def get_torch_dataloader(self) -> Iterator[Batch]:
         """The batches of the current epoch."""
@@ -139,10 +168,6 @@ class DeviceBatches(DataAdapter):
             else:
                 images = self._images[chosen]
             yield self._batch(images, self._labels[chosen])
-
-    def _batch(self, images: Tensor, labels: Tensor) -> Batch:
-        images, labels = images.to(self._device), labels.to(self._device)
-        return torch.addcmul(self._shift, images, self._scale), labels
 
 
 def _fits(size: int, device: torch.device) -> bool:

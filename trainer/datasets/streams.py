@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from trainer.datasets import Source, Stream
+from trainer.datasets.batches import Batch, Passes
 from trainer.datasets.decoding import Decoded, Item
 
 
-class StreamedBatches(DataAdapter):
+class StreamedBatches(Passes):
     """A stream's batches as Keras's `fit` and `evaluate` take them; see `DeviceBatches`.
 
     Args:
@@ -41,12 +41,8 @@ class StreamedBatches(DataAdapter):
         first_epoch: int = 0,
         workers: int | None = None,
     ) -> None:
-        self._stream, self._batch_size, self._device = stream, batch_size, torch.device(device)
-        self._epoch_seed, self._epoch = epoch_seed, first_epoch - 1
-        std = torch.tensor(source.std, dtype=torch.float64)
-        mean = torch.tensor(source.mean, dtype=torch.float64)
-        self._scale = (1 / (255 * std)).to(device, torch.float32)
-        self._shift = (-mean / std).to(device, torch.float32)
+        super().__init__(len(stream), source, batch_size, device, first_epoch)
+        self._stream, self._epoch_seed = stream, epoch_seed
         workers = max(1, len(os.sched_getaffinity(0)) - 1) if workers is None else workers
         self._loader = DataLoader(
             Decoded(stream, source.input_shape[:2], source.augmentation.flip),
@@ -60,39 +56,10 @@ class StreamedBatches(DataAdapter):
             pin_memory=self._device.type == "cuda",
         )
 
-    def __len__(self) -> int:
-        return len(self._stream)
-
-    @property
-    def num_batches(self) -> int:
-        """Batches per epoch."""
-        return -(-len(self) // self._batch_size)
-
-    @property
-    def batch_size(self) -> int:
-        """Images per batch."""
-        return self._batch_size
-
-    @property
-    def has_partial_batch(self) -> bool:
-        """Whether an epoch ends with a smaller batch."""
-        return self.partial_batch_size > 0
-
-    @property
-    def partial_batch_size(self) -> int:
-        """Images in that smaller batch."""
-        return len(self) % self._batch_size
-
-    def on_epoch_begin(self) -> None:
-        """Keras starts a pass: turn to the next epoch."""
-        self._epoch += 1
-
-    def get_torch_dataloader(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def get_torch_dataloader(self) -> Iterator[Batch]:
         """The batches of the current epoch."""
         for images, labels in self._loader:
-            images = images.to(self._device, non_blocking=True)
-            labels = labels.to(self._device, non_blocking=True)
-            yield torch.addcmul(self._shift, images, self._scale), labels
+            yield self._batch(images, labels)
 
     def items(self) -> list[Item]:
         """The current epoch's images in order, each with the seed of its augmentation."""

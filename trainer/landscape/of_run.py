@@ -3,13 +3,13 @@
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from rich.progress import track
+from rich.progress import Progress
 
 from mlflow_server import artifacts
 from mlflow_server.contract import (
@@ -24,7 +24,7 @@ from trainer import datasets
 from trainer.landscape import surface
 from trainer.landscape.plane import Plane, Vector, filter_normalised, principal
 from trainer.launch import work_dir
-from trainer.ticket import described
+from trainer.ticket import described, fill
 from trainer.tracking import Store
 
 if TYPE_CHECKING:
@@ -108,8 +108,7 @@ def landscape(store: Store, run_id: str, options: Options, network: str | None =
     with TemporaryDirectory(prefix="jackpot-") as downloads:
         kept = _kept(store, run_id, run.params, Path(downloads), options.directions)
     model = described(Path(Artifact.WEIGHTS_FINAL), kept.about, network)
-    for variable in model.variables:
-        variable.assign(kept.final[variable.path])
+    fill(model, kept.final, Artifact.WEIGHTS_FINAL)
     trainable = [v.path for v in model.trainable_variables]
     points = np.stack([_vector(weights, trainable) for weights in kept.trajectory])
     weights = {path: kept.final[path] for path in trainable}
@@ -126,11 +125,12 @@ def landscape(store: Store, run_id: str, options: Options, network: str | None =
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     progress = work_dir(store).path / "landscape" / f"{digest}.safetensors"
-    rows = track(range(len(b)), description=f"{run_id[:8]}: rows of the grid", transient=True)
-    row = iter(rows)
-    next(row)
     at = _measure(model, dataset, trainable)
-    found = surface.measure(plane, a, b, at, progress, identity, on_row=lambda _: next(row, None))
+    with Progress(transient=True) as bar:
+        rows = bar.add_task(f"{run_id[:8]}: rows of the grid", total=len(b))
+        found = surface.measure(
+            plane, a, b, at, progress, identity, on_row=lambda _: bar.advance(rows)
+        )
     _store(store, run_id, options, identity, found, kept.epochs, path, plane)
     progress.unlink()
 
@@ -139,9 +139,7 @@ def _images(params: dict[str, str], count: int) -> "Dataset":
     """The first training images of the run's dataset."""
     dataset = datasets.load(params[Param.DATASET])
     count = min(count, int(params.get(Param.TRAIN_IMAGES, len(dataset.train))))
-    return datasets.Dataset(
-        dataset.name, dataset.source, dataset.train.part(0, count), dataset.test, dataset.digest
-    )
+    return replace(dataset, train=dataset.train.part(0, count))
 
 
 def _kept(store: Store, run_id: str, params: dict[str, str], into: Path, directions: str) -> Kept:

@@ -73,11 +73,12 @@ def measure(
     except artifacts.ArtifactError:
         pass  # None yet, or half of one: from the beginning.
     for row, second in enumerate(b):
-        for column, first in enumerate(a):
-            if np.isnan(accuracy[row, column]):
+        # Whole rows are kept, so a row is there or it is not.
+        if np.isnan(accuracy[row]).any():
+            for column, first in enumerate(a):
                 measured = at(plane.at(float(first), float(second)))
                 loss[row, column], accuracy[row, column] = measured
-        arrays = {"a": a, "b": b, "loss": loss, "accuracy": accuracy}
-        artifacts.write(progress, arrays, identity)
+            arrays = {"a": a, "b": b, "loss": loss, "accuracy": accuracy}
+            artifacts.write(progress, arrays, identity)
         on_row(row)
     return Surface(a, b, loss, accuracy)

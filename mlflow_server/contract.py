@@ -50,6 +50,7 @@ class Param(StrEnum):
     AUGMENTATION = "augmentation"
     LABEL_SMOOTHING = "label_smoothing"
     MASK_EPOCH = "mask_epoch"
+    DEVICES_PER_RUN = "devices_per_run"
 
 
 class Metric(StrEnum):

@@ -128,6 +128,8 @@ class Training(_Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     rewind_epoch: PositiveInt | None = None
     """Epoch whose weights WR starts from; left out, 5 % of `epochs` (appendix D)."""
+    devices_per_run: Annotated[int, Field(ge=1, le=64)] = 1
+    """Devices of one machine that share each batch; each normalises its own part of it."""
 
     @property
     def rewind(self) -> int:

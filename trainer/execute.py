@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _WAIT_S, _TRIES = 2.0, 3
+# Times that a run is begun when a process that shares its batches dies.
+_LIVES = 3
 
 
 class Status(StrEnum):
@@ -150,6 +152,7 @@ class Runs:
         from trainer.pruning.masks import MaskError
         from trainer.run import train
         from trainer.training.callbacks import Diverged, Interrupted
+        from trainer.training.data_parallel import PeerLost
 
         folder = self.work.open(spec.key)
         try:
@@ -166,7 +169,7 @@ class Runs:
             accuracy = metrics[Metric.VAL_ACCURACY]
             self.reporter.epoch_ended(spec, epoch, metrics)
 
-        try:
+        def go_on() -> None:
             train(
                 spec,
                 self.dataset(),
@@ -179,11 +182,21 @@ class Runs:
                 say=self.reporter.say,
                 stop=self.stop,
             )
+
+        try:
+            for _ in range(_LIVES - 1):
+                try:
+                    go_on()
+                    break
+                except PeerLost as error:
+                    self.reporter.say(f"{spec.name}: {error}; it goes on from its checkpoint")
+            else:
+                go_on()
         except (Interrupted, KeyboardInterrupt):
             self.stop.set()
             folder.end("KILLED", "interrupted; launch the study again to go on")
             return Outcome(spec, Status.INTERRUPTED, reason="interrupted")
-        except OSError as error:
+        except (OSError, PeerLost) as error:
             return self._stopped(spec, folder, error)
         except (Diverged, ArtifactError, MaskError, ParentUnavailable) as error:
             return self._failed(spec, folder, str(error))
@@ -200,7 +213,7 @@ class Runs:
         looked_at = spec.setting == Setting.PRETRAIN or spec.sparsity in self.reported
         return self.trajectory_every if looked_at else None
 
-    def _stopped(self, spec: RunSpec, folder: RunFolder, error: OSError) -> Outcome:
+    def _stopped(self, spec: RunSpec, folder: RunFolder, error: Exception) -> Outcome:
         """A full disk, say: what the run has so far is kept, and the next launch goes on."""
         reason = f"{error}; free or mend that, and launch the study again to go on"
         with suppress(OSError):

@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from mlflow_server.contract import Artifact, Kind, Metric, Tag
 from trainer import datasets, environment, estimate, live, report
-from trainer.config import Dataset, Study
+from trainer.config import Study
 from trainer.delivery import Delivery
 from trainer.execute import Executor, Outcome, Runs, Serial, Status
 from trainer.journal import RunFolder, Start, WorkDir
@@ -104,7 +104,7 @@ def launch(
 
     @cache
     def dataset() -> datasets.Dataset:
-        return images(config.dataset)
+        return datasets.as_chosen(config.dataset)
 
     if todo:
         console.print(
@@ -112,13 +112,10 @@ def launch(
             f"{len(plan_.runs) - len(todo)} of them finished already.",
             highlight=False,
         )
-        source = datasets.find(config.dataset.name)
         with console.status("preparing: imports, network, images …"):
             from trainer.run import check
 
-            layers = None if config.pruning.layers == "default" else tuple(config.pruning.layers)
-            check(config.network, layers, source.input_shape, source.classes)
-            dataset()
+            check(config, dataset())
     delivery.start()
     with (
         _recorded(plan_, config, store, work, delivery, bool(todo)) as folder,
@@ -173,14 +170,6 @@ def launch(
     if interrupted:
         console.print("Interrupted. The same command goes on where this one stopped.")
     return Ended(outcomes, complete and undelivered is None, interrupted)
-
-
-def images(chosen: Dataset) -> datasets.Dataset:
-    """Loads the dataset that a study names, as it names it. Raises: DatasetError."""
-    loaded = datasets.load(chosen.name, chosen.train_images, chosen.test_images)
-    if chosen.augmentation is not None:
-        loaded = loaded.augmented(chosen.augmentation.pad, chosen.augmentation.flip)
-    return loaded.holding_out(chosen.validation_images)
 
 
 def _accuracies(

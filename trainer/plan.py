@@ -148,6 +148,9 @@ class RunSpec:
             Param.VALIDATION_IMAGES: self.dataset.validation_images,
             Param.AUGMENTATION: _augmentation(self.dataset),
             Param.LABEL_SMOOTHING: training.label_smoothing or None,
+            Param.DEVICES_PER_RUN: training.devices_per_run
+            if training.devices_per_run > 1
+            else None,
             Param.MASK_EPOCH: self.mask_epoch if self.mask_epoch != "last" else None,
         }
         return {param: str(value) for param, value in values.items() if value is not None}

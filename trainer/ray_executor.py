@@ -209,12 +209,21 @@ class Ray:
         """
         there = ray.cluster_resources()
         cores, devices = int(there.get("CPU", 1)), int(there.get("GPU", 0))
-        wanted = self.options.runs_per_device
+        wanted, shared = self.options.runs_per_device, self.plan.runs[0].training.devices_per_run
+        if shared > 1 and devices:
+            # Such a run has whole devices, all of one machine.
+            most = max(int(node["Resources"].get("GPU", 0)) for node in ray.nodes())
+            if most < shared:
+                raise ValueError(
+                    f"training.devices_per_run: {shared}, but no machine of the Ray cluster has "
+                    f"more than {most} GPU(s)"
+                )
+            return shared * min(1, cores / devices), shared, max(1, cores // devices)
         if not devices:
             threads = int(os.environ.get("OMP_NUM_THREADS", 1))
             if wanted is not None:
                 return max(cores / wanted, 1e-3), 0, threads
-            return min(threads, cores), 0, threads
+            return min(threads * shared, cores), 0, threads
         fitting = wanted or _fitting_on_gpu(self.plan.runs[0], self.dataset)
         # Each run keeps a core busy with launching kernels.
         per_device = wanted or min(fitting, max(1, cores // devices))
@@ -418,9 +427,9 @@ def _wait_for(parents: Any, store: Store, stop: threading.Event) -> None:
 
 @cache
 def _loaded(chosen: str) -> Any:
-    from trainer.launch import images
+    from trainer import datasets
 
-    return images(Dataset.model_validate_json(chosen))
+    return datasets.as_chosen(Dataset.model_validate_json(chosen))
 
 
 def _images(chosen: Dataset) -> Any:

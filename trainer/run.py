@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import keras
 import torch
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from mlflow_server import artifacts
 from mlflow_server.contract import (
@@ -24,9 +25,9 @@ from mlflow_server.contract import (
     rewind_artifact,
     trajectory_artifact,
 )
-from trainer import networks, pruning, schedule
-from trainer.datasets import Dataset
-from trainer.datasets.batches import batches
+from trainer import datasets, networks, pruning, schedule
+from trainer.datasets import Dataset, Split, Stream
+from trainer.datasets.batches import WHOLE, batches
 from trainer.journal import RunFolder
 from trainer.networks import small_dense
 from trainer.plan import RunSpec
@@ -34,6 +35,7 @@ from trainer.pruning import masks
 from trainer.pruning.callbacks import ApplyMask
 from trainer.seeds import Purpose, derive
 from trainer.ticket import fill
+from trainer.training import data_parallel
 from trainer.training.callbacks import (
     Checkpoint,
     KeepBestWeights,
@@ -45,12 +47,14 @@ from trainer.training.callbacks import (
     StopWhenAsked,
     merit,
 )
-from trainer.training.process import prepare_process
+from trainer.training.data_parallel import AverageStatistics, Together, together
+from trainer.training.process import keep_freed_memory, prepare_process
 from trainer.training.state import TrainingState
 from trainer.training.stepped import SteppedModel
 
 if TYPE_CHECKING:
     from mlflow_server.artifacts import Arrays
+    from trainer.config import Study
     from trainer.pruning.masks import Mask
 
 T = TypeVar("T")
@@ -117,10 +121,12 @@ def train(
     Raises:
         Diverged: the loss is no longer finite.
         Interrupted: `stop` was set.
+        PeerLost: a process that trains a part of each batch died.
         ArtifactError, MaskError: a parent's artifact is damaged or does not fit.
         OSError: the folder cannot be written.
     """
-    prepare_process()
+    stop = stop or threading.Event()
+    prepare_process(spec.training.devices_per_run)
     with TemporaryDirectory(prefix="jackpot-") as downloads:
         ticket = _ticket(spec, dataset, lambda parent, name: fetch(parent, name, Path(downloads)))
     ticket = replace(ticket, mask=_recorded_mask(folder) or ticket.mask)
@@ -131,23 +137,14 @@ def train(
         _write_ticket(folder, ticket, about)
 
     state = TrainingState.of(network, spec.training.optimizer)
-    device = next(iter(state.weights.values())).device
-
-    def epoch_seed(epoch: int) -> int:
-        return derive(spec.seed, spec.trial, Purpose.DATA_ORDER, epoch)
-
+    state.steps = spec.first_epoch * _steps_per_epoch(spec, dataset)
     checkpoint = Checkpoint(folder.checkpoint, state, spec.key, checkpoint_every)
-    source, batch_size = dataset.source, spec.training.batch_size
-    steps = -(-len(dataset.train) // batch_size)
-    state.steps = spec.first_epoch * steps
     try:
         first_epoch = checkpoint.resume() or spec.first_epoch
     except artifacts.ArtifactError as error:
         say(f"{spec.name}: its checkpoint cannot be used, starting it anew ({error})")
         first_epoch = spec.first_epoch
     on_begin(first_epoch - spec.first_epoch)
-    rates = schedule.learning_rates(spec.training, spec.learning_rate, steps)
-    model = SteppedModel(network, state, rates, spec.training.label_smoothing)
 
     def record_epoch(epoch: int, metrics: dict[str, float]) -> None:
         folder.metrics(epoch, metrics)
@@ -160,40 +157,23 @@ def train(
         write(name)
         folder.artifact_written(name)
 
-    record = Record(record_epoch, rates, steps)
-    callbacks: list[keras.callbacks.Callback] = [SeedEpochs(epoch_seed)]
-    if dataset.heldout is not None:
-        heldout = batches(dataset.heldout, source, EVALUATION_BATCH, device)
-        callbacks.append(MeasureHeldOut(lambda: model.measure(heldout)))
+    record = Record(record_epoch, _rates(spec, dataset), _steps_per_epoch(spec, dataset))
+    recorders: list[keras.callbacks.Callback] = []
     if spec.mask_epoch == "best":
         earlier = [e["values"] for e in folder.history() if e["step"] <= first_epoch]
-        callbacks.append(KeepBestWeights(lambda: write(Artifact.WEIGHTS_BEST), earlier))
-    if mask is not None:
-        callbacks.append(ApplyMask(mask))
+        recorders.append(KeepBestWeights(lambda: write(Artifact.WEIGHTS_BEST), earlier))
     if spec.setting == Setting.PRETRAIN:
         rewind = spec.training.rewind
-        callbacks.append(KeepRewindWeights(rewind, lambda: keep(rewind_artifact(rewind))))
+        recorders.append(KeepRewindWeights(rewind, lambda: keep(rewind_artifact(rewind))))
     if trajectory_every is not None:
-        callbacks.append(
+        recorders.append(
             KeepTrajectory(trajectory_every, lambda epoch: keep(trajectory_artifact(epoch)))
         )
-    callbacks += [StopWhenAsked(stop or threading.Event()), record, checkpoint]
+    recorders += [StopWhenAsked(stop), record, checkpoint]
     if first_epoch < spec.training.epochs:
-        model.fit(
-            batches(
-                dataset.train,
-                source,
-                batch_size,
-                device,
-                epoch_seed=epoch_seed,
-                first_epoch=first_epoch,
-            ),
-            validation_data=batches(dataset.test, source, EVALUATION_BATCH, device),
-            initial_epoch=first_epoch,
-            epochs=spec.training.epochs,
-            callbacks=callbacks,
-            verbose=0,
-        )
+        job = _Job(spec, dict(ticket.channels), mask, state.arrays(), state.steps, first_epoch)
+        with together(spec.training.devices_per_run, _follow, job, stop) as others:
+            _fit(spec, dataset, network, state, mask, first_epoch, recorders, others)
     keep(Artifact.WEIGHTS_FINAL)
     if spec.mask_epoch == "best":
         folder.artifact_written(Artifact.WEIGHTS_BEST)
@@ -201,13 +181,96 @@ def train(
         spec.training.epochs,
         _summary(ticket, _values(network), folder, record, len(dataset.train)),
         {
-            Tag.DEVICE: _device_name(device),
+            Tag.DEVICE: _device_name(state.device),
             Tag.THREADS: str(torch.get_num_threads()),
             Tag.DATASET_SHA256: dataset.digest,
         },
     )
     folder.checkpoint.unlink(missing_ok=True)
     return Seconds(record.training_s, record.evaluation_s)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the other processes of a run need to train it with the first one."""
+
+    spec: RunSpec
+    channels: Mapping[int, int]
+    mask: "Mask | None"
+    state: "Arrays"
+    steps: int
+    first_epoch: int
+
+
+def _follow(others: Together, job: _Job) -> None:
+    """Trains a part of each batch of a run that another process records."""
+    keep_freed_memory()
+    spec, dataset = job.spec, datasets.as_chosen(job.spec.dataset)
+    network = _build(spec, dataset, job.channels, 0)
+    state = TrainingState.of(network, spec.training.optimizer)
+    state.load(job.state, job.steps)
+    _fit(spec, dataset, network, state, job.mask, job.first_epoch, [], others)
+
+
+def _fit(
+    spec: RunSpec,
+    dataset: Dataset,
+    network: keras.Model,
+    state: TrainingState,
+    mask: "Mask | None",
+    first_epoch: int,
+    recorders: list[keras.callbacks.Callback],
+    others: Together | None,
+) -> None:
+    """Trains from `first_epoch` to the end; what `others` share in comes before `recorders`."""
+    source, device = dataset.source, state.device
+    part = others.part if others else WHOLE
+
+    def epoch_seed(epoch: int) -> int:
+        return derive(spec.seed, spec.trial, Purpose.DATA_ORDER, epoch)
+
+    def evaluated(split: Split | Stream) -> DataAdapter:
+        own = part.of(len(split))
+        return batches(split.part(own.start, own.stop), source, EVALUATION_BATCH, device)
+
+    model = SteppedModel(
+        network, state, _rates(spec, dataset), spec.training.label_smoothing, others
+    )
+    # Each process drops other units than the rest (where a network has dropout).
+    callbacks: list[keras.callbacks.Callback] = [SeedEpochs(lambda e: epoch_seed(e) + part.index)]
+    if others:
+        callbacks.append(AverageStatistics(others, state.statistics.values()))
+    if dataset.heldout is not None:
+        heldout = evaluated(dataset.heldout)
+        callbacks.append(MeasureHeldOut(lambda: model.measure(heldout)))
+    if mask is not None:
+        callbacks.append(ApplyMask(mask))
+    model.fit(
+        batches(
+            dataset.train,
+            source,
+            spec.training.batch_size,
+            device,
+            epoch_seed=epoch_seed,
+            first_epoch=first_epoch,
+            part=part,
+        ),
+        validation_data=evaluated(dataset.test),
+        initial_epoch=first_epoch,
+        epochs=spec.training.epochs,
+        callbacks=[*callbacks, *recorders],
+        verbose=0,
+    )
+
+
+def _steps_per_epoch(spec: RunSpec, dataset: Dataset) -> int:
+    return -(-len(dataset.train) // spec.training.batch_size)
+
+
+def _rates(spec: RunSpec, dataset: Dataset) -> Callable[[int], float]:
+    """Learning rate of a step, counted from epoch 0 of the schedule."""
+    steps = _steps_per_epoch(spec, dataset)
+    return schedule.learning_rates(spec.training, spec.learning_rate, steps)
 
 
 def _ticket(spec: RunSpec, dataset: Dataset, fetch: Callable[[RunSpec, str], Path]) -> Ticket:
@@ -280,17 +343,22 @@ def _recorded_mask(folder: RunFolder) -> "Mask | None":
     return mask
 
 
-def check(
-    network: str, layers: tuple[str, ...] | None, shape: tuple[int, ...], classes: int
-) -> None:
-    """Builds a network's shape to see, before anything is trained, that it can be pruned.
+def check(config: "Study", dataset: Dataset) -> None:
+    """Sees, before anything is trained, that a study can be.
 
     Raises:
-        ValueError: the network cannot take the images, or `layers` names none of its layers.
+        ValueError: the network cannot take the images, or `pruning.layers` names none of its
+            layers, or an epoch's batches cannot be shared by so many devices.
     """
+    source = dataset.source
     with keras.device("meta"):
-        built = networks.build(network, input_shape=shape, classes=classes)
-    _pruned_paths(network, layers, built)
+        built = networks.build(
+            config.network, input_shape=source.input_shape, classes=source.classes
+        )
+    layers = config.pruning.layers
+    _pruned_paths(config.network, None if layers == "default" else tuple(layers), built)
+    splits = [s for s in (dataset.test, dataset.heldout) if s is not None]
+    data_parallel.check(config.training, len(dataset.train), min(map(len, splits)))
 
 
 def non_zeros(spec: RunSpec, dataset: Dataset) -> int:

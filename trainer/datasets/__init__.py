@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+    from trainer import config
+
 
 class DatasetError(Exception):
     """A dataset cannot be had; the message says what is missing and how to mend it."""
@@ -285,6 +287,18 @@ def load(name: str, train_images: int | None = None, test_images: int | None = N
         test=Split(arrays["test_images"], arrays["test_labels"]).part(0, test_count),
         digest=digest,
     )
+
+
+def as_chosen(chosen: "config.Dataset") -> Dataset:
+    """Maps a dataset as a study names it: subset, augmentation and held-out images as it says.
+
+    Raises:
+        DatasetError: as `load`; or it cannot be augmented or held out as the study says.
+    """
+    loaded = load(chosen.name, chosen.train_images, chosen.test_images)
+    if chosen.augmentation is not None:
+        loaded = loaded.augmented(chosen.augmentation.pad, chosen.augmentation.flip)
+    return loaded.holding_out(chosen.validation_images)
 
 
 def _checked(name: str, source: Source, arrays: "dict[str, np.ndarray]") -> "dict[str, np.ndarray]":

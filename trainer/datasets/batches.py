@@ -1,6 +1,7 @@
 """Batches made on the device: the whole dataset lives there as uint8, augmentation runs there."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
@@ -8,7 +9,29 @@ from torch import Tensor
 
 from trainer.datasets import Augmentation, Source, Split, Stream
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, float]
+"""Images, labels, and where several processes share a batch, the weight of this part's mean."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of every batch a process takes: parts differ by one image at most."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, images: int) -> slice:
+        """This part of `images` images."""
+        first, last = (images * i // self.count for i in (self.index, self.index + 1))
+        return slice(first, last)
+
+    def weight(self, images: int) -> float:
+        """What to weigh this part's mean with, so that the mean over parts is the batch's."""
+        part = self.of(images)
+        return (part.stop - part.start) * self.count / images
+
+
+WHOLE = Part()
 
 
 def batches(
@@ -19,6 +42,7 @@ def batches(
     *,
     epoch_seed: Callable[[int], int] | None = None,
     first_epoch: int = 0,
+    part: Part = WHOLE,
 ) -> DataAdapter:
     """Batches of a split: made on the device, or streamed; see `DeviceBatches`."""
     if isinstance(split, Stream):
@@ -26,7 +50,7 @@ def batches(
     else:
         Batches = DeviceBatches  # noqa: N806
     return Batches(
-        split, source, batch_size, device, epoch_seed=epoch_seed, first_epoch=first_epoch
+        split, source, batch_size, device, epoch_seed=epoch_seed, first_epoch=first_epoch, part=part
     )
 
 
@@ -39,6 +63,7 @@ class Passes(DataAdapter):
         batch_size: images per batch; the last batch of an epoch may be smaller.
         device: where batches are normalised and end.
         first_epoch: 0-based epoch of the first pass.
+        part: which part of each training batch to make.
         dtype: of the images in a batch.
     """
 
@@ -49,9 +74,10 @@ class Passes(DataAdapter):
         batch_size: int,
         device: torch.device | str,
         first_epoch: int,
+        part: Part,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self._count, self._batch_size = count, batch_size
+        self._count, self._batch_size, self.part = count, batch_size, part
         self._device, self._epoch = torch.device(device), first_epoch - 1
         std = torch.tensor(source.std, dtype=torch.float64)
         mean = torch.tensor(source.mean, dtype=torch.float64)
@@ -68,7 +94,7 @@ class Passes(DataAdapter):
 
     @property
     def batch_size(self) -> int:
-        """Images per batch."""
+        """Images per batch, of all parts together."""
         return self._batch_size
 
     @property
@@ -85,11 +111,14 @@ class Passes(DataAdapter):
         """Keras starts a pass: turn to the next epoch."""
         self._epoch += 1
 
-    def _batch(self, images: Tensor, labels: Tensor) -> Batch:
-        """uint8 images and their labels as a normalised batch on the device."""
+    def _batch(self, images: Tensor, labels: Tensor, whole: int = 0) -> Batch:
+        """uint8 images and their labels, a part of a batch of `whole`, normalised on the device."""
         images = images.to(self._device, non_blocking=True)
         labels = labels.to(self._device, non_blocking=True)
-        return torch.addcmul(self._shift, images, self._scale), labels
+        normalised = torch.addcmul(self._shift, images, self._scale)
+        if self.part.count == 1:
+            return normalised, labels
+        return normalised, labels, self.part.weight(whole)
 
 
 class DeviceBatches(Passes):
@@ -105,9 +134,11 @@ class DeviceBatches(Passes):
         epoch_seed: for training: seed of the order and augmentation of the 0-based epoch it is
             given, so that any epoch can be replayed alone. None: fixed order, no augmentation.
         first_epoch: 0-based epoch of the first pass.
+        part: which part of each training batch to make, where processes share it.
         dtype: of the images in a batch.
 
-    Each batch is (images, labels): images normalised, shape (b, height, width, channels).
+    Each batch is (images, labels): images normalised, shape (b, height, width, channels). Where
+    processes share batches, (images, labels, weight of their mean).
     """
 
     def __init__(
@@ -119,9 +150,10 @@ class DeviceBatches(Passes):
         *,
         epoch_seed: Callable[[int], int] | None = None,
         first_epoch: int = 0,
+        part: Part = WHOLE,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(len(split), source, batch_size, device, first_epoch, dtype)
+        super().__init__(len(split), source, batch_size, device, first_epoch, part, dtype)
         self._augmentation = source.augmentation if epoch_seed else Augmentation()
         pad = self._augmentation.pad
         height, width = source.input_shape[0] + 2 * pad, source.input_shape[1] + 2 * pad
@@ -159,7 +191,8 @@ class DeviceBatches(Passes):
             columns = torch.where(flipped, width - 1 - columns, columns)
         columns = columns + offsets[1]
         for start in range(0, count, self._batch_size):
-            chosen = order[start : start + self._batch_size]
+            batch = order[start : start + self._batch_size]
+            chosen = batch[self.part.of(len(batch))]
             if pad or flip:
                 # One gather crops, flips and picks: pixel (r, c) of each chosen image.
                 images = self._images[
@@ -167,7 +200,7 @@ class DeviceBatches(Passes):
                 ]
             else:
                 images = self._images[chosen]
-            yield self._batch(images, self._labels[chosen])
+            yield self._batch(images, self._labels[chosen], len(batch))
 
 
 def _fits(size: int, device: torch.device) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from trainer.datasets import Source, Stream
-from trainer.datasets.batches import Batch, Passes
+from trainer.datasets.batches import WHOLE, Batch, Part, Passes
 from trainer.datasets.decoding import Decoded, Item
 
 
@@ -27,7 +27,8 @@ class StreamedBatches(Passes):
         epoch_seed: for training: seed of the order and augmentation of an epoch. None: fixed
             order, no augmentation.
         first_epoch: 0-based epoch of the first pass.
-        workers: processes that decode; by default one per core but one.
+        part: which part of each training batch to make, where processes share it.
+        workers: processes that decode; by default one per core but one, shared by all parts.
     """
 
     def __init__(
@@ -39,11 +40,13 @@ class StreamedBatches(Passes):
         *,
         epoch_seed: Callable[[int], int] | None = None,
         first_epoch: int = 0,
+        part: Part = WHOLE,
         workers: int | None = None,
     ) -> None:
-        super().__init__(len(stream), source, batch_size, device, first_epoch)
+        super().__init__(len(stream), source, batch_size, device, first_epoch, part)
         self._stream, self._epoch_seed = stream, epoch_seed
-        workers = max(1, len(os.sched_getaffinity(0)) - 1) if workers is None else workers
+        if workers is None:
+            workers = max(1, (len(os.sched_getaffinity(0)) - 1) // part.count)
         self._loader = DataLoader(
             Decoded(stream, source.input_shape[:2], source.augmentation.flip),
             batch_sampler=_Batches(self),
@@ -58,8 +61,11 @@ class StreamedBatches(Passes):
 
     def get_torch_dataloader(self) -> Iterator[Batch]:
         """The batches of the current epoch."""
+        left = len(self)
         for images, labels in self._loader:
-            yield self._batch(images, labels)
+            whole = min(left, self.batch_size)
+            left -= whole
+            yield self._batch(images, labels, whole)
 
     def items(self) -> list[Item]:
         """The current epoch's images in order, each with the seed of its augmentation."""
@@ -81,8 +87,9 @@ class _Batches:
         return self._batches.num_batches
 
     def __iter__(self) -> Iterator[list[Item]]:
-        items, size = self._batches.items(), self._batches.batch_size
-        return (items[i : i + size] for i in range(0, len(items), size))
+        items, size, part = self._batches.items(), self._batches.batch_size, self._batches.part
+        batches = (items[i : i + size] for i in range(0, len(items), size))
+        return (batch[part.of(len(batch))] for batch in batches)
 
 
 def _stacked(items: list[tuple[np.ndarray, int]]) -> tuple[Tensor, Tensor]:

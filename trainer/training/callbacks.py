@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import keras
-import numpy as np
 import torch
-from torch import Tensor
 
 from mlflow_server import artifacts
 from mlflow_server.contract import Metric
@@ -184,8 +182,7 @@ class Checkpoint(keras.callbacks.Callback):
         arrays, metadata = artifacts.read(self._path)
         if metadata.get("key") != self._key:
             raise artifacts.ArtifactError(f"{self._path}: belongs to run {metadata.get('key')}")
-        tensors: dict[str, Tensor] = {n: torch.from_numpy(a) for n, a in arrays.items()}
-        self._state.load(tensors, int(metadata["steps"]))
+        self._state.load(arrays, int(metadata["steps"]))
         # The same bits as an undisturbed run need the same number of threads.
         torch.set_num_threads(int(metadata["threads"]))
         return int(metadata["epoch"])
@@ -194,15 +191,10 @@ class Checkpoint(keras.callbacks.Callback):
         """Writes the checkpoint if it is due."""
         done = epoch + 1
         if done % self._every == 0 and done < self.params["epochs"]:
-            arrays = {n: _host(t) for n, t in self._state.tensors().items()}
             metadata = {
                 "key": self._key,
                 "epoch": str(done),
                 "steps": str(self._state.steps),
                 "threads": str(torch.get_num_threads()),
             }
-            artifacts.write(self._path, arrays, metadata)
-
-
-def _host(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy()
+            artifacts.write(self._path, self._state.arrays(), metadata)

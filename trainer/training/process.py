@@ -10,15 +10,19 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _HUGE = 2**31 - 1
 
 
-def prepare_process() -> None:
+def prepare_process(sharing: int = 1) -> None:
     """Pins torch's threads to the processors at hand and keeps freed memory in the process.
 
     The number of threads decides in which order sums are taken, so results on a CPU depend on it;
     OMP_NUM_THREADS sets another.
+
+    Args:
+        sharing: processes that share the processors.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         has_affinity = hasattr(os, "sched_getaffinity")
-        torch.set_num_threads(len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1)
+        there = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+        torch.set_num_threads(max(1, there // sharing))
     keep_freed_memory()
 
 

@@ -1,6 +1,7 @@
 """The state that training moves: weights, mask, optimizer and batch-norm statistics."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import keras
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 from trainer.config import SGD
 from trainer.pruning.callbacks import apply_, masked_tensors
 from trainer.pruning.masks import Mask
+
+if TYPE_CHECKING:
+    from mlflow_server.artifacts import Arrays
 
 
 @dataclass
@@ -44,6 +48,11 @@ class TrainingState:
         )
         return cls(weights, statistics, sgd)
 
+    @property
+    def device(self) -> torch.device:
+        """Where training happens."""
+        return next(iter(self.weights.values())).device
+
     def keep_masked(self, network: keras.Model, mask: Mask) -> None:
         """From now on the weights that `mask` prunes are 0.0 after every step."""
         self._masked, self._masks = masked_tensors(network, mask)
@@ -68,13 +77,18 @@ class TrainingState:
         named |= {f"statistics/{path}": tensor for path, tensor in self.statistics.items()}
         return named | momentum
 
+    def arrays(self) -> "Arrays":
+        """Copies of all tensors on the host, under the same names."""
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self.tensors().items()}
+
     @torch.no_grad()
-    def load(self, tensors: dict[str, Tensor], steps: int) -> None:
-        """Continues from what `tensors` gave.
+    def load(self, arrays: "Arrays", steps: int) -> None:
+        """Continues from what `arrays` gave.
 
         Raises:
-            KeyError, RuntimeError: tensors of another network.
+            KeyError, RuntimeError: arrays of another network.
         """
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         for path, weight in self.weights.items():
             weight.copy_(tensors[f"weights/{path}"])
             saved = tensors.get(f"momentum/{path}")

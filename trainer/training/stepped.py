@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from torch import Tensor
 
+from trainer.datasets.batches import Batch
 from trainer.pruning.masks import Mask
+from trainer.training.data_parallel import Together
 from trainer.training.lowering import lower
 from trainer.training.state import TrainingState
 
@@ -26,6 +28,7 @@ class SteppedModel(keras.Model):
         state: the training state of that network.
         learning_rate: gives the rate of a step, counted from epoch 0 of the schedule.
         label_smoothing: share of the target spread over all classes, in training alone.
+        others: the processes that train parts of each batch with this one; None: it is alone.
     """
 
     def __init__(
@@ -34,18 +37,23 @@ class SteppedModel(keras.Model):
         state: TrainingState,
         learning_rate: Callable[[int], float],
         label_smoothing: float = 0.0,
+        others: Together | None = None,
     ) -> None:
         super().__init__(name=f"stepped_{network.name.replace('-', '_')}")
         self.network = network
         self.built = True
-        device = next(iter(state.weights.values())).device
+        lowered = lower(network)
         # Past Keras's attribute tracking, which would turn tensors and dicts into its own kinds.
         for name, value in {
             "state": state,
             "learning_rate": learning_rate,
-            "_lowered": lower(network),
+            "_lowered": lowered,
+            "_forward": others.forward(lowered, state.weights.values())
+            if others
+            else lambda images: lowered(images, True),
+            "_others": others,
             "_label_smoothing": label_smoothing,
-            "_totals": torch.zeros(2, dtype=torch.float64, device=device),
+            "_totals": torch.zeros(2, dtype=torch.float64, device=state.device),
             "_seen": 0,
         }.items():
             object.__setattr__(self, name, value)
@@ -62,17 +70,17 @@ class SteppedModel(keras.Model):
         """Hands `mask` to the state; the callback `ApplyMask` calls this when training starts."""
         self.state.keep_masked(self.network, mask)
 
-    def train_step(self, data: tuple[Tensor, Tensor]) -> dict[str, float]:
+    def train_step(self, data: Batch) -> dict[str, float]:
         """Forward, loss, backward, SGD, mask. All of it stays on the device."""
-        images, labels = data
-        logits = self._lowered(images, True)
+        images, labels, *weight = data
+        logits = self._forward(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
-        loss.backward()
+        (loss * weight[0] if weight else loss).backward()
         self.state.step(self.learning_rate(self.state.steps))
         self._count(logits.detach(), labels, loss.detach())
         return _LOGS
 
-    def test_step(self, data: tuple[Tensor, Tensor]) -> dict[str, float]:
+    def test_step(self, data: Batch) -> dict[str, float]:
         """Forward and loss with running statistics."""
         images, labels = data
         logits = self._lowered(images, False)
@@ -102,5 +110,6 @@ class SteppedModel(keras.Model):
 
     def get_metrics_result(self) -> dict[str, float]:
         """Mean loss and accuracy since the last reset: the one read from the device per pass."""
-        loss, correct = (self._totals / max(self._seen, 1)).tolist()
-        return {"loss": loss, "accuracy": correct}
+        counted = [*self._totals.tolist(), self._seen]
+        loss, correct, seen = self._others.sums(counted) if self._others else counted
+        return {"loss": loss / max(seen, 1), "accuracy": correct / max(seen, 1)}

@@ -1,0 +1,308 @@
+"""One run over two processes (gloo): what the paper's one process computes, twice as wide."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from mlflow_server import artifacts
+from tests.trainer import stored
+from tests.trainer.test_faults import command, wait_for_epochs
+from trainer import datasets, networks
+from trainer.config import SGD
+from trainer.datasets import Augmentation, Source, Split, Stream
+from trainer.datasets.batches import WHOLE, DeviceBatches, Part
+from trainer.datasets.streams import StreamedBatches
+from trainer.pruning import masks
+from trainer.pruning.scores import magnitude
+from trainer.training.data_parallel import AverageStatistics, PeerLost, Together, together
+from trainer.training.state import TrainingState
+from trainer.training.stepped import SteppedModel
+
+TWO = "{epochs: 3, batch_size: 63, rewind_epoch: 1, devices_per_run: 2}"
+SOURCE = Source(
+    "", mean=(0.5,), std=(0.25,), classes=10, input_shape=(8, 8, 1), train_size=27, test_size=27
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A few steps of a network on made-up images; what is left goes to a file per process."""
+
+    network: str
+    folder: Path
+    steps: int
+    masked: bool = False
+
+
+def images() -> Split:
+    rng = np.random.default_rng(0)
+    return Split(rng.integers(0, 256, (27, 8, 8, 1), np.uint8), rng.integers(0, 10, 27))
+
+
+def stepped(work: Work, others: Together | None) -> tuple[SteppedModel, list]:
+    network = networks.build(work.network, input_shape=(8, 8, 1), classes=10, seed=1)
+    state = TrainingState.of(network, SGD())
+    model = SteppedModel(network, state, lambda step: 0.1, others=others)
+    if work.masked:
+        kernels = masks.kernels(network, masks.pruned_paths(network, kept=["classifier"]))
+        model.keep_masked(masks.prune(kernels, 0.7, magnitude))
+    part = others.part if others else WHOLE
+    batches = DeviceBatches(images(), SOURCE, 18, "cpu", epoch_seed=lambda epoch: epoch, part=part)
+    return model, batches
+
+
+def work(others: Together | None, job: Work) -> None:
+    """Takes the steps and writes weights, statistics and the gradients before the last of them."""
+    model, batches = stepped(job, others)
+    state, gradients = model.state, {}
+    optimizer_step = state.optimizer.step
+
+    def step() -> None:
+        gradients.update({f"gradient/{p}": w.grad.numpy().copy() for p, w in state.weights.items()})
+        optimizer_step()
+
+    state.optimizer.step = step
+    while state.steps < job.steps:
+        batches.on_epoch_begin()
+        for data in batches.get_torch_dataloader():
+            if state.steps < job.steps:
+                model.train_step(data)
+    own = {f"own/{path}": s.numpy().copy() for path, s in state.statistics.items()}
+    if others:
+        AverageStatistics(others, state.statistics.values()).on_test_begin()
+    counted = {name: np.array(value) for name, value in model.get_metrics_result().items()}
+    index = others.part.index if others else 0
+    arrays = state.arrays() | gradients | own | counted
+    artifacts.write(job.folder / f"{index}.safetensors", arrays, {})
+
+
+def on_two(job: Work) -> list[dict[str, np.ndarray]]:
+    with together(2, work, job, threading.Event()) as others:
+        work(others, job)
+    return [artifacts.read(job.folder / f"{index}.safetensors")[0] for index in (0, 1)]
+
+
+def alone(job: Work) -> dict[str, np.ndarray]:
+    work(None, job)
+    return artifacts.read(job.folder / "0.safetensors")[0]
+
+
+def test_two_processes_compute_what_one_does(tmp_path):
+    """Without batch norm: the same gradients, also where parts of a batch differ in size."""
+    # Batches of 18 and 9 images: parts of 9 and 9, then of 4 and 5.
+    for steps in (1, 4):
+        first, second = on_two(Work("lenet-300-100", tmp_path, steps))
+        one = alone(Work("lenet-300-100", tmp_path, steps))
+        for name in first:
+            assert first[name].tobytes() == second[name].tobytes(), name
+            np.testing.assert_allclose(first[name], one[name], rtol=2e-5, atol=2e-7, err_msg=name)
+
+
+def test_with_batch_norm_gradients_are_the_mean_of_the_parts(tmp_path):
+    first, second = on_two(Work("resnet20", tmp_path, 1))
+    model, batches = stepped(Work("resnet20", tmp_path, 1), None)
+    batches.on_epoch_begin()
+    data, labels = next(iter(batches.get_torch_dataloader()))
+    weights, statistics = model.state.weights, []
+    for part in (Part(0, 2), Part(1, 2)):
+        before = [s.clone() for s in model.state.statistics.values()]
+        own = slice(part.of(18).start, part.of(18).stop)
+        logits = model._lowered(data[own], True)
+        (torch.nn.functional.cross_entropy(logits, labels[own]) / 2).backward()
+        statistics.append([s.clone() for s in model.state.statistics.values()])
+        for statistic, value in zip(model.state.statistics.values(), before, strict=True):
+            statistic.copy_(value)
+    for path, weight in weights.items():
+        expected = weight.grad.numpy()
+        np.testing.assert_allclose(first[f"gradient/{path}"], expected, rtol=1e-5, atol=1e-7)
+    for path, one, other in zip(model.state.statistics, *statistics, strict=True):
+        assert first[f"own/{path}"].tobytes() == one.numpy().tobytes()
+        assert second[f"own/{path}"].tobytes() == other.numpy().tobytes()
+        mean = (one + other) / 2
+        np.testing.assert_allclose(first[f"statistics/{path}"], mean, rtol=1e-6, atol=1e-9)
+        assert first[f"statistics/{path}"].tobytes() == second[f"statistics/{path}"].tobytes()
+
+
+def test_masks_are_exact_in_every_process(tmp_path):
+    first, second = on_two(Work("resnet20", tmp_path, 4, masked=True))
+    weights = [name for name in first if name.startswith(("weights/", "momentum/"))]
+    for name in weights:
+        assert first[name].tobytes() == second[name].tobytes(), name
+    kernels = [first[n] for n in weights if n.startswith("weights/") and first[n].ndim == 4]
+    zeros = sum(int((kernel == 0).sum()) for kernel in kernels)
+    assert zeros == round(0.7 * sum(kernel.size for kernel in kernels))
+
+
+def test_parts_are_the_batch():
+    for count in (1, 2, 3, 5):
+        parts = [Part(index, count) for index in range(count)]
+        for size in range(1, 20):
+            covered = [i for part in parts for i in range(size)[part.of(size)]]
+            assert covered == list(range(size))
+            assert sum(part.weight(size) for part in parts) == pytest.approx(count)
+    whole, halves = batches_of(WHOLE), [batches_of(Part(index, 2)) for index in (0, 1)]
+    for (images_, labels), *two in zip(whole, *halves, strict=True):
+        assert torch.equal(images_, torch.cat([part[0] for part in two]))
+        assert torch.equal(labels, torch.cat([part[1] for part in two]))
+        assert [part[2] for part in two] == [2 * len(part[1]) / len(labels) for part in two]
+
+
+def batches_of(part: Part) -> list:
+    source = Source(
+        "", (0.5,), (0.25,), 10, (8, 8, 1), 27, 27, augmentation=Augmentation(pad=1, flip=True)
+    )
+    batches = DeviceBatches(images(), source, 6, "cpu", epoch_seed=lambda epoch: 3, part=part)
+    batches.on_epoch_begin()
+    return list(batches.get_torch_dataloader())
+
+
+def test_parts_of_a_stream_are_the_batch(monkeypatch):
+    class Numbers:
+        def __init__(self, *_):
+            pass
+
+        def __getitem__(self, item):
+            return np.full((8, 8, 1), item[0], np.uint8), item[0]
+
+    monkeypatch.setattr("trainer.datasets.streams.Decoded", Numbers)
+
+    def labels(part: Part) -> list[torch.Tensor]:
+        batches = StreamedBatches(
+            Stream("x", "train", 0, 27), SOURCE, 6, "cpu",
+            epoch_seed=lambda epoch: 3, part=part, workers=0,
+        )  # fmt: skip
+        batches.on_epoch_begin()
+        return [batch[1] for batch in batches.get_torch_dataloader()]
+
+    for whole, *two in zip(labels(WHOLE), labels(Part(0, 2)), labels(Part(1, 2)), strict=True):
+        assert torch.equal(whole, torch.cat(two))
+
+
+def test_a_study_on_two_devices(write_config, store_uri, train):
+    config = write_config(
+        settings="[lt, sdt]",
+        pruners="[omp]",
+        network="resnet20",
+        dataset="{name: digits, train_images: 200, test_images: 101, validation_images: 11}",
+        training=TWO,
+    )
+    assert train(config) == 0
+    found = stored.labelled(store_uri)
+    assert set(found) == {"pretrain", "lt-omp s=0.750", "sdt s=0.750"}
+    for run in found.values():
+        assert run.data.params["devices_per_run"] == "2"
+        assert stored.steps(store_uri, run, "val_accuracy") == [1, 2, 3]
+    ticket = found["lt-omp s=0.750"]
+    weights = stored.weights(ticket)
+    for path, mask in stored.mask(ticket).items():
+        assert not weights[path][~mask].any()
+    # What was recorded is what the recorded weights give on all test images.
+    network = networks.build("resnet20", input_shape=(8, 8, 1), classes=10)
+    for variable in network.variables:
+        variable.assign(weights[variable.path])
+    data = datasets.load("digits", 200, 101)
+    model = SteppedModel(network, TrainingState.of(network, SGD()), lambda step: 0.0)
+    measured = model.measure(DeviceBatches(data.test, data.source, 50, "cpu"))
+    assert measured["accuracy"] == pytest.approx(ticket.data.metrics["val_accuracy"])
+    assert measured["loss"] == pytest.approx(ticket.data.metrics["val_loss"], rel=1e-4)
+    # Devices per run change the numbers, so they change the key.
+    assert train(config, "--set", "training.devices_per_run=1", "--dry-run") == 0
+    keys = {run.data.tags["run_key"] for run in found.values()}
+    assert train(config, "--set", "training.devices_per_run=1", "--set", "settings=[pretrain]") == 0
+    assert len({run.data.tags["run_key"] for run in stored.runs(store_uri)} - keys) == 1
+
+
+def peers_of(process: subprocess.Popen) -> list[int]:
+    """Processes that train parts of `process`'s batches."""
+    answer = subprocess.run(
+        ["pgrep", "-P", str(process.pid), "-f", "spawn_main"], capture_output=True, text=True
+    )
+    return [int(pid) for pid in answer.stdout.split()]
+
+
+LONG = {
+    "settings": "[pretrain]",
+    "dataset": "digits",
+    "training": "{epochs: 60, batch_size: 32, rewind_epoch: 4, devices_per_run: 2}",
+}
+
+
+def test_a_killed_process_costs_nothing(write_config, store_uri, tmp_path, train):
+    config = write_config(**LONG)
+    process = subprocess.Popen(command(config, store_uri), stdout=subprocess.PIPE, text=True)
+    wait_for_epochs(tmp_path, 8, process)
+    (peer,) = peers_of(process)
+    os.kill(peer, signal.SIGKILL)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "process 2 of 2 died (exit code -9); it goes on" in " ".join(said.split())
+    undisturbed = f"sqlite:///{tmp_path}/undisturbed/mlflow.db"
+    assert train(config, "--tracking-uri", undisturbed) == 0
+    (run,), (expected,) = stored.runs(store_uri), stored.runs(undisturbed)
+    same = stored.weights(expected)
+    for path, array in stored.weights(run).items():
+        assert array.tobytes() == same[path].tobytes()
+    histories = [
+        [m.value for m in MlflowClient(uri).get_metric_history(r.info.run_id, "loss")]
+        for uri, r in ((store_uri, run), (undisturbed, expected))
+    ]
+    assert histories[0] == histories[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_no_process_outlives_the_run(write_config, store_uri, tmp_path, number):
+    process = subprocess.Popen(
+        command(write_config(**LONG), store_uri), stdout=subprocess.PIPE, start_new_session=True
+    )
+    wait_for_epochs(tmp_path, 3, process)
+    peers = peers_of(process)
+    assert len(peers) == 1
+    if number == signal.SIGINT:
+        # A terminal sends it to all of them.
+        os.killpg(process.pid, number)
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, said
+    else:
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}/cmdline").exists() for pid in peers):
+        assert time.monotonic() < deadline, "it lives on"
+        time.sleep(0.1)
+
+
+def broken(others: Together, job: object) -> None:
+    raise AssertionError("as a program's error would")
+
+
+def test_an_error_in_another_process_is_told():
+    def share() -> None:
+        with together(2, broken, None, threading.Event()) as others:
+            others.sums([1.0])
+
+    with pytest.raises(PeerLost, match=r"process 2 of 2 died \(exit code 1\)"):
+        share()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"training": TWO.replace("63", "255")}, "the last batch of an epoch, which has 1 of 256"),
+        ({"training": TWO.replace("63", "1")}, "the last batch of an epoch, which has 1 of 256"),
+        ({"dataset": "{name: digits, test_images: 1}"}, "cannot share 1 images to evaluate on"),
+    ],
+)
+def test_too_few_images_for_the_devices(write_config, train, capsys, more, words):
+    assert train(write_config(**{"training": TWO} | more)) == 2
+    error = capsys.readouterr().err
+    assert "training.devices_per_run: 2 devices cannot share" in error
+    assert words in error

@@ -1,0 +1,249 @@
+"""One run over several devices of one machine, a process for each: DistributedDataParallel.
+
+The run's own process is the first of them, and the only one that records anything; the others are
+started with the run and end with it. Batch norm normalises each process's part of a batch by
+itself, and the running statistics are averaged before they are used.
+
+All that knows of `torch.distributed` is here: Keras announces a `DataParallel` distribution on
+torch for 3.16 that could take this module's place.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import keras
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from trainer.config import Training
+from trainer.datasets.batches import Part
+from trainer.training.lowering import Network
+
+_HOST = "127.0.0.1"
+# Longer than the first process ever keeps the others waiting while it writes files.
+_TIMEOUT = timedelta(minutes=10)
+# A process that died of an error takes a while to end.
+_NOTICE_S = 30.0
+
+
+class PeerLost(Exception):
+    """One of the processes of a run died; its checkpoint is where the run can go on."""
+
+
+class Together:
+    """What the processes of one run do together; each calls each method as often as the others.
+
+    Args:
+        part: which of the processes this is.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+
+    def forward(self, network: Network, weights: Iterable[Tensor]) -> Callable[[Tensor], Tensor]:
+        """`network` in training, whose backward pass averages the gradients of all processes.
+
+        The weights of the first process become those of all.
+        """
+        return nn.parallel.DistributedDataParallel(_Forward(network, weights))
+
+    def sums(self, values: list[float]) -> list[float]:
+        """Each value's sum over all processes."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        totals = torch.tensor(values, dtype=torch.float64, device=device)
+        dist.all_reduce(totals)
+        return totals.tolist()
+
+    @torch.no_grad()
+    def average_(self, tensors: Iterable[Tensor]) -> None:
+        """Sets each tensor of floats to the mean of all processes'."""
+        floats = [t for t in tensors if t.is_floating_point()]
+        if not floats:
+            return
+        mean = torch.cat([t.flatten() for t in floats])
+        dist.all_reduce(mean)
+        mean /= self.part.count
+        for tensor, values in zip(floats, mean.split([t.numel() for t in floats]), strict=True):
+            tensor.copy_(values.view_as(tensor))
+
+
+class AverageStatistics(keras.callbacks.Callback):
+    """Averages the running statistics of batch norm over all processes before each evaluation.
+
+    They are not what gradients flow to, so DistributedDataParallel leaves them alone.
+    """
+
+    def __init__(self, together: Together, statistics: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._together, self._statistics = together, list(statistics)
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        """Averages."""
+        self._together.average_(self._statistics)
+
+
+class _Forward(nn.Module):
+    """A lowered network as DistributedDataParallel wants it."""
+
+    def __init__(self, network: Network, weights: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._network = network
+        self.weights = nn.ParameterList(weights)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        return self._network(images, True)
+
+
+@dataclass(frozen=True)
+class _Peer:
+    """What a process needs to join."""
+
+    part: Part
+    port: int
+    threads: int
+
+
+@contextmanager
+def together(
+    count: int, follow: Callable[..., None], job: Any, stop: threading.Event
+) -> Iterator[Together | None]:
+    """Starts `count` − 1 more processes that each call `follow(together, job)`, and joins them.
+
+    Args:
+        count: processes, this one included; 1 starts none and gives None.
+        follow: a module's function: does what this process does with the `Together` it is given.
+        job: what it needs to know; anything that can be pickled.
+        stop: ends the wait for the others.
+
+    Raises:
+        PeerLost: one of them ended before this one was done.
+        ValueError: fewer GPUs here; without a GPU, the processes share the CPU.
+    """
+    if count == 1:
+        yield None
+        return
+    if torch.cuda.is_available() and torch.cuda.device_count() < count:
+        raise ValueError(
+            f"training.devices_per_run: {count}, but {torch.cuda.device_count()} GPUs are here"
+        )
+    store = dist.TCPStore(_HOST, 0, is_master=True, wait_for_workers=False)
+    context = multiprocessing.get_context("spawn")
+    peers = [
+        context.Process(
+            target=_run,
+            args=(_Peer(Part(index, count), store.port, torch.get_num_threads()), follow, job),
+            name=f"device {index} of {count}",
+        )
+        for index in range(1, count)
+    ]
+    try:
+        for peer in peers:
+            peer.start()
+        while not store.check([_ready(index) for index in range(1, count)]):
+            _look_for_dead(peers, 0.1)
+            if stop.is_set():
+                raise KeyboardInterrupt
+        _join(store, Part(0, count))
+        yield Together(Part(0, count))
+        for peer in peers:
+            peer.join()
+    except RuntimeError as error:
+        # What torch says of a closed connection; an error of this process's own stays what it is.
+        _look_for_dead(peers, _NOTICE_S, error)
+        raise
+    finally:
+        for peer in peers:
+            if peer.pid is not None:
+                peer.kill()
+                peer.join()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def check(training: Training, train_images: int, fewest_evaluated: int) -> None:
+    """Sees whether runs can be spread over as many devices as the study says.
+
+    Args:
+        training: the recipe.
+        train_images: images of an epoch.
+        fewest_evaluated: images of the smallest split that is evaluated on.
+
+    Raises:
+        ValueError: some pass has fewer images than there are devices.
+    """
+    count, batch_size = training.devices_per_run, training.batch_size
+    where = f"training.devices_per_run: {count} devices cannot share"
+    last = min(batch_size, train_images % batch_size or batch_size)
+    if last < count:
+        raise ValueError(
+            f"{where} the last batch of an epoch, which has {last} of {train_images:,} images; "
+            f"choose another training.batch_size than {batch_size}"
+        )
+    if fewest_evaluated < count:
+        raise ValueError(f"{where} {fewest_evaluated} images to evaluate on")
+
+
+def _ready(index: int) -> str:
+    return f"ready/{index}"
+
+
+def _join(store: dist.Store, part: Part) -> None:
+    """Joins the others. All are on this machine: no need to ask a name server for it."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(part.index)
+    loopback = {"linux": "lo", "darwin": "lo0"}.get(sys.platform)
+    if loopback:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+    dist.init_process_group(
+        "nccl" if torch.cuda.is_available() else "gloo",
+        store=store,
+        rank=part.index,
+        world_size=part.count,
+        timeout=_TIMEOUT,
+    )
+
+
+def _run(peer: _Peer, follow: Callable[..., None], job: Any) -> None:
+    """A process's whole life."""
+    # Who asks a run to stop asks its first process, which ends this one.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(peer.threads)
+    store = dist.TCPStore(_HOST, peer.port, is_master=False)
+    store.set(_ready(peer.part.index), "")
+    _join(store, peer.part)
+    follow(Together(peer.part), job)
+    dist.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _look_for_dead(
+    peers: list[BaseProcess], patience_s: float, cause: Exception | None = None
+) -> None:
+    """Raises PeerLost if one has ended, or ends within `patience_s` seconds."""
+    ended = wait([peer.sentinel for peer in peers], timeout=patience_s)
+    for index, peer in enumerate(peers, start=1):
+        if peer.sentinel in ended:
+            peer.join()  # Its exit code comes a moment after its end.
+            raise PeerLost(
+                f"process {index + 1} of {len(peers) + 1} died (exit code {peer.exitcode})"
+            ) from cause

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from mlflow_server.contract import Kind, Metric, Param, Tag
-from tests.servers import PG_CTL, Server, free_port, running_postgresql
+from tests.servers import PG_CTL, Postgresql, Server, free_port
 from trainer.journal import Start
 from trainer.tracking import Store
 
@@ -122,9 +122,9 @@ def main() -> None:
         with served(f"sqlite:///{folder}/served.db", Path(folder)) as uri:
             row("server on SQLite", uri)
         if PG_CTL:
-            with running_postgresql() as database:
-                row("PostgreSQL", database)
-            with running_postgresql() as database, served(database, Path(folder)) as uri:
+            with Postgresql() as database:
+                row("PostgreSQL", database.uri)
+            with Postgresql() as database, served(database.uri, Path(folder)) as uri:
                 row("server on PostgreSQL", uri)
 
 

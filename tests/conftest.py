@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import PG_CTL, free_port, running_postgresql
+from tests.servers import PG_CTL, Postgresql, free_port
 
 os.environ["KERAS_BACKEND"] = "torch"
 # Tests run side by side, one per core: threads that wait for each other at every layer would make
@@ -72,8 +72,8 @@ def postgresql() -> Iterator[str]:
     """URI of a fresh PostgreSQL database on loopback, of Debian's package."""
     if not PG_CTL:
         pytest.skip("needs PostgreSQL's server")
-    with running_postgresql() as uri:
-        yield uri
+    with Postgresql() as database:
+        yield database.uri
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 PG_CTL = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
@@ -22,33 +20,53 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@contextmanager
-def running_postgresql() -> Iterator[str]:
-    """URI of a fresh PostgreSQL database on loopback, of Debian's package, while it is used."""
-    # It refuses to run as root, and its user must be able to reach the folder.
-    user = "postgres" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="jackpot-postgresql-"))
-    if user:
-        shutil.chown(folder, user)
-    data, port = folder / "data", free_port()
+class Postgresql:
+    """A fresh PostgreSQL database on loopback, of Debian's package, that can be killed."""
 
-    def call(program: str, *arguments: str) -> None:
+    def __init__(self) -> None:
+        # It refuses to run as root, and its user must be able to reach the folder.
+        self._user = "postgres" if os.geteuid() == 0 else None
+        self._folder = Path(tempfile.mkdtemp(prefix="jackpot-postgresql-"))
+        if self._user:
+            shutil.chown(self._folder, self._user)
+        self._port = free_port()
+        self.uri = f"postgresql+psycopg://jackpot@127.0.0.1:{self._port}/postgres"
+
+    def __enter__(self) -> "Postgresql":
+        self._call("initdb", "--username=jackpot", "--auth=trust", "--encoding=UTF8", "--no-sync")
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call("pg_ctl", "-m", "immediate", "stop")
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def start(self) -> None:
+        options = f"-c listen_addresses=127.0.0.1 -p {self._port} -k {self._folder} -c fsync=off"
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self._call("pg_ctl", "-w", "-l", str(self._folder / "log"), "-o", options, "start")
+                return
+            except subprocess.CalledProcessError:
+                # After a kill its own processes take a moment to notice, and hold the files.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
+    def kill(self) -> None:
+        """kill -9 of the server's first process; the others notice and end."""
+        pid = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+
+    def _call(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [PG_CTL[-1].with_name(program), "-D", data, *arguments],
-            user=user,
-            cwd=folder,
+            [PG_CTL[-1].with_name(program), "-D", self._folder / "data", *arguments],
+            user=self._user,
+            cwd=self._folder,
             check=True,
             stdout=subprocess.DEVNULL,
         )
-
-    call("initdb", "--username=jackpot", "--auth=trust", "--encoding=UTF8", "--no-sync")
-    options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off"
-    call("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
-    try:
-        yield f"postgresql+psycopg://jackpot@127.0.0.1:{port}/postgres"
-    finally:
-        call("pg_ctl", "-m", "immediate", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Server:

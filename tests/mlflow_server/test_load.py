@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load import load, served
-from tests.servers import PG_CTL, running_postgresql
+from tests.servers import PG_CTL, Postgresql
 
 
 @pytest.mark.slow
@@ -21,11 +21,11 @@ def test_eight_writers_lose_nothing(kind: str, tmp_path: Path):
     elif not PG_CTL:
         pytest.skip("needs PostgreSQL's server")
     else:
-        with running_postgresql() as database:
+        with Postgresql() as database:
             if kind == "postgresql":
-                _, calls, lost = load(database, 8, 2)
+                _, calls, lost = load(database.uri, 8, 2)
             else:
-                with served(database, tmp_path) as uri:
+                with served(database.uri, tmp_path) as uri:
                     _, calls, lost = load(uri, 8, 2)
     assert lost == 0
     assert len(calls) == 8 * 2 * 19, "every call came back without an error"

@@ -1,6 +1,7 @@
 """Reads a store the way a stranger would: through MLflow's client alone."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from mlflow import MlflowClient
@@ -41,3 +42,18 @@ def mask(run: Run) -> dict[str, np.ndarray]:
 def weights(run: Run, name: str = "weights/final.safetensors") -> dict[str, np.ndarray]:
     sparse = file(run, "ticket/mask.safetensors").exists()
     return artifacts.read_weights(file(run, name), mask(run) if sparse else None)[0]
+
+
+def files(uri: str, run: Run) -> dict[str, tuple]:
+    """Arrays and metadata of each of a run's files, as its store gives them out."""
+    with TemporaryDirectory() as folder:
+        root = Path(MlflowClient(uri).download_artifacts(run.info.run_id, "", folder))
+        read = {
+            str(path.relative_to(root)): artifacts.read(path)
+            for path in root.rglob("*.safetensors")
+        }
+    assert read
+    return {
+        name: ({key: array.tobytes() for key, array in arrays.items()}, metadata)
+        for name, (arrays, metadata) in read.items()
+    }

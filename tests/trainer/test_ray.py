@@ -17,7 +17,7 @@ METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 
 
 def end_state(uri: str) -> dict[str, tuple]:
-    """What a study leaves, by run name: key, status, every point, final weights."""
+    """What a study leaves, by run name: key, status, every point, every file."""
     client = MlflowClient(uri)
     found = {}
     for run in stored.runs(uri):
@@ -26,10 +26,9 @@ def end_state(uri: str) -> dict[str, tuple]:
             for metric in METRICS
             for point in client.get_metric_history(run.info.run_id, metric)
         )
-        weights = {path: array.tobytes() for path, array in stored.weights(run).items()}
         key = run.data.tags["run_key"]
         assert run.info.run_name not in found, "no run twice"
-        found[run.info.run_name] = (key, run.info.status, points, weights)
+        found[run.info.run_name] = (key, run.info.status, points, stored.files(uri, run))
     return found
 
 

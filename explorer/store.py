@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mlflow_server import search
+from mlflow_server import drivers, search
 from mlflow_server.contract import PARENT_TAG, Artifact, Kind, Metric, Param, Tag
 
 if TYPE_CHECKING:
@@ -108,6 +108,10 @@ class Store:
             return pl.DataFrame(schema=SCHEMA)
         if self.uri.startswith("sqlite:///") and not Path(self.uri[10:]).exists():
             raise StoreUnavailable(f"there is no database {Path(self.uri[10:]).absolute()}")
+        try:
+            drivers.check(self.uri)
+        except drivers.DriverMissing as error:
+            raise StoreUnavailable(str(error)) from None
         with _reading():
             return _typed(self._sql_runs(ids) if self._sql else self._api_runs(ids))
 

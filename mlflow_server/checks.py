@@ -6,7 +6,9 @@ import tempfile
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
+from uuid import uuid4
 
+from mlflow_server import drivers
 from mlflow_server.settings import Settings
 
 
@@ -28,16 +30,10 @@ def port(settings: Settings) -> None:
 
 
 def artifact_root(settings: Settings) -> None:
-    """A folder for artifacts can be written. Raises: NotUsable."""
+    """A folder or bucket for artifacts can be written. Raises: NotUsable."""
     root = settings.artifact_root
     if root.startswith("s3://"):
-        try:
-            import boto3  # noqa: F401
-        except ImportError:
-            raise NotUsable(
-                f"--artifacts {root}: S3 needs boto3: pip install 'jackpot[s3]'"
-            ) from None
-        return
+        return _bucket(root)
     if "://" in root and not root.startswith("file://"):
         raise NotUsable(f"--artifacts {root}: expected a folder or s3://bucket/path")
     folder = Path(root.removeprefix("file://"))
@@ -47,6 +43,26 @@ def artifact_root(settings: Settings) -> None:
             pass
     except OSError as error:
         raise NotUsable(f"--artifacts {folder}: cannot be written: {error.strerror}") from None
+
+
+def _bucket(root: str) -> None:
+    """Writes, and removes, an object, where MLflow's own environment variables lead."""
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError:
+        raise NotUsable(f"--artifacts {root}: S3 needs boto3: pip install 'jackpot[s3]'") from None
+    bucket, _, prefix = root.removeprefix("s3://").partition("/")
+    name = f"{prefix.rstrip('/')}/.writable-{uuid4().hex}".lstrip("/")
+    try:
+        client = boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL"))
+        client.put_object(Bucket=bucket, Key=name, Body=b"")
+        client.delete_object(Bucket=bucket, Key=name)
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise NotUsable(
+            f"--artifacts {root}: cannot be written: {' '.join(str(error).split())}. Credentials "
+            "are found as boto3 finds them; MLFLOW_S3_ENDPOINT_URL names a service other than AWS"
+        ) from None
 
 
 def auth(settings: Settings) -> None:
@@ -88,6 +104,10 @@ def database(settings: Settings, upgrade: bool = False) -> str:
     import sqlalchemy
     from mlflow.store.db import utils
 
+    try:
+        drivers.check(settings.backend_store_uri)
+    except drivers.DriverMissing as error:
+        raise NotUsable(f"--backend-store-uri {error}") from None
     file = settings.sqlite_file
     if file is not None and not file.parent.is_dir():
         raise NotUsable(f"{file}: there is no folder {file.parent}")

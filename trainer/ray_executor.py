@@ -7,6 +7,7 @@ delivers by itself before its run counts as ended.
 """
 
 import logging
+import math
 import os
 import socket
 import threading
@@ -47,6 +48,8 @@ _PASSED_ON = (
 # A process of torch with CUDA holds so much before a network is there.
 _CUDA_CONTEXT = 700 * 2**20
 _MOST_PER_GPU = 8
+# Steps that show what a run takes of a GPU.
+_WARM_UP, _MEASURED = 5, 20
 
 
 @dataclass(frozen=True)
@@ -224,37 +227,62 @@ class Ray:
             if wanted is not None:
                 return max(cores / wanted, 1e-3), 0, threads
             return min(threads * shared, cores), 0, threads
-        fitting = wanted or _fitting_on_gpu(self.plan.runs[0], self.dataset)
-        # Each run keeps a core busy with launching kernels.
-        per_device = wanted or min(fitting, max(1, cores // devices))
+        if wanted is None:
+            measure = _measured_on_gpu.options(num_gpus=1)
+            measured = ray.get(measure.remote(self.plan.runs[0], self.dataset))
+            wanted = runs_per_gpu(*measured, cores=cores // devices)
+        per_device = wanted
         share = cores / (devices * per_device)
         return share, 1 / per_device, max(1, int(share))
 
 
-def _fitting_on_gpu(spec: RunSpec, chosen: Dataset) -> int:
-    """How many runs fit into this machine's GPU: by the memory of a few steps of one of them."""
+def runs_per_gpu(free: float, needed: float, busy: float, cores: int) -> int:
+    """How many runs share a GPU.
+
+    Args:
+        free: bytes of the GPU's memory that are free.
+        needed: bytes that a run takes.
+        busy: share of a run's time in which the GPU computes: runs beyond 1/busy only queue.
+        cores: processor cores for each GPU: every run keeps one busy launching kernels.
+    """
+    return max(1, min(_MOST_PER_GPU, int(free // needed), math.ceil(1 / busy), cores))
+
+
+@ray.remote
+def _measured_on_gpu(spec: RunSpec, chosen: Dataset) -> tuple[float, float, float]:
+    """Free memory of a worker's GPU in bytes, what a run takes of it, and the share of its time."""
     import numpy as np
     import torch
+    from torch.profiler import ProfilerActivity, profile
 
     from trainer import datasets, networks
     from trainer.training.state import TrainingState
     from trainer.training.stepped import SteppedModel
 
-    if not torch.cuda.is_available():
-        return 1  # The driver has none; the workers' are not known.
     source = datasets.find(chosen.name)
     network = networks.build(spec.network, input_shape=source.input_shape, classes=source.classes)
     state = TrainingState.of(network, spec.training.optimizer)
     model = SteppedModel(network, state, lambda step: 0.0)
-    torch.cuda.reset_peak_memory_stats()
     images = torch.randn(spec.training.batch_size, *source.input_shape, device="cuda")
     labels = torch.zeros(len(images), dtype=torch.long, device="cuda")
-    for _ in range(3):
-        model.train_step((images, labels))
+
+    def steps(count: int) -> float:
+        began = time.perf_counter()
+        for _ in range(count):
+            model.train_step((images, labels))
+        torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    steps(_WARM_UP)
+    torch.cuda.reset_peak_memory_stats()
+    took = steps(_MEASURED)
+    with profile(activities=[ProfilerActivity.CUDA]) as kernels:
+        steps(_MEASURED)
+    computing = sum(event.self_device_time_total for event in kernels.key_averages()) / 1e6
     pixels = 0 if source.streamed else source.train_size * int(np.prod(source.input_shape))
     needed = torch.cuda.max_memory_allocated() * 1.3 + pixels + _CUDA_CONTEXT
     free, _ = torch.cuda.mem_get_info()
-    return max(1, min(_MOST_PER_GPU, int(free // needed)))
+    return free, needed, min(1.0, max(computing / took, 0.01))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from mlflow_server import search
+from mlflow_server import drivers, search
 from mlflow_server.contract import Kind, Tag, experiment_settings
 from trainer.journal import Start
 
@@ -62,7 +62,7 @@ class Store:
         uri: `sqlite:///file`, a database URL, or a tracking server's `http(s)://host:port`.
 
     Raises:
-        ValueError: a URI that MLflow cannot mean.
+        ValueError: a URI that MLflow cannot mean, or one for whose database a package is missing.
     """
 
     def __init__(self, uri: str) -> None:
@@ -71,6 +71,7 @@ class Store:
                 f"tracking URI '{uri}': expected sqlite:///file.db, postgresql://… or "
                 "http://host:port"
             )
+        drivers.check(uri)
         self.uri = uri
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from explorer.store import Store, StoreUnavailable
 from mlflow_server import checks, settings
 from mlflow_server.__main__ import command, environment, main
 from tests.servers import Server
@@ -83,6 +85,58 @@ def test_a_server_on_postgresql_takes_a_whole_study(
         assert model.built
     finally:
         server.stop()
+
+
+@pytest.fixture
+def s3(monkeypatch) -> Iterator[str]:
+    """A bucket of a real S3 server (moto's) on loopback."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    service = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    service.start()
+    host, port = service.get_host_and_port()
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://{host}:{port}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="lab")
+    yield "s3://lab/runs"
+    service.stop()
+
+
+def test_artifacts_in_a_bucket(s3: str, write_config, train, tmp_path: Path, unused_tcp_port: int):
+    with pytest.raises(checks.NotUsable, match=r"s3://none/runs: cannot be written: .*bucket"):
+        checks.artifact_root(of("sqlite:///a.db", artifacts="s3://none/runs"))
+    server = Server(tmp_path, unused_tcp_port, None, "--artifacts", s3)
+    server.start()
+    try:
+        config = write_config(settings="[lt]", pruners="[omp]")
+        assert train(config, "--tracking-uri", server.uri) == 0
+        assert {run.info.status for run in stored.runs(server.uri)} == {"FINISHED"}
+        ticket = stored.labelled(server.uri)["lt-omp s=0.750"]
+        assert set(stored.files(server.uri, ticket)) == {
+            "ticket/initial.safetensors",
+            "ticket/mask.safetensors",
+            "weights/final.safetensors",
+        }
+        model, mask = load_ticket(ticket.info.run_id, server.uri)
+        assert mask
+        assert model.built
+    finally:
+        server.stop()
+    assert not list(tmp_path.rglob("*.safetensors")), "files are in the bucket alone"
+
+
+def test_a_database_without_its_package_is_named(train, write_config, capsys):
+    assert train(write_config(), "--tracking-uri", "postgresql+pg8000://a:secret@127.0.0.1/b") == 2
+    error = capsys.readouterr().err
+    assert "'postgresql+pg8000://a:***@127.0.0.1/b' needs a Python package" in error
+    assert "write postgresql+psycopg://… and pip install 'jackpot[postgresql]'" in error
+    assert main(["--backend-store-uri", "postgresql+pg8000://a:secret@127.0.0.1/b"]) == 2
+    assert "needs a Python package" in capsys.readouterr().err
+    with pytest.raises(StoreUnavailable, match=r"postgresql\+psycopg"):
+        Store("postgresql+pg8000://a:secret@127.0.0.1/b").runs()
 
 
 def test_auth_asks_for_a_password(tmp_path: Path, unused_tcp_port: int, monkeypatch, capsys):

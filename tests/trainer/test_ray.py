@@ -104,6 +104,22 @@ def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(
         assert stored.steps(store_uri, run, "loss") == list(range(1, 81))
 
 
+@pytest.mark.parametrize(
+    ("free", "needed", "busy", "cores", "expected"),
+    [
+        (80, 2, 0.25, 16, 4),  # as many as keep it busy
+        (80, 30, 0.25, 16, 2),  # as many as fit
+        (80, 2, 0.25, 3, 3),  # as many as are fed
+        (80, 2, 0.01, 64, 8),
+        (80, 100, 1.0, 16, 1),
+    ],
+)
+def test_runs_share_a_gpu_while_they_fit_and_it_idles(free, needed, busy, cores, expected):
+    from trainer.ray_executor import runs_per_gpu
+
+    assert runs_per_gpu(free, needed, busy, cores=cores) == expected
+
+
 def test_without_a_cluster_at_the_address_it_says_so(write_config, train, capsys, unused_tcp_port):
     address = f"127.0.0.1:{unused_tcp_port}"
     arguments = ("--executor", "ray", "--ray-address", address)

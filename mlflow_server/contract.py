@@ -50,6 +50,8 @@ class Param(StrEnum):
     AUGMENTATION = "augmentation"
     LABEL_SMOOTHING = "label_smoothing"
     MASK_EPOCH = "mask_epoch"
+    PRECISION = "precision"
+    EVALUATE_EVERY = "evaluate_every"
     DEVICES_PER_RUN = "devices_per_run"
 
 

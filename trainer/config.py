@@ -128,6 +128,11 @@ class Training(_Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     rewind_epoch: PositiveInt | None = None
     """Epoch whose weights WR starts from; left out, 5 % of `epochs` (appendix D)."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of convolutions and matrix products; weights, batch norm's statistics and the loss stay
+    float32 (torch's autocast)."""
+    evaluate_every: PositiveInt = 1
+    """Epochs between evaluations; the last epoch is evaluated in any case."""
     devices_per_run: Annotated[int, Field(ge=1, le=64)] = 1
     """Devices of one machine that share each batch; each normalises its own part of it."""
 
@@ -135,6 +140,12 @@ class Training(_Section):
     def rewind(self) -> int:
         """The epoch t whose weights pretraining keeps for weight rewinding."""
         return self.rewind_epoch or max(1, math.floor(0.05 * self.epochs + 0.5))
+
+    @property
+    def evaluated_epochs(self) -> list[int]:
+        """The 1-based epochs after which test (and held-out) images are evaluated."""
+        every = range(self.evaluate_every, self.epochs + 1, self.evaluate_every)
+        return sorted({*every, self.epochs})
 
     @model_validator(mode="after")
     def _fits_into_the_epochs(self) -> "Training":

@@ -37,16 +37,27 @@ def seconds(runs: Iterable[RunSpec], throughput: Throughput) -> float:
         data = spec.dataset
         train, test = datasets.sizes(data.name, data.train_images, data.test_images)
         heldout = data.validation_images or 0
-        images = train - heldout + (test + heldout) / _EVALUATION_SPEEDUP
-        total += spec.epochs * images / throughput.of(spec) + _OVERHEAD_PER_RUN_S
+        evaluations = sum(epoch > spec.first_epoch for epoch in spec.training.evaluated_epochs)
+        images = spec.epochs * (train - heldout)
+        images += evaluations * (test + heldout) / _EVALUATION_SPEEDUP
+        total += images / throughput.of(spec) + _OVERHEAD_PER_RUN_S
     return total
 
 
 def from_earlier_runs(config: Study, known: Iterable[StoredRun]) -> Throughput | None:
-    """Throughput of finished runs of the same network, dataset and batch size; None without any."""
+    """Throughput of finished runs that step as the study's do; None without any.
+
+    They share network and dataset (as `known` does), batch size, precision and devices.
+    """
+    training = config.training
+    asked = (str(training.batch_size), training.precision, str(training.devices_per_run))
     measured: dict[str, list[float]] = {}
     for run in known:
-        same = run.params.get(Param.BATCH_SIZE) == str(config.training.batch_size)
+        same = asked == (
+            run.params.get(Param.BATCH_SIZE),
+            run.params.get(Param.PRECISION, "float32"),
+            run.params.get(Param.DEVICES_PER_RUN, "1"),
+        )
         if same and Metric.IMAGES_PER_SECOND in run.metrics:
             setting = run.params.get(Param.SETTING, "")
             measured.setdefault(setting, []).append(run.metrics[Metric.IMAGES_PER_SECOND])
@@ -80,7 +91,7 @@ def calibrate(config: Study, budget_s: float = 3.0) -> Throughput:
     prepare_process()
     network = networks.build(config.network, input_shape=source.input_shape, classes=source.classes)
     state = TrainingState.of(network, config.training.optimizer)
-    model = SteppedModel(network, state, lambda step: 1e-6)
+    model = SteppedModel(network, state, lambda step: 1e-6, precision=config.training.precision)
     rng = np.random.default_rng(0)
     split = datasets.Split(
         rng.integers(0, 256, (4 * batch, *source.input_shape), np.uint8),

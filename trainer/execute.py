@@ -166,7 +166,7 @@ class Runs:
 
         def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
             nonlocal accuracy
-            accuracy = metrics[Metric.VAL_ACCURACY]
+            accuracy = metrics.get(Metric.VAL_ACCURACY, accuracy)
             self.reporter.epoch_ended(spec, epoch, metrics)
 
         def go_on() -> None:

@@ -14,6 +14,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from mlflow_server.contract import Metric
 from trainer.execute import Outcome, Reporter, Status
 from trainer.plan import RunSpec
 from trainer.report import duration
@@ -74,8 +75,7 @@ class PlainLines:
         self._pace.trained()
         if time.monotonic() - self._last > _EVERY_S:
             self._print(
-                f"{spec.name}: epoch {epoch}, val_accuracy {100 * metrics['val_accuracy']:.1f} % "
-                f"({self._pace.time_left()})"
+                f"{spec.name}: epoch {epoch}, {_reached(metrics)} ({self._pace.time_left()})"
             )
 
     def run_ended(self, outcome: Outcome) -> None:
@@ -135,8 +135,7 @@ class LiveView:
     def epoch_ended(self, spec: RunSpec, epoch: int, metrics: dict[str, float]) -> None:
         """Moves both bars."""
         self._pace.trained()
-        accuracy = f"{100 * metrics['val_accuracy']:.1f} %"
-        self._progress.update(self._runs[spec.key], advance=1, note=accuracy)
+        self._progress.update(self._runs[spec.key], advance=1, note=_reached(metrics))
         self._progress.update(self._study, advance=1, note=self._pace.time_left())
 
     def run_ended(self, outcome: Outcome) -> None:
@@ -166,6 +165,13 @@ class LiveView:
 def reporter(console: Console, epochs: int) -> LiveView | PlainLines:
     """The reporter that fits the console, for `epochs` epochs to train."""
     return LiveView(console, epochs) if console.is_terminal else PlainLines(console, epochs)
+
+
+def _reached(metrics: dict[str, float]) -> str:
+    """How good an epoch was, by what was measured after it."""
+    if Metric.VAL_ACCURACY in metrics:
+        return f"{100 * metrics[Metric.VAL_ACCURACY]:.1f} %"
+    return f"loss {metrics[Metric.LOSS]:.3f}"
 
 
 def _sentence(outcome: Outcome) -> str:

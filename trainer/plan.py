@@ -148,6 +148,8 @@ class RunSpec:
             Param.VALIDATION_IMAGES: self.dataset.validation_images,
             Param.AUGMENTATION: _augmentation(self.dataset),
             Param.LABEL_SMOOTHING: training.label_smoothing or None,
+            Param.PRECISION: training.precision if training.precision != "float32" else None,
+            Param.EVALUATE_EVERY: training.evaluate_every if training.evaluate_every > 1 else None,
             Param.DEVICES_PER_RUN: training.devices_per_run
             if training.devices_per_run > 1
             else None,

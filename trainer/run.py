@@ -234,7 +234,12 @@ def _fit(
         return batches(split.part(own.start, own.stop), source, EVALUATION_BATCH, device)
 
     model = SteppedModel(
-        network, state, _rates(spec, dataset), spec.training.label_smoothing, others
+        network,
+        state,
+        _rates(spec, dataset),
+        label_smoothing=spec.training.label_smoothing,
+        precision=spec.training.precision,
+        others=others,
     )
     # Each process drops other units than the rest (where a network has dropout).
     callbacks: list[keras.callbacks.Callback] = [SeedEpochs(lambda e: epoch_seed(e) + part.index)]
@@ -256,6 +261,7 @@ def _fit(
             part=part,
         ),
         validation_data=evaluated(dataset.test),
+        validation_freq=spec.training.evaluated_epochs,
         initial_epoch=first_epoch,
         epochs=spec.training.epochs,
         callbacks=[*callbacks, *recorders],

@@ -1,6 +1,7 @@
 """A whole study, end to end, and what it leaves in the store."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -294,3 +295,51 @@ def test_layers_of_any_kind_train_in_every_setting(
     (tmp_path / "anykind.py").write_text(UNNAMED.replace("0.2", "0.3"))
     assert train(write_config(network="anykind:build", settings="[pretrain]")) == 0
     assert len(stored.runs(store_uri)) == len(study) + 1
+
+
+def test_evaluation_can_be_thinned_out(write_config, store_uri, train, capsys):
+    def config(every: int) -> Path:
+        return write_config(
+            settings="[lt, wr]",
+            pruners="[omp]",
+            dataset="{name: digits, train_images: 256, test_images: 100, validation_images: 50}",
+            training=f"{{epochs: 7, batch_size: 64, rewind_epoch: 2, evaluate_every: {every}}}",
+        )
+
+    assert train(config(3)) == 0
+    thin = stored.labelled(store_uri)
+    for label, first in (("pretrain", 1), ("lt-omp s=0.750", 1), ("wr-omp s=0.750", 3)):
+        run = thin[label]
+        assert run.data.params["evaluate_every"] == "3"
+        assert stored.steps(store_uri, run, "loss") == list(range(first, 8))
+        for metric in ("val_loss", "val_accuracy", "heldout_accuracy"):
+            assert stored.steps(store_uri, run, metric) == [3, 6, 7]
+        assert run.data.metrics["best_epoch"] in (3, 6, 7)
+    # Evaluating changes nothing of what is trained.
+    assert train(config(1)) == 0
+    all_runs = stored.runs(store_uri)
+    assert len(all_runs) == 6, "what is logged is part of a run's key"
+    (often,) = [
+        run
+        for run in all_runs
+        if run.info.run_name.startswith("lt") and "evaluate_every" not in run.data.params
+    ]
+    same = stored.weights(thin["lt-omp s=0.750"])
+    for path, array in stored.weights(often).items():
+        assert array.tobytes() == same[path].tobytes()
+    assert often.data.metrics["val_loss"] == thin["lt-omp s=0.750"].data.metrics["val_loss"]
+
+
+def test_a_study_in_bfloat16(write_config, store_uri, train):
+    config = write_config(
+        settings="[lt]",
+        pruners="[omp]",
+        training="{epochs: 3, batch_size: 64, precision: bfloat16}",
+    )
+    assert train(config) == 0
+    for run in stored.labelled(store_uri).values():
+        assert run.data.params["precision"] == "bfloat16"
+        assert all(array.dtype == "float32" for array in stored.weights(run).values())
+    assert train(config, "--set", "training.precision=float16") == 2
+    assert train(config, "--set", "training.precision=float32") == 0
+    assert len(stored.runs(store_uri)) == 4

@@ -43,6 +43,7 @@ class Record(keras.callbacks.Callback):
         self.training_s = self.evaluation_s = 0.0
         self.epochs = 0
         self._began = 0.0
+        self._evaluating: float | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts the clock."""
@@ -50,24 +51,29 @@ class Record(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         """Training of the epoch is over: `fit` has just read its totals from the device."""
-        now = time.perf_counter()
-        self.training_s += now - self._began
-        self._began = now
+        self._evaluating = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Records the epoch; the learning rate is that of its last step."""
-        self.evaluation_s += time.perf_counter() - self._began
+        now = time.perf_counter()
+        trained = now if self._evaluating is None else self._evaluating
+        self.training_s += trained - self._began
+        self.evaluation_s += now - trained
+        self._evaluating = None
         self.epochs += 1
         values = {name: float(value) for name, value in (logs or {}).items()}
         values["learning_rate"] = self._learning_rate((epoch + 1) * self._steps - 1)
         self._on_epoch(epoch + 1, values)
         for name in ("loss", "val_loss"):
-            if not math.isfinite(values[name]):
+            if not math.isfinite(values.get(name, 0.0)):
                 raise Diverged(f"{name} became {values[name]} in epoch {epoch + 1}")
 
 
 class MeasureHeldOut(keras.callbacks.Callback):
-    """Adds loss and accuracy on held-out images to each epoch's numbers; comes before `Record`."""
+    """Adds loss and accuracy on held-out images wherever test images are evaluated.
+
+    Comes before `Record`.
+    """
 
     def __init__(self, measure: Callable[[], dict[str, float]]) -> None:
         super().__init__()
@@ -75,7 +81,7 @@ class MeasureHeldOut(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Measures."""
-        if logs is not None:
+        if logs is not None and Metric.VAL_LOSS in logs:
             logs |= {f"heldout_{name}": value for name, value in self._measure().items()}
 
 

@@ -26,6 +26,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mlflow_server.contract import Metric
 from trainer.config import Training
 from trainer.datasets.batches import Part
 from trainer.training.lowering import Network
@@ -79,7 +80,7 @@ class Together:
 
 
 class AverageStatistics(keras.callbacks.Callback):
-    """Averages the running statistics of batch norm over all processes before each evaluation.
+    """Averages the running statistics of batch norm over all processes before they are used.
 
     They are not what gradients flow to, so DistributedDataParallel leaves them alone.
     """
@@ -89,8 +90,13 @@ class AverageStatistics(keras.callbacks.Callback):
         self._together, self._statistics = together, list(statistics)
 
     def on_test_begin(self, logs: dict | None = None) -> None:
-        """Averages."""
+        """Averages before an evaluation."""
         self._together.average_(self._statistics)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Averages before a checkpoint; right after an evaluation nothing is left to average."""
+        if Metric.VAL_LOSS not in (logs or {}):
+            self._together.average_(self._statistics)
 
 
 class _Forward(nn.Module):

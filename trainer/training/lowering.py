@@ -44,6 +44,25 @@ def lower(model: keras.Model) -> Network:
         return lambda images, training: model(images, training=training)
 
 
+def in_precision(name: str, network: Network) -> Network:
+    """`network` with the convolutions and matrix products of its forward pass in a precision.
+
+    Args:
+        name: `float32`, or `bfloat16` under torch's autocast: the backward pass of each operation
+            runs in the precision of its forward pass, gradients of weights are float32.
+        network: images and outputs are float32 either way.
+    """
+    if name == "float32":
+        return network
+    dtype: torch.dtype = getattr(torch, name)
+
+    def cast(images: Tensor, training: bool) -> Tensor:
+        with torch.autocast(images.device.type, dtype=dtype):
+            return network(images, training).float()
+
+    return cast
+
+
 @dataclass
 class _Op:
     call: Call

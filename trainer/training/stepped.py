@@ -11,7 +11,7 @@ from torch import Tensor
 from trainer.datasets.batches import Batch
 from trainer.pruning.masks import Mask
 from trainer.training.data_parallel import Together
-from trainer.training.lowering import lower
+from trainer.training.lowering import in_precision, lower
 from trainer.training.state import TrainingState
 
 _LOGS = {"loss": float("nan"), "accuracy": float("nan")}
@@ -28,6 +28,7 @@ class SteppedModel(keras.Model):
         state: the training state of that network.
         learning_rate: gives the rate of a step, counted from epoch 0 of the schedule.
         label_smoothing: share of the target spread over all classes, in training alone.
+        precision: `float32`, or `bfloat16` for convolutions and matrix products.
         others: the processes that train parts of each batch with this one; None: it is alone.
     """
 
@@ -36,13 +37,15 @@ class SteppedModel(keras.Model):
         network: keras.Model,
         state: TrainingState,
         learning_rate: Callable[[int], float],
+        *,
         label_smoothing: float = 0.0,
+        precision: str = "float32",
         others: Together | None = None,
     ) -> None:
         super().__init__(name=f"stepped_{network.name.replace('-', '_')}")
         self.network = network
         self.built = True
-        lowered = lower(network)
+        lowered = in_precision(precision, lower(network))
         # Past Keras's attribute tracking, which would turn tensors and dicts into its own kinds.
         for name, value in {
             "state": state,

@@ -81,6 +81,76 @@ def compare(called, lowered, shape, training, dtype, **close):
             torch.testing.assert_close(a.value.grad, b.value.grad, **close)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("resnet20", (16, 16, 3)),
+        ("resnet32", (16, 16, 3)),
+        ("resnet32-no-residual", (16, 16, 3)),
+        ("resnet18", (16, 16, 3)),
+        pytest.param("resnet50", (64, 64, 3), marks=pytest.mark.slow),
+        ("mobilenet-v1", (64, 64, 3)),
+        ("vgg16", (32, 32, 3)),
+    ],
+)
+def test_ten_lowered_steps_equal_ten_of_the_keras_call(name, shape):
+    """In float64, so that nothing but an error can grow over the steps."""
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        called, lowered = (
+            keras.Model(model.inputs, model.layers[-3].output) for model in pair(name, shape)
+        )
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
+    network = lower(lowered)
+    states = [TrainingState.of(model, SGD()) for model in (called, lowered)]
+    for seed in range(10):
+        images = torch.randn(
+            4, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+        )
+        for state, outputs in zip(
+            states, (called(images, training=True), network(images, True)), strict=True
+        ):
+            (outputs * outputs).mean().backward()
+            state.step(0.01)
+    for path, weight in states[0].tensors().items():
+        torch.testing.assert_close(states[1].tensors()[path], weight, rtol=1e-7, atol=1e-10)
+
+
+def test_bfloat16_is_near_float32_and_keeps_weights_whole():
+    (network, same) = pair("resnet20", (16, 16, 3))
+    batch = torch.randn(32, 16, 16, 3), torch.randint(0, 10, (32,))
+    models = {}
+    for precision, model in (("float32", network), ("bfloat16", same)):
+        state = TrainingState.of(model, SGD())
+        models[precision] = SteppedModel(model, state, lambda step: 0.01, precision=precision)
+        for _ in range(3):
+            models[precision].train_step(batch)
+    full, half = (model.state.tensors() for model in models.values())
+    assert {tensor.dtype for tensor in half.values()} == {torch.float32}
+    moved = [not torch.equal(full[name], half[name]) for name in full]
+    assert any(moved), "it is another arithmetic"
+    losses = [model.get_metrics_result()["loss"] for model in models.values()]
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
+    seen = []
+    models["bfloat16"]._lowered(batch[0], False)
+    hook = torch.overrides.TorchFunctionMode
+
+    class Dtypes(hook):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if function is F.conv2d:
+                seen.append(result.dtype)
+            return result
+
+    with Dtypes():
+        logits = models["bfloat16"]._lowered(batch[0], True)
+    assert set(seen) == {torch.bfloat16}
+    assert logits.dtype == torch.float32
+
+
 def test_no_step_copies_a_kernel():
     (model, _) = pair("resnet20", (16, 16, 3))
     lower(model)

@@ -31,13 +31,13 @@ def main() -> None:
     config_file = Path(__file__).parents[1] / "configs" / "resnet20-smoke.yaml"
     study = load_study(config_file, [*CUT, *options.overrides])
     spent: list[trainer.run.Seconds] = []
-    train = trainer.run.train
+    finish = trainer.run.Run.finish
 
-    def timed(*arguments: object, **named: object) -> trainer.run.Seconds:
-        spent.append(train(*arguments, **named))
+    def timed(run: trainer.run.Run) -> trainer.run.Seconds:
+        spent.append(finish(run))
         return spent[-1]
 
-    trainer.run.train = timed
+    trainer.run.Run.finish = timed
     datasets.load(study.dataset.name, study.dataset.train_images, study.dataset.test_images)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)

@@ -22,7 +22,7 @@ from trainer.datasets import DATASETS, Split, decoding
 from trainer.datasets.batches import DeviceBatches
 from trainer.training.process import prepare_process
 from trainer.training.state import TrainingState
-from trainer.training.stepped import SteppedModel
+from trainer.training.stepped import Member, SteppedModel
 
 
 def rate(images: int, work: Callable[[], None], device: str, seconds: float = 5.0) -> float:
@@ -41,7 +41,7 @@ def step_rate(name: str, shape: tuple[int, int, int], batch: int, device: str) -
     """Images per second of training steps on a batch that is there."""
     network = networks.build(name, input_shape=shape, classes=10)
     state = TrainingState.of(network, SGD())
-    model = SteppedModel(network, state, lambda step: 1e-6)
+    model = SteppedModel(Member(network, state, lambda step: 1e-6))
     images = torch.randn(batch, *shape, device=device)
     labels = torch.zeros(batch, dtype=torch.long, device=device)
     return rate(batch, lambda: model.train_step((images, labels)), device)

@@ -31,7 +31,7 @@ from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
 from trainer.training.process import keep_freed_memory
 from trainer.training.state import TrainingState
-from trainer.training.stepped import SteppedModel
+from trainer.training.stepped import Member, SteppedModel
 
 
 class Block(nn.Module):
@@ -89,10 +89,11 @@ def ours(batch: int, device: str, batches: bool) -> Callable[[int], None]:
     keep_freed_memory()
     network = networks.build("resnet20", input_shape=(32, 32, 3), classes=10)
     assert trainable_parameters(network) == 272_474
-    model = SteppedModel(network, TrainingState.of(network, SGD()), lambda step: 0.1)
+    member = Member(network, TrainingState.of(network, SGD()), lambda step: 0.1)
+    model = SteppedModel(member)
     registered = networks.NETWORKS["resnet20"]
     paths = masks.pruned_paths(network, registered.pruned, registered.kept)
-    model.keep_masked(masks.prune(masks.kernels(network, paths), 0.832, magnitude))
+    member.keep_masked(masks.prune(masks.kernels(network, paths), 0.832, magnitude))
     rng = np.random.default_rng(0)
     split = Split(
         rng.integers(0, 256, (20 * batch, 32, 32, 3), np.uint8), rng.integers(0, 10, 20 * batch)

@@ -94,6 +94,7 @@ class Tag(StrEnum):
     DEVICE = "device"
     DATASET_SHA256 = "dataset_sha256"
     THREADS = "threads"
+    FUSED = "fused"
     LANDSCAPE = "landscape"
     GIT_COMMIT = "git_commit"
 

@@ -79,7 +79,7 @@ def calibrate(config: Study, budget_s: float = 3.0) -> Throughput:
     from trainer.datasets.batches import DeviceBatches
     from trainer.training.process import prepare_process
     from trainer.training.state import TrainingState
-    from trainer.training.stepped import SteppedModel
+    from trainer.training.stepped import Member, SteppedModel
 
     source = datasets.find(config.dataset.name)
     if not source.mean:
@@ -91,7 +91,9 @@ def calibrate(config: Study, budget_s: float = 3.0) -> Throughput:
     prepare_process()
     network = networks.build(config.network, input_shape=source.input_shape, classes=source.classes)
     state = TrainingState.of(network, config.training.optimizer)
-    model = SteppedModel(network, state, lambda step: 1e-6, precision=config.training.precision)
+    model = SteppedModel(
+        Member(network, state, lambda step: 1e-6), precision=config.training.precision
+    )
     rng = np.random.default_rng(0)
     split = datasets.Split(
         rng.integers(0, 256, (4 * batch, *source.input_shape), np.uint8),

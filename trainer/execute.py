@@ -1,4 +1,4 @@
-"""Executes a plan. The serial executor trains its runs one after another in this process.
+"""Executes a plan. The serial executor trains its runs in this process, some side by side.
 
 `trainer.ray_executor` trains several at once.
 """
@@ -7,11 +7,11 @@ import logging
 import os
 import shutil
 import threading
-import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,11 +20,12 @@ from filelock import Timeout
 from mlflow_server.contract import Kind, Metric, Setting, Tag
 from trainer.delivery import Delivery
 from trainer.journal import RunFolder, Start, WorkDir
-from trainer.plan import Plan, RunSpec
+from trainer.plan import Plan, RunSpec, side_by_side
 from trainer.tracking import STALE_AFTER_S, Store, StoreAway, StoreRefused
 
 if TYPE_CHECKING:
     from trainer.datasets import Dataset
+    from trainer.run import Run
 
 log = logging.getLogger(__name__)
 _WAIT_S, _TRIES = 2.0, 3
@@ -77,7 +78,7 @@ class ParentUnavailable(Exception):
 
 @dataclass
 class Runs:
-    """Trains single runs of a plan in this process, wherever it runs.
+    """Trains runs of a plan in this process, wherever it runs.
 
     Args:
         study: name of the study.
@@ -86,7 +87,7 @@ class Runs:
         dataset: loads the images; called once, when the first run needs them.
         environment: tags of the machine and software for every run.
         reporter: is told of progress.
-        stop: once set, the current run stops between two steps and no other starts.
+        stop: once set, the current runs stop between two steps and no other starts.
         checkpoint_every: epochs between checkpoints.
         trajectory_every: epochs between weights that runs at `reported` sparsities keep.
         reported: sparsities of the study.
@@ -105,25 +106,42 @@ class Runs:
     trajectory_every: int | None = None
     reported: frozenset[float] = frozenset()
 
-    def attempt(self, spec: RunSpec, outcomes: dict[str, Outcome]) -> Outcome | None:
-        """Trains `spec` if it can be trained now; None if it must wait."""
-        if self.stop.is_set():
-            return None
+    def skipped(self, spec: RunSpec, outcomes: dict[str, Outcome]) -> Outcome | None:
+        """The outcome of a run that a parent has failed."""
         for parent in spec.parents:
             ended = outcomes.get(parent.key)
-            if ended is None:
-                return None
-            if ended.status not in (Status.FINISHED, Status.KNOWN):
+            if ended is not None and ended.status not in (Status.FINISHED, Status.KNOWN):
                 reason = f"it needs '{parent.name}', which {_WAS[ended.status]}"
                 return Outcome(spec, Status.SKIPPED, reason=reason)
-            if self.delivery.problem and self.work.finished(parent.key) is None:
-                # The parent's weights are in a store that is away: others can be trained meanwhile.
-                return None
-        try:
-            with self.work.lock(spec.key).acquire(timeout=0):
-                return self._found_elsewhere(spec) or self._train(spec)
-        except (Timeout, _TrainedElsewhere):
-            return None
+        return None
+
+    def ready(self, spec: RunSpec, outcomes: dict[str, Outcome]) -> bool:
+        """Whether all that a run needs of its parents is there."""
+        if any(parent.key not in outcomes for parent in spec.parents):
+            return False
+        # The parents' weights may be in a store that is away: others can be trained meanwhile.
+        return not self.delivery.problem or all(
+            self.work.finished(parent.key) is not None for parent in spec.parents
+        )
+
+    def attempt(self, specs: Sequence[RunSpec]) -> dict[str, Outcome]:
+        """Trains runs that are ready side by side; left out is what another launch is training."""
+        ended: dict[str, Outcome] = {}
+        mine: list[RunSpec] = []
+        with ExitStack() as locks:
+            for spec in specs:
+                try:
+                    locks.enter_context(self.work.lock(spec.key).acquire(timeout=0))
+                    known = self._found_elsewhere(spec)
+                except (Timeout, _TrainedElsewhere):
+                    continue
+                if known:
+                    ended[spec.key] = known
+                else:
+                    mine.append(spec)
+            if mine and not self.stop.is_set():
+                ended |= self._train(mine)
+        return ended
 
     def _found_elsewhere(self, spec: RunSpec) -> Outcome | None:
         """The outcome of a run that some launch finished since this one began.
@@ -146,67 +164,95 @@ class Runs:
                     raise _TrainedElsewhere
         return None
 
-    def _train(self, spec: RunSpec) -> Outcome:
+    def _train(self, specs: Sequence[RunSpec]) -> dict[str, Outcome]:
         # Keras and torch take seconds to import: only a launch that trains pays for it.
+        from torch import OutOfMemoryError
+
+        from trainer.run import advance
+        from trainer.training.data_parallel import PeerLost
+
+        ended: dict[str, Outcome] = {}
+        runs = self._begin(specs, ended)
+        lives, side_by_side = _LIVES, len(runs)
+        while runs:
+            try:
+                advance(list(runs.values())[:side_by_side], self.dataset(), self.stop)
+            except (Exception, KeyboardInterrupt) as error:
+                specs = [run.spec for run in runs.values()]
+                if isinstance(error, PeerLost) and (lives := lives - 1):
+                    self.reporter.say(f"{specs[0].name}: {error}; it goes on from its checkpoint")
+                    runs = self._begin(specs, ended)
+                    continue
+                if isinstance(error, OutOfMemoryError) and side_by_side > 1:
+                    side_by_side //= 2
+                    self.reporter.say(f"out of memory: {side_by_side} runs side by side from now")
+                    runs = self._begin(specs, ended)
+                    continue
+                ended |= {spec.key: self._ended_by(error, spec) for spec in specs}
+                break
+            for key, run in list(runs.items()):
+                if run.progress.failure:
+                    ended[key] = self._ended_by(run.progress.failure, run.spec)
+                elif run.done:
+                    ended[key] = self._finish(run)
+                if key in ended:
+                    del runs[key]
+        self.delivery.alive.difference_update(spec.key for spec in specs)
+        return ended
+
+    def _begin(self, specs: Sequence[RunSpec], ended: dict[str, Outcome]) -> "dict[str, Run]":
+        """Runs at their first step or last checkpoint; those that cannot begin end at once."""
+        from trainer.run import Run
+
+        begun: dict[str, Run] = {}
+        for spec in specs:
+            folder = self.work.open(spec.key)
+            try:
+                folder.start(self._start(spec))
+                self.delivery.alive.add(spec.key)
+                self.delivery.nudge()
+                begun[spec.key] = Run(
+                    spec,
+                    self.dataset(),
+                    folder,
+                    self._fetch,
+                    checkpoint_every=self.checkpoint_every,
+                    trajectory_every=self._trajectory_every(spec),
+                    on_begin=partial(self.reporter.run_began, spec),
+                    on_epoch=partial(self.reporter.epoch_ended, spec),
+                    say=self.reporter.say,
+                )
+            except (Exception, KeyboardInterrupt) as error:
+                ended[spec.key] = self._ended_by(error, spec)
+        return begun
+
+    def _finish(self, run: "Run") -> Outcome:
+        try:
+            run.finish()
+        except (Exception, KeyboardInterrupt) as error:
+            return self._ended_by(error, run.spec)
+        run.folder.end("FINISHED")
+        accuracy = run.folder.last_metrics().get(Metric.VAL_ACCURACY)
+        return Outcome(run.spec, Status.FINISHED, accuracy)
+
+    def _ended_by(self, error: BaseException, spec: RunSpec) -> Outcome:
+        """The outcome of a run that `error` ended, which its folder records as well."""
         from mlflow_server.artifacts import ArtifactError
         from trainer.pruning.masks import MaskError
-        from trainer.run import train
         from trainer.training.callbacks import Diverged, Interrupted
         from trainer.training.data_parallel import PeerLost
 
         folder = self.work.open(spec.key)
-        try:
-            folder.start(self._start(spec))
-        except OSError as error:
-            return self._stopped(spec, folder, error)
-        self.delivery.alive.add(spec.key)
-        self.delivery.nudge()
-        # A run killed after its last epoch has nothing left to train.
-        accuracy = folder.last_metrics().get(Metric.VAL_ACCURACY)
-
-        def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-            nonlocal accuracy
-            accuracy = metrics.get(Metric.VAL_ACCURACY, accuracy)
-            self.reporter.epoch_ended(spec, epoch, metrics)
-
-        def go_on() -> None:
-            train(
-                spec,
-                self.dataset(),
-                folder,
-                self._fetch,
-                checkpoint_every=self.checkpoint_every,
-                trajectory_every=self._trajectory_every(spec),
-                on_begin=lambda epochs_done: self.reporter.run_began(spec, epochs_done),
-                on_epoch=on_epoch,
-                say=self.reporter.say,
-                stop=self.stop,
-            )
-
-        try:
-            for _ in range(_LIVES - 1):
-                try:
-                    go_on()
-                    break
-                except PeerLost as error:
-                    self.reporter.say(f"{spec.name}: {error}; it goes on from its checkpoint")
-            else:
-                go_on()
-        except (Interrupted, KeyboardInterrupt):
+        if isinstance(error, Interrupted | KeyboardInterrupt):
             self.stop.set()
             folder.end("KILLED", "interrupted; launch the study again to go on")
             return Outcome(spec, Status.INTERRUPTED, reason="interrupted")
-        except (OSError, PeerLost) as error:
+        if isinstance(error, OSError | PeerLost):
             return self._stopped(spec, folder, error)
-        except (Diverged, ArtifactError, MaskError, ParentUnavailable) as error:
+        if isinstance(error, Diverged | ArtifactError | MaskError | ParentUnavailable):
             return self._failed(spec, folder, str(error))
-        except Exception as error:
-            log.error("run '%s' failed:\n%s", spec.name, traceback.format_exc())
-            return self._failed(spec, folder, f"{type(error).__name__}: {error}")
-        finally:
-            self.delivery.alive.discard(spec.key)
-        folder.end("FINISHED")
-        return Outcome(spec, Status.FINISHED, accuracy)
+        log.error("run '%s' failed:", spec.name, exc_info=error)
+        return self._failed(spec, folder, f"{type(error).__name__}: {error}")
 
     def _trajectory_every(self, spec: RunSpec) -> int | None:
         """Rounds on the way to a reported sparsity keep no trajectory: only what is looked at."""
@@ -301,11 +347,13 @@ class Serial:
         plan: what to train.
         runs: trains one of them.
         known: last-epoch accuracy of the runs that are finished already, by key.
+        together: how many runs may be stepped side by side.
     """
 
     plan: Plan
     runs: Runs
     known: dict[str, float | None]
+    together: int = 1
 
     def run(self) -> dict[str, Outcome]:
         """Trains what is not finished and returns the outcome of every run by key.
@@ -316,18 +364,19 @@ class Serial:
         runs, outcomes = self.runs, already_known(self.plan, self.known)
         waiting = False
         while todo := [spec for spec in self.plan.runs if spec.key not in outcomes]:
-            moved = False
-            for spec in todo:
-                outcome = runs.attempt(spec, outcomes)
-                if outcome is None:
-                    continue
-                outcomes[spec.key] = outcome
-                moved = True
+            ended = {spec.key: o for spec in todo if (o := runs.skipped(spec, outcomes))}
+            ready = [spec for spec in todo if runs.ready(spec, outcomes)]
+            for group in side_by_side(ready, self.together):
+                if ended or runs.stop.is_set():
+                    break
+                ended = runs.attempt(group)
+            for key, outcome in ended.items():
+                outcomes[key] = outcome
                 runs.reporter.run_ended(outcome)
                 runs.delivery.nudge()
             if runs.stop.is_set():
                 break
-            if not moved:
+            if not ended:
                 if not waiting:
                     runs.reporter.say("waiting for runs that another launch is training")
                 waiting = True

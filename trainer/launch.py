@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # How long nothing may reach the store at the end before a launch leaves the rest to the next one.
 DELIVERY_PATIENCE_S = 60.0
+_ON_A_GPU = 8
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def launch(
             highlight=False,
         )
         with console.status("preparing: imports, network, images …"):
-            from trainer.run import check
+            from trainer.start import check
 
             check(config, dataset())
     delivery.start()
@@ -136,7 +137,7 @@ def launch(
                 trajectory_every=config.trajectory_every,
                 reported=frozenset(reported(config)),
             )
-            executor: Executor = Serial(plan_, runs, known)
+            executor: Executor = Serial(plan_, runs, known, _side_by_side(config, bool(todo)))
             if options is not None and todo:
                 from trainer.ray_executor import Ray
 
@@ -170,6 +171,18 @@ def launch(
     if interrupted:
         console.print("Interrupted. The same command goes on where this one stopped.")
     return Ended(outcomes, complete and undelivered is None, interrupted)
+
+
+def _side_by_side(config: Study, training: bool) -> int:
+    """How many runs to step together."""
+    if config.fuse != "auto":
+        return 1 if config.fuse == "off" else config.fuse
+    if not training or datasets.find(config.dataset.name).streamed:
+        return 1
+    import torch
+
+    # A small network leaves most of a GPU idle; a CPU it keeps busy.
+    return _ON_A_GPU if torch.cuda.is_available() else 1
 
 
 def _accuracies(

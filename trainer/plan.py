@@ -192,6 +192,31 @@ def plan(config: Study) -> Plan:
     return Plan(config.study, tuple(runs.values()))
 
 
+def side_by_side(runs: Sequence[RunSpec], most: int) -> Iterator[list[RunSpec]]:
+    """Groups of at most `most` runs that can be stepped together, in the order of their first.
+
+    They share network, images and recipe; learning rates, masks and trials may differ. A run on
+    several devices is a group of its own.
+    """
+    groups: dict[Any, list[list[RunSpec]]] = {}
+    for run in runs:
+        limit = 1 if run.training.devices_per_run > 1 else most
+        alike = groups.setdefault(_structure(run), [])
+        if not alike or len(alike[-1]) == limit:
+            alike.append([])
+        alike[-1].append(run)
+    place = {run.key: i for i, run in enumerate(runs)}
+    every = [group for alike in groups.values() for group in alike]
+    yield from sorted(every, key=lambda group: place[group[0].key])
+
+
+def _structure(run: RunSpec) -> tuple[Any, ...]:
+    """What runs that are stepped together have in common: tensors of one shape, one recipe."""
+    narrowed = (run.sparsity, run.layers) if run.setting == Setting.SDT else None
+    recipe = run.training.model_dump_json()
+    return run.network, run.network_sha256, run.dataset.model_dump_json(), recipe, narrowed
+
+
 def _spec(
     config: Study,
     network_sha256: str | None,

@@ -257,12 +257,12 @@ def _measured_on_gpu(spec: RunSpec, chosen: Dataset) -> tuple[float, float, floa
 
     from trainer import datasets, networks
     from trainer.training.state import TrainingState
-    from trainer.training.stepped import SteppedModel
+    from trainer.training.stepped import Member, SteppedModel
 
     source = datasets.find(chosen.name)
     network = networks.build(spec.network, input_shape=source.input_shape, classes=source.classes)
     state = TrainingState.of(network, spec.training.optimizer)
-    model = SteppedModel(network, state, lambda step: 0.0)
+    model = SteppedModel(Member(network, state, lambda step: 0.0))
     images = torch.randn(spec.training.batch_size, *source.input_shape, device="cuda")
     labels = torch.zeros(len(images), dtype=torch.long, device="cuda")
 
@@ -430,7 +430,9 @@ def _train(
             _wait_for(outcomes.values(), store, stop)
         outcome = None
         while outcome is None and not stop.is_set():
-            outcome = runs.attempt(spec, outcomes)
+            outcome = runs.skipped(spec, outcomes)
+            if outcome is None and runs.ready(spec, outcomes):
+                outcome = runs.attempt([spec]).get(spec.key)
             if outcome is None:
                 stop.wait(_WAIT_S)
         if not here:

@@ -1,16 +1,16 @@
-"""Trains one run: parents' artifacts → network, weights, mask → fit → artifacts.
+"""Trains runs: parents' artifacts → network, weights, mask → fit → artifacts.
 
 Only this module calls `fit`.
 """
 
 import json
-import math
+import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import keras
 import torch
@@ -25,62 +25,41 @@ from mlflow_server.contract import (
     rewind_artifact,
     trajectory_artifact,
 )
-from trainer import datasets, networks, pruning, schedule
+from trainer import datasets, schedule, start
 from trainer.datasets import Dataset, Split, Stream
-from trainer.datasets.batches import WHOLE, batches
+from trainer.datasets.batches import WHOLE, DeviceBatches, SideBySide, batches
 from trainer.journal import RunFolder
 from trainer.networks import small_dense
 from trainer.plan import RunSpec
-from trainer.pruning import masks
 from trainer.pruning.callbacks import ApplyMask
 from trainer.seeds import Purpose, derive
 from trainer.ticket import fill
-from trainer.training import data_parallel
 from trainer.training.callbacks import (
     Checkpoint,
+    Followed,
+    ForEach,
     KeepBestWeights,
     KeepRewindWeights,
     KeepTrajectory,
-    MeasureHeldOut,
     Record,
     SeedEpochs,
     StopWhenAsked,
     merit,
 )
 from trainer.training.data_parallel import AverageStatistics, Together, together
+from trainer.training.lowering import CannotLower
 from trainer.training.process import keep_freed_memory, prepare_process
 from trainer.training.state import TrainingState
-from trainer.training.stepped import SteppedModel
+from trainer.training.stepped import Member, SteppedModel
 
 if TYPE_CHECKING:
     from mlflow_server.artifacts import Arrays
-    from trainer.config import Study
     from trainer.pruning.masks import Mask
 
-T = TypeVar("T")
+log = logging.getLogger(__name__)
 EVALUATION_BATCH = 1000
-_OWN: Mapping[int, int] = {}
 Fetch = Callable[[RunSpec, str, Path], Path]
 """Gives a local file of a parent's artifact: (parent, artifact name, folder to download into)."""
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """What a run starts from.
-
-    Attributes:
-        network: built, on the training device, its weights not yet set.
-        channels: channel counts of a small-dense network by the dense network's; else empty.
-        initial: weights and batch-norm statistics by variable path, not yet masked.
-        mask: None for dense networks.
-        target_parameters: for small-dense networks, the non-zeros they are to match.
-    """
-
-    network: keras.Model
-    channels: Mapping[int, int]
-    initial: "Arrays"
-    mask: "Mask | None"
-    target_parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,20 +70,8 @@ class Seconds:
     evaluation: float
 
 
-def train(
-    spec: RunSpec,
-    dataset: Dataset,
-    folder: RunFolder,
-    fetch: Fetch,
-    *,
-    checkpoint_every: int = 1,
-    trajectory_every: int | None = None,
-    on_begin: Callable[[int], None] = lambda epochs_done: None,
-    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, metrics: None,
-    say: Callable[[str], None] = print,
-    stop: threading.Event | None = None,
-) -> Seconds:
-    """Trains one run, or goes on where its last checkpoint left it, and records it in `folder`.
+class Run:
+    """A run from before its first step, or from its last checkpoint, to after its last.
 
     Args:
         spec: what to train.
@@ -116,78 +83,146 @@ def train(
         on_begin: told how many of the run's epochs its checkpoint has.
         on_epoch: told each epoch (1-based, counted along the schedule) and its metrics.
         say: told what a user should know, such as a checkpoint that cannot be used.
-        stop: once set, the run stops between two steps.
+
+    Attributes:
+        progress: how far it is, and why it has failed if it has.
 
     Raises:
-        Diverged: the loss is no longer finite.
-        Interrupted: `stop` was set.
-        PeerLost: a process that trains a part of each batch died.
         ArtifactError, MaskError: a parent's artifact is damaged or does not fit.
         OSError: the folder cannot be written.
     """
-    stop = stop or threading.Event()
-    prepare_process(spec.training.devices_per_run)
-    with TemporaryDirectory(prefix="jackpot-") as downloads:
-        ticket = _ticket(spec, dataset, lambda parent, name: fetch(parent, name, Path(downloads)))
-    ticket = replace(ticket, mask=_recorded_mask(folder) or ticket.mask)
-    network, mask = ticket.network, ticket.mask
-    fill(network, ticket.initial, "the initial weights")
-    about = _about(spec, dataset, ticket)
-    if not folder.checkpoint.exists():
-        _write_ticket(folder, ticket, about)
 
-    state = TrainingState.of(network, spec.training.optimizer)
-    state.steps = spec.first_epoch * _steps_per_epoch(spec, dataset)
-    checkpoint = Checkpoint(folder.checkpoint, state, spec.key, checkpoint_every)
-    try:
-        first_epoch = checkpoint.resume() or spec.first_epoch
-    except artifacts.ArtifactError as error:
-        say(f"{spec.name}: its checkpoint cannot be used, starting it anew ({error})")
-        first_epoch = spec.first_epoch
-    on_begin(first_epoch - spec.first_epoch)
+    def __init__(
+        self,
+        spec: RunSpec,
+        dataset: Dataset,
+        folder: RunFolder,
+        fetch: Fetch,
+        *,
+        checkpoint_every: int = 1,
+        trajectory_every: int | None = None,
+        on_begin: Callable[[int], None] = lambda epochs_done: None,
+        on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, metrics: None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        prepare_process(spec.training.devices_per_run)
+        with TemporaryDirectory(prefix="jackpot-") as downloads:
+            ticket = start.ticket(
+                spec, dataset, lambda parent, name: fetch(parent, name, Path(downloads))
+            )
+        ticket = replace(ticket, mask=_recorded_mask(folder) or ticket.mask)
+        fill(ticket.network, ticket.initial, "the initial weights")
+        self.spec, self.ticket, self.folder = spec, ticket, folder
+        self._dataset, self._about = dataset, _about(spec, dataset, ticket)
+        if not folder.checkpoint.exists():
+            _write_ticket(folder, ticket, self._about)
 
-    def record_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        folder.metrics(epoch, metrics)
-        on_epoch(epoch, metrics)
+        self.state = TrainingState.of(ticket.network, spec.training.optimizer)
+        steps = _steps_per_epoch(spec, dataset)
+        self.state.steps = spec.first_epoch * steps
+        checkpoint = Checkpoint(folder.checkpoint, self.state, spec.key, checkpoint_every)
+        try:
+            first_epoch = checkpoint.resume() or spec.first_epoch
+        except artifacts.ArtifactError as error:
+            say(f"{spec.name}: its checkpoint cannot be used, starting it anew ({error})")
+            first_epoch = spec.first_epoch
+        on_begin(first_epoch - spec.first_epoch)
 
-    def write(name: str) -> None:
-        artifacts.write_weights(folder.artifact(name), _values(network), about, mask)
+        def record_epoch(epoch: int, metrics: dict[str, float]) -> None:
+            folder.metrics(epoch, metrics)
+            on_epoch(epoch, metrics)
 
-    def keep(name: str) -> None:
-        write(name)
-        folder.artifact_written(name)
+        self._record = Record(record_epoch, _rates(spec, dataset), steps)
+        recorders: list[keras.callbacks.Callback] = []
+        if spec.mask_epoch == "best":
+            earlier = [e["values"] for e in folder.history() if e["step"] <= first_epoch]
+            recorders.append(KeepBestWeights(lambda: self._write(Artifact.WEIGHTS_BEST), earlier))
+        if spec.setting == Setting.PRETRAIN:
+            rewind = spec.training.rewind
+            recorders.append(KeepRewindWeights(rewind, lambda: self._keep(rewind_artifact(rewind))))
+        if trajectory_every is not None:
+            recorders.append(
+                KeepTrajectory(
+                    trajectory_every, lambda epoch: self._keep(trajectory_artifact(epoch))
+                )
+            )
+        recorders += [self._record, checkpoint]
+        self.progress = _followed(spec, dataset, ticket, self.state, first_epoch, recorders)
 
-    record = Record(record_epoch, _rates(spec, dataset), _steps_per_epoch(spec, dataset))
-    recorders: list[keras.callbacks.Callback] = []
-    if spec.mask_epoch == "best":
-        earlier = [e["values"] for e in folder.history() if e["step"] <= first_epoch]
-        recorders.append(KeepBestWeights(lambda: write(Artifact.WEIGHTS_BEST), earlier))
-    if spec.setting == Setting.PRETRAIN:
-        rewind = spec.training.rewind
-        recorders.append(KeepRewindWeights(rewind, lambda: keep(rewind_artifact(rewind))))
-    if trajectory_every is not None:
-        recorders.append(
-            KeepTrajectory(trajectory_every, lambda epoch: keep(trajectory_artifact(epoch)))
+    @property
+    def done(self) -> bool:
+        """Whether all its epochs are trained."""
+        return self.progress.epoch >= self.spec.training.epochs
+
+    def job(self) -> "_Job":
+        """What other processes need to train it with this one."""
+        channels, state = dict(self.ticket.channels), self.state
+        return _Job(
+            self.spec, channels, self.ticket.mask, state.arrays(), state.steps, self.progress.epoch
         )
-    recorders += [StopWhenAsked(stop), record, checkpoint]
-    if first_epoch < spec.training.epochs:
-        job = _Job(spec, dict(ticket.channels), mask, state.arrays(), state.steps, first_epoch)
-        with together(spec.training.devices_per_run, _follow, job, stop) as others:
-            _fit(spec, dataset, network, state, mask, first_epoch, recorders, others)
-    keep(Artifact.WEIGHTS_FINAL)
-    if spec.mask_epoch == "best":
-        folder.artifact_written(Artifact.WEIGHTS_BEST)
-    folder.summary(
-        spec.training.epochs,
-        _summary(ticket, _values(network), folder, record, len(dataset.train)),
-        {
-            Tag.DEVICE: _device_name(state.device),
+
+    def shared_by(self, runs: int) -> None:
+        """Says how many runs are stepped from now on, this one included."""
+        self._record.sharing = runs
+
+    def finish(self) -> Seconds:
+        """Records what a run leaves once it is done. Raises: OSError."""
+        self._keep(Artifact.WEIGHTS_FINAL)
+        if self.spec.mask_epoch == "best":
+            self.folder.artifact_written(Artifact.WEIGHTS_BEST)
+        record, network = self._record, self.ticket.network
+        summary = _summary(
+            self.ticket, start.values(network), self.folder, record, len(self._dataset.train)
+        )
+        tags = {
+            Tag.DEVICE: _device_name(self.state.device),
             Tag.THREADS: str(torch.get_num_threads()),
-            Tag.DATASET_SHA256: dataset.digest,
-        },
-    )
-    folder.checkpoint.unlink(missing_ok=True)
-    return Seconds(record.training_s, record.evaluation_s)
+            Tag.DATASET_SHA256: self._dataset.digest,
+        }
+        if record.sharing > 1:
+            tags[Tag.FUSED] = str(record.sharing)
+        self.folder.summary(self.spec.training.epochs, summary, tags)
+        self.folder.checkpoint.unlink(missing_ok=True)
+        return Seconds(record.training_s, record.evaluation_s)
+
+    def _write(self, name: str) -> None:
+        values = start.values(self.ticket.network)
+        artifacts.write_weights(self.folder.artifact(name), values, self._about, self.ticket.mask)
+
+    def _keep(self, name: str) -> None:
+        self._write(name)
+        self.folder.artifact_written(name)
+
+
+def advance(runs: Sequence[Run], dataset: Dataset, stop: threading.Event) -> None:
+    """Trains runs side by side until the first of them is done or has failed.
+
+    Networks that cannot be stepped side by side are trained one after another: the first alone.
+
+    Args:
+        runs: of one structure and recipe (`trainer.plan.side_by_side`).
+        dataset: of all of them.
+        stop: once set, training stops between two steps.
+
+    Raises:
+        Interrupted: `stop` was set.
+        PeerLost: a process that trains a part of each batch died.
+        OSError: a folder cannot be written.
+    """
+    if any(run.done for run in runs):
+        return
+    devices = runs[0].spec.training.devices_per_run
+    for run in runs:
+        run.shared_by(len(runs))
+    try:
+        job = runs[0].job() if devices > 1 else None
+        with together(devices, _follow, job, stop) as others:
+            _fit([run.spec for run in runs], [r.progress for r in runs], dataset, others, stop)
+            if others and runs[0].progress.failure:
+                raise runs[0].progress.failure  # The other processes are not to wait for it.
+    except CannotLower as reason:
+        log.warning("runs are trained one after another, not side by side: %s", reason)
+        advance(runs[:1], dataset, stop)
 
 
 @dataclass(frozen=True)
@@ -206,65 +241,98 @@ def _follow(others: Together, job: _Job) -> None:
     """Trains a part of each batch of a run that another process records."""
     keep_freed_memory()
     spec, dataset = job.spec, datasets.as_chosen(job.spec.dataset)
-    network = _build(spec, dataset, job.channels, 0)
+    network = start.build(spec, dataset, job.channels, 0)
     state = TrainingState.of(network, spec.training.optimizer)
     state.load(job.state, job.steps)
-    _fit(spec, dataset, network, state, job.mask, job.first_epoch, [], others)
+    ticket = start.Ticket(network, job.channels, {}, job.mask)
+    progress = _followed(spec, dataset, ticket, state, job.first_epoch, [])
+    _fit([spec], [progress], dataset, others, threading.Event())
+
+
+def _followed(
+    spec: RunSpec,
+    dataset: Dataset,
+    ticket: start.Ticket,
+    state: TrainingState,
+    epoch: int,
+    recorders: list[keras.callbacks.Callback],
+) -> Followed:
+    masked = [ApplyMask(ticket.mask)] if ticket.mask is not None else []
+    return Followed(
+        Member(ticket.network, state, _rates(spec, dataset)),
+        [*masked, *recorders],
+        epoch,
+        spec.training.epochs,
+        frozenset(spec.training.evaluated_epochs),
+    )
 
 
 def _fit(
-    spec: RunSpec,
+    specs: Sequence[RunSpec],
+    runs: Sequence[Followed],
     dataset: Dataset,
-    network: keras.Model,
-    state: TrainingState,
-    mask: "Mask | None",
-    first_epoch: int,
-    recorders: list[keras.callbacks.Callback],
     others: Together | None,
+    stop: threading.Event,
 ) -> None:
-    """Trains from `first_epoch` to the end; what `others` share in comes before `recorders`."""
-    source, device = dataset.source, state.device
+    """Trains from where each run is until the first of them is done."""
+    training, first = specs[0].training, runs[0].epoch
+    source, device = dataset.source, runs[0].member.state.device
     part = others.part if others else WHOLE
 
-    def epoch_seed(epoch: int) -> int:
-        return derive(spec.seed, spec.trial, Purpose.DATA_ORDER, epoch)
+    def epoch_seed(spec: RunSpec) -> Callable[[int], int]:
+        return lambda epoch: derive(spec.seed, spec.trial, Purpose.DATA_ORDER, epoch)
 
     def evaluated(split: Split | Stream) -> DataAdapter:
         own = part.of(len(split))
         return batches(split.part(own.start, own.stop), source, EVALUATION_BATCH, device)
 
     model = SteppedModel(
-        network,
-        state,
-        _rates(spec, dataset),
-        label_smoothing=spec.training.label_smoothing,
-        precision=spec.training.precision,
+        *[run.member for run in runs],
+        label_smoothing=training.label_smoothing,
+        precision=training.precision,
         others=others,
     )
+    trained: DataAdapter = batches(
+        dataset.train,
+        source,
+        training.batch_size,
+        device,
+        epoch_seed=epoch_seed(specs[0]),
+        first_epoch=first,
+        part=part,
+    )
+    if isinstance(trained, DeviceBatches) and len(runs) > 1:
+        # Runs of one trial at one epoch see the same batches.
+        seen = [(spec.seed, spec.trial, run.epoch) for spec, run in zip(specs, runs, strict=True)]
+        orders = list(dict.fromkeys(seen))
+        firsts = [specs[seen.index(order)] for order in orders]
+        trained = SideBySide(
+            [
+                trained.again(epoch_seed(spec), epoch)
+                for spec, (_, _, epoch) in zip(firsts, orders, strict=True)
+            ],
+            [orders.index(order) for order in seen],
+        )
+    heldout = None if dataset.heldout is None else evaluated(dataset.heldout)
+    dropout = epoch_seed(specs[0])
     # Each process drops other units than the rest (where a network has dropout).
-    callbacks: list[keras.callbacks.Callback] = [SeedEpochs(lambda e: epoch_seed(e) + part.index)]
+    callbacks: list[keras.callbacks.Callback] = [SeedEpochs(lambda e: dropout(e) + part.index)]
     if others:
-        callbacks.append(AverageStatistics(others, state.statistics.values()))
-    if dataset.heldout is not None:
-        heldout = evaluated(dataset.heldout)
-        callbacks.append(MeasureHeldOut(lambda: model.measure(heldout)))
-    if mask is not None:
-        callbacks.append(ApplyMask(mask))
+        callbacks.append(AverageStatistics(others, runs[0].member.state.statistics.values()))
+    callbacks.append(ForEach(runs, (lambda: model.measure(heldout)) if heldout else None))
+    callbacks.append(StopWhenAsked(stop))
+    last = first + min(run.epochs - run.epoch for run in runs)
     model.fit(
-        batches(
-            dataset.train,
-            source,
-            spec.training.batch_size,
-            device,
-            epoch_seed=epoch_seed,
-            first_epoch=first_epoch,
-            part=part,
-        ),
+        trained,
         validation_data=evaluated(dataset.test),
-        validation_freq=spec.training.evaluated_epochs,
-        initial_epoch=first_epoch,
-        epochs=spec.training.epochs,
-        callbacks=[*callbacks, *recorders],
+        validation_freq=[
+            epoch
+            for epoch in range(first + 1, last + 1)
+            if any(epoch - first + run.epoch in run.evaluated for run in runs)
+        ],
+        initial_epoch=first,
+        epochs=last,
+        callbacks=callbacks,
         verbose=0,
     )
 
@@ -279,67 +347,6 @@ def _rates(spec: RunSpec, dataset: Dataset) -> Callable[[int], float]:
     return schedule.learning_rates(spec.training, spec.learning_rate, steps)
 
 
-def _ticket(spec: RunSpec, dataset: Dataset, fetch: Callable[[RunSpec, str], Path]) -> Ticket:
-    """Initial weights and mask of a run, as the table of settings has them."""
-    mask = _mask(spec, dataset, fetch)
-
-    def built(purpose: Purpose, channels: Mapping[int, int] = _OWN) -> keras.Model:
-        seed = derive(spec.seed, spec.trial, purpose)
-        return _build(spec, dataset, channels, seed)
-
-    match spec.setting:
-        case Setting.PRETRAIN:
-            network = built(Purpose.INITIAL_WEIGHTS)
-            return Ticket(network, _OWN, _values(network), None)
-        case Setting.RR:
-            network = built(Purpose.REINITIALISED_WEIGHTS)
-            return Ticket(network, _OWN, _values(network), mask)
-        case Setting.LT | Setting.WR:
-            name = (
-                Artifact.TICKET_INITIAL
-                if spec.setting == Setting.LT
-                else rewind_artifact(spec.training.rewind)
-            )
-            if spec.init_from is None:
-                raise ValueError(f"{spec.name}: the plan gave it no pretraining to start from")
-            path = fetch(spec.init_from, name)
-            initial, _ = _from_parent(spec.init_from, name, artifacts.read_weights, path)
-            return Ticket(built(Purpose.INITIAL_WEIGHTS), _OWN, initial, mask)
-        case Setting.SDT:
-            target = non_zeros(spec, dataset)
-            channels, _ = small_dense.matching_channels(
-                spec.network, dataset.source.input_shape, dataset.source.classes, target
-            )
-            network = built(Purpose.SMALL_DENSE_WEIGHTS, channels)
-            return Ticket(network, channels, _values(network), None, target)
-
-
-def _mask(spec: RunSpec, dataset: Dataset, fetch: Callable[[RunSpec, str], Path]) -> "Mask | None":
-    """Prunes the weights of `spec.mask_from`, of its last or best epoch, to the run's sparsity."""
-    parent = spec.mask_from
-    if parent is None or spec.pruner is None:
-        return None
-    earlier: Mask | None = None
-    if parent.mask_from is not None:
-        name = Artifact.TICKET_MASK
-        earlier, _ = _from_parent(parent, name, artifacts.read_mask, fetch(parent, name))
-    name = Artifact.WEIGHTS_BEST if spec.mask_epoch == "best" else Artifact.WEIGHTS_FINAL
-    final, _ = _from_parent(parent, name, artifacts.read_weights, fetch(parent, name), earlier)
-    weights = {path: final[path] for path in _pruned_sizes(spec, _shape_only(spec, dataset))}
-    return masks.prune(weights, spec.sparsity, pruning.PRUNERS[spec.pruner].score, earlier)
-
-
-def _from_parent(parent: RunSpec, name: str, read: Callable[..., T], *arguments: object) -> T:
-    """What `read` reads of a parent's artifact; its errors name the parent."""
-    try:
-        return read(*arguments)
-    except artifacts.ArtifactError as error:
-        raise artifacts.ArtifactError(
-            f"'{name}' of its parent '{parent.name}' (run key {parent.key}): {error}. Delete that "
-            "run in MLflow and launch the study again to train it anew"
-        ) from None
-
-
 def _recorded_mask(folder: RunFolder) -> "Mask | None":
     """The mask of a run that goes on: its own, whatever has become of its parent since."""
     path = folder.artifact(Artifact.TICKET_MASK)
@@ -349,61 +356,7 @@ def _recorded_mask(folder: RunFolder) -> "Mask | None":
     return mask
 
 
-def check(config: "Study", dataset: Dataset) -> None:
-    """Sees, before anything is trained, that a study can be.
-
-    Raises:
-        ValueError: the network cannot take the images, or `pruning.layers` names none of its
-            layers, or an epoch's batches cannot be shared by so many devices.
-    """
-    source = dataset.source
-    with keras.device("meta"):
-        built = networks.build(
-            config.network, input_shape=source.input_shape, classes=source.classes
-        )
-    layers = config.pruning.layers
-    _pruned_paths(config.network, None if layers == "default" else tuple(layers), built)
-    splits = [s for s in (dataset.test, dataset.heldout) if s is not None]
-    data_parallel.check(config.training, len(dataset.train), min(map(len, splits)))
-
-
-def non_zeros(spec: RunSpec, dataset: Dataset) -> int:
-    """Non-zero trainable parameters of the network pruned to the run's sparsity."""
-    network = _shape_only(spec, dataset)
-    prunable = sum(_pruned_sizes(spec, network).values())
-    return small_dense.trainable_parameters(network) - masks.pruned_count(prunable, spec.sparsity)
-
-
-def _shape_only(spec: RunSpec, dataset: Dataset) -> keras.Model:
-    """The dense network without memory or draws, to look at its layers."""
-    with keras.device("meta"):
-        return _build(spec, dataset, _OWN, 0)
-
-
-def _pruned_sizes(spec: RunSpec, network: keras.Model) -> dict[str, int]:
-    """Number of weights of each pruned kernel, in the network's order."""
-    sizes = {v.path: math.prod(v.shape) for v in network.variables}
-    return {path: sizes[path] for path in _pruned_paths(spec.network, spec.layers, network)}
-
-
-def _pruned_paths(name: str, layers: tuple[str, ...] | None, network: keras.Model) -> list[str]:
-    """Paths of the pruned kernels: those that the study names, else the network's own choice."""
-    default = networks.find(name)
-    pruned, kept = (layers, ()) if layers else (default.pruned, default.kept)
-    return masks.pruned_paths(network, pruned, kept)
-
-
-def _build(spec: RunSpec, dataset: Dataset, channels: Mapping[int, int], seed: int) -> keras.Model:
-    return networks.build(
-        spec.network,
-        input_shape=dataset.source.input_shape,
-        classes=dataset.source.classes,
-        channels=channels,
-        seed=seed,
-    )
-
-
-def _about(spec: RunSpec, dataset: Dataset, ticket: Ticket) -> dict[str, str]:
+def _about(spec: RunSpec, dataset: Dataset, ticket: start.Ticket) -> dict[str, str]:
     """Metadata that makes a file of weights readable by itself (`trainer.ticket`)."""
     return {
         "network": spec.network,
@@ -415,7 +368,7 @@ def _about(spec: RunSpec, dataset: Dataset, ticket: Ticket) -> dict[str, str]:
     }
 
 
-def _write_ticket(folder: RunFolder, ticket: Ticket, about: dict[str, str]) -> None:
+def _write_ticket(folder: RunFolder, ticket: start.Ticket, about: dict[str, str]) -> None:
     initial = folder.artifact(Artifact.TICKET_INITIAL)
     artifacts.write_weights(initial, ticket.initial, about, ticket.mask)
     folder.artifact_written(Artifact.TICKET_INITIAL)
@@ -425,7 +378,7 @@ def _write_ticket(folder: RunFolder, ticket: Ticket, about: dict[str, str]) -> N
 
 
 def _summary(
-    ticket: Ticket, final: "Arrays", folder: RunFolder, record: Record, images: int
+    ticket: start.Ticket, final: "Arrays", folder: RunFolder, record: Record, images: int
 ) -> dict[str, float]:
     trainable = small_dense.trainable_parameters(ticket.network)
     mask = ticket.mask or {}
@@ -447,11 +400,6 @@ def _summary(
     if record.training_s:
         values[Metric.IMAGES_PER_SECOND] = images * record.epochs / record.training_s
     return values
-
-
-def _values(network: keras.Model) -> "Arrays":
-    """Copies of all variables on the host: weights and batch-norm statistics."""
-    return {v.path: v.value.detach().cpu().numpy().copy() for v in network.variables}
 
 
 def _device_name(device: torch.device) -> str:

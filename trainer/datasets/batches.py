@@ -1,6 +1,7 @@
 """Batches made on the device: the whole dataset lives there as uint8, augmentation runs there."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -165,6 +166,12 @@ class DeviceBatches(Passes):
         self._size = source.input_shape[:2]
         self._epoch_seed = epoch_seed
 
+    def again(self, epoch_seed: Callable[[int], int], first_epoch: int) -> "DeviceBatches":
+        """The same images, not copied, in another order and from another epoch on."""
+        twin = copy(self)
+        twin._epoch_seed, twin._epoch = epoch_seed, first_epoch - 1
+        return twin
+
     def get_torch_dataloader(self) -> Iterator[Batch]:
         """The batches of the current epoch."""
         if self._epoch_seed is None:
@@ -201,6 +208,51 @@ class DeviceBatches(Passes):
             else:
                 images = self._images[chosen]
             yield self._batch(images, self._labels[chosen], len(batch))
+
+
+class SideBySide(DataAdapter):
+    """Training batches of several networks that are stepped side by side.
+
+    Args:
+        orders: different orders of the same images.
+        taken: for each network, which of `orders` it sees.
+
+    Each batch is (images, labels): images (b, height, width, K · channels), labels (b, K).
+    """
+
+    def __init__(self, orders: Sequence[DeviceBatches], taken: Sequence[int]) -> None:
+        self._orders, self._taken = orders, taken
+
+    @property
+    def num_batches(self) -> int:
+        """Batches per epoch."""
+        return self._orders[0].num_batches
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch and network."""
+        return self._orders[0].batch_size
+
+    @property
+    def has_partial_batch(self) -> bool:
+        """Whether an epoch ends with a smaller batch."""
+        return self._orders[0].has_partial_batch
+
+    @property
+    def partial_batch_size(self) -> int:
+        """Images in that smaller batch."""
+        return self._orders[0].partial_batch_size
+
+    def on_epoch_begin(self) -> None:
+        """Keras starts a pass: each order turns to its next epoch."""
+        for batches in self._orders:
+            batches.on_epoch_begin()
+
+    def get_torch_dataloader(self) -> Iterator[Batch]:
+        """The batches of the current epoch."""
+        for made in zip(*[b.get_torch_dataloader() for b in self._orders], strict=True):
+            images, labels = zip(*[made[i] for i in self._taken], strict=True)
+            yield torch.cat(images, dim=-1), torch.stack(labels, dim=1)
 
 
 def _fits(size: int, device: torch.device) -> bool:

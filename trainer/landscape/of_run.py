@@ -194,11 +194,11 @@ def _measure(model: "keras.Model", dataset: "Dataset", paths: list[str]) -> surf
     from trainer.datasets.batches import batches
     from trainer.training.process import prepare_process
     from trainer.training.state import TrainingState
-    from trainer.training.stepped import SteppedModel
+    from trainer.training.stepped import Member, SteppedModel
 
     prepare_process()
     state = TrainingState.of(model, SGD())
-    stepped = SteppedModel(model, state, lambda step: 0.0)
+    stepped = SteppedModel(Member(model, state, lambda step: 0.0))
     tensors = [state.weights[path] for path in paths]
     device = tensors[0].device
     images = batches(dataset.train, dataset.source, _BATCH, device)
@@ -209,7 +209,7 @@ def _measure(model: "keras.Model", dataset: "Dataset", paths: list[str]) -> surf
         parts = torch.from_numpy(vector).to(device).split(sizes)
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.reshape(tensor.shape))
-        measured = stepped.measure(images)
+        (measured,) = stepped.measure(images)
         return measured["loss"], measured["accuracy"]
 
     return at

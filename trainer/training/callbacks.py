@@ -3,7 +3,8 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -12,6 +13,7 @@ import torch
 from mlflow_server import artifacts
 from mlflow_server.contract import Metric
 from trainer.training.state import TrainingState
+from trainer.training.stepped import Member
 
 
 class Diverged(Exception):
@@ -29,6 +31,11 @@ class Record(keras.callbacks.Callback):
         on_epoch: called with the 1-based epoch and its metrics.
         learning_rate: rate of a step.
         steps_per_epoch: steps of one epoch.
+
+    Attributes:
+        sharing: runs that are stepped at the moment.
+        training_s, evaluation_s: seconds so far.
+        epochs: epochs of all those runs in that time.
     """
 
     def __init__(
@@ -42,6 +49,7 @@ class Record(keras.callbacks.Callback):
         self._steps = steps_per_epoch
         self.training_s = self.evaluation_s = 0.0
         self.epochs = 0
+        self.sharing = 1
         self._began = 0.0
         self._evaluating: float | None = None
 
@@ -60,7 +68,7 @@ class Record(keras.callbacks.Callback):
         self.training_s += trained - self._began
         self.evaluation_s += now - trained
         self._evaluating = None
-        self.epochs += 1
+        self.epochs += self.sharing
         values = {name: float(value) for name, value in (logs or {}).items()}
         values["learning_rate"] = self._learning_rate((epoch + 1) * self._steps - 1)
         self._on_epoch(epoch + 1, values)
@@ -69,20 +77,84 @@ class Record(keras.callbacks.Callback):
                 raise Diverged(f"{name} became {values[name]} in epoch {epoch + 1}")
 
 
-class MeasureHeldOut(keras.callbacks.Callback):
-    """Adds loss and accuracy on held-out images wherever test images are evaluated.
+@dataclass
+class Followed:
+    """One of the runs that are stepped side by side, and the callbacks that are its own.
 
-    Comes before `Record`.
+    Attributes:
+        member: its network and state.
+        callbacks: called with the run's own epoch and numbers.
+        epoch: how many epochs of its schedule are done.
+        epochs: epochs of its whole schedule.
+        evaluated: 1-based epochs after which it is evaluated.
+        failure: why it has failed; the others go on without it.
     """
 
-    def __init__(self, measure: Callable[[], dict[str, float]]) -> None:
+    member: Member
+    callbacks: Sequence[keras.callbacks.Callback]
+    epoch: int
+    epochs: int
+    evaluated: Collection[int]
+    failure: Diverged | None = None
+
+
+class ForEach(keras.callbacks.Callback):
+    """Calls each run's own callbacks, at its own epoch and with its own numbers.
+
+    Training stops after an epoch in which a run has failed.
+
+    Args:
+        runs: in the order of the model's members.
+        heldout: measures each member on held-out images; None if none are held out. It is called
+            wherever test images are evaluated, whoever asked for it.
+    """
+
+    def __init__(
+        self, runs: Sequence[Followed], heldout: Callable[[], list[dict[str, float]]] | None
+    ) -> None:
         super().__init__()
-        self._measure = measure
+        self._runs, self._heldout = runs, heldout
+        self._trained: list[dict[str, float]] | None = None
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Tells each callback its run's network."""
+        for run in self._runs:
+            for callback in run.callbacks:
+                callback.set_model(run.member)
+                callback.set_params({"epochs": run.epochs})
+                callback.on_train_begin()
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """The epoch, as each run counts it."""
+        for run in self._runs:
+            for callback in run.callbacks:
+                callback.on_epoch_begin(run.epoch)
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        """`fit` has just read the numbers of training."""
+        self._trained = self.model.results
+        for run in self._runs:
+            for callback in run.callbacks:
+                callback.on_test_begin()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Measures."""
-        if logs is not None and Metric.VAL_LOSS in logs:
-            logs |= {f"heldout_{name}": value for name, value in self._measure().items()}
+        """Each run's numbers; of test and held-out images only where the run asks for them."""
+        trained, tested = self._trained or self.model.results, self.model.results
+        evaluated, self._trained = self._trained is not None, None
+        heldout = self._heldout() if self._heldout and evaluated else None
+        for index, run in enumerate(self._runs):
+            own, numbers = run.epoch, dict(trained[index])
+            run.epoch += 1
+            if run.epoch in run.evaluated:
+                numbers |= {f"val_{name}": value for name, value in tested[index].items()}
+                if heldout:
+                    numbers |= {f"heldout_{n}": value for n, value in heldout[index].items()}
+            try:
+                for callback in run.callbacks:
+                    callback.on_epoch_end(own, dict(numbers))
+            except Diverged as failure:
+                run.failure = failure
+                self.model.stop_training = True
 
 
 class KeepBestWeights(keras.callbacks.Callback):

@@ -7,7 +7,7 @@ Keras call gives, up to the order of sums (tested for outputs, gradients and sta
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import keras
@@ -27,19 +27,31 @@ class CannotLower(Exception):
     """A layer, or one of its options, has no torch call here."""
 
 
-def lower(model: keras.Model) -> Network:
-    """A function (images, training) → outputs that computes what `model` computes.
+def lower(*models: keras.Model) -> Network:
+    """A function (images, training) → outputs that computes what each of `models` computes.
+
+    Several networks of one structure are computed side by side: convolutions become convolutions
+    in groups, one for each network (Wang et al. 2021, HFTA). Their variables become views of common
+    tensors, their gradients too; `zero_gradients` of the returned network clears these.
 
     Args:
-        model: a built Keras model; images have shape (batch, height, width, channels).
+        models: built Keras models of one structure. Images have shape (batch, height, width,
+            channels); for K networks (batch, height, width, K · channels), or as for one, which all
+            of them then see. Outputs have shape (batch, K · outputs).
 
     Returns:
-        The lowered network, or the Keras call itself if a layer is unknown (one log line says
-        which). Rebuild it if a variable of the model is given another tensor.
+        The lowered network, or, for one model, the Keras call itself if a layer is unknown (one
+        log line says which). Rebuild it if a variable of a model is given another tensor.
+
+    Raises:
+        CannotLower: several models with a layer that is unknown.
     """
     try:
-        return _Lowered(model)
+        return _Lowered(models)
     except CannotLower as reason:
+        if len(models) > 1:
+            raise
+        model = models[0]
         log.warning("%s trains through the Keras call, which is slower: %s", model.name, reason)
         return lambda images, training: model(images, training=training)
 
@@ -74,9 +86,12 @@ class _Op:
 class _Lowered:
     """Tensors live in numbered slots; each operation reads some and fills one."""
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, models: Sequence[keras.Model]) -> None:
+        model = models[0]
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise CannotLower("it has several inputs or outputs")
+        self._joined = _Joined(len(models))
+        self._layers = [list(network.layers) for network in models]
         operations = list(_in_order(model))
         self._readers = Counter(
             id(x) for _, node in operations for x in node.arguments.keras_tensors
@@ -93,6 +108,11 @@ class _Lowered:
                 self._add(operation, node)
         self._output = self._slots[id(model.outputs[0])]
         self._release_early()
+        del self._layers
+
+    def zero_gradients(self) -> None:
+        """Clears the common gradients of several networks."""
+        self._joined.zero_gradients()
 
     def __call__(self, images: Tensor, training: bool) -> Tensor:
         slots: list[Tensor | None] = [None] * len(self._slots)
@@ -124,7 +144,9 @@ class _Lowered:
         )
         if padded and not pads_itself:
             raise CannotLower(f"{operation.name} reads a padding that it cannot take over")
-        call = _call(operation, padded, alone=self._readers[id(inputs[0])] == 1)
+        self._joined.of(operation, self._layers)
+        alone = self._readers[id(inputs[0])] == 1
+        call = _call(operation, self._joined, padded, inputs[0].shape[-1], alone)
         self._ops.append(_Op(call, [self._slot(x) for x in inputs], self._slot(output)))
 
     def _release_early(self) -> None:
@@ -148,21 +170,78 @@ def _symmetric(layer: keras.layers.ZeroPadding2D) -> int:
     return sides.pop()
 
 
-def _call(layer: keras.Operation, padding: int, alone: bool) -> Call:
+class _Joined:
+    """The parameters of a layer in each of `count` networks, side by side in one tensor.
+
+    Each network's variable keeps its own identity, as a view of that tensor.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._twins: list[keras.Layer] = []
+        self._gradients: list[Tensor] = []
+
+    def of(self, layer: keras.Operation, layers: list[list[keras.Layer]]) -> None:
+        """Turns to `layer` of the first network and the same layer of the others."""
+        place = next((i for i, own in enumerate(layers[0]) if own is layer), None)
+        self._twins = [] if place is None else [own[place] for own in layers]
+
+    def __call__(self, name: str, order: tuple[int, ...], merged: bool = True) -> Tensor:
+        """The variables `name`, laid out in memory in the axes' `order`.
+
+        For one network that is its variable itself, in its own order of axes.
+
+        Args:
+            name: of the layer's attribute.
+            order: axes of the variable.
+            merged: the networks run along the first of these axes; else along an axis before it.
+        """
+        values = [getattr(layer, name).value for layer in self._twins]
+        laid_out = [value.data.permute(order).contiguous() for value in values]
+        back = tuple(order.index(axis) for axis in range(len(order)))
+        if self.count == 1:
+            values[0].data = laid_out[0].permute(back)
+            values[0].grad = None
+            return values[0]
+        joined = torch.stack(laid_out)
+        leaf = torch.nn.Parameter(
+            joined.flatten(0, 1) if merged else joined, requires_grad=values[0].requires_grad
+        )
+        for k, value in enumerate(values):
+            value.data = leaf.data.view_as(joined)[k].permute(back)
+        if leaf.requires_grad:
+            leaf.grad = torch.zeros_like(leaf)
+            self._gradients.append(leaf.grad)
+            for k, value in enumerate(values):
+                value.grad = leaf.grad.view_as(joined)[k].permute(back)
+        return leaf
+
+    def bias(self, merged: bool = True) -> Tensor | None:
+        """The layer's bias, if it has one."""
+        return self("bias", (0,), merged) if self._twins[0].use_bias else None
+
+    @torch.no_grad()
+    def zero_gradients(self) -> None:
+        torch._foreach_zero_(self._gradients)
+
+
+def _call(layer: keras.Operation, joined: _Joined, padding: int, width: int, alone: bool) -> Call:
     """The torch call of one layer.
 
     Args:
         layer: the Keras layer.
+        joined: its parameters.
         padding: zeros on each side that a preceding layer leaves to this one.
+        width: last axis of the layer's input: channels.
         alone: whether nothing else reads the layer's input, so that it may be overwritten.
     """
     match layer:
         case keras.layers.DepthwiseConv2D(depth_multiplier=1):
-            return _depthwise(layer, padding)
+            return _depthwise(layer, joined, padding)
         case keras.layers.Conv2D():
-            return _conv(layer, padding)
+            return _conv(layer, joined, padding)
         case BatchNormalization():
-            return _batch_norm(layer)
+            return _batch_norm(layer, joined)
         case keras.layers.ReLU(max_value=None, negative_slope=0.0, threshold=0.0):
             return (lambda _, x: F.relu_(x)) if alone else (lambda _, x: F.relu(x))
         case keras.layers.Add():
@@ -173,37 +252,73 @@ def _call(layer: keras.Operation, padding: int, alone: bool) -> Call:
         case keras.layers.GlobalAveragePooling2D(keepdims=False):
             return lambda _, x: x.mean((2, 3))
         case keras.layers.Flatten():
-            # Keras flattens (height, width, channels).
-            return lambda _, x: (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1)
+            return _flatten(width)
         case keras.layers.Dense() if layer.activation is keras.activations.linear:
-            kernel, bias = layer.kernel.value, layer.bias.value if layer.use_bias else None
-            return lambda _, x: F.linear(x, kernel.t(), bias)
+            return _dense(layer, joined)
         case _:
             raise CannotLower(f"{type(layer).__name__} '{layer.name}' has no torch call here")
 
 
-def _conv(layer: keras.layers.Conv2D, padding: int) -> Call:
+def _flatten(width: int) -> Call:
+    def flatten(_: bool, x: Tensor) -> Tensor:
+        if x.ndim != 4:
+            return x.flatten(1)
+        # Keras flattens (height, width, channels), and each network's by itself.
+        return x.unflatten(1, (-1, width)).permute(0, 1, 3, 4, 2).flatten(1)
+
+    return flatten
+
+
+def _dense(layer: keras.layers.Dense, joined: _Joined) -> Call:
+    count, width = joined.count, layer.kernel.shape[0]
+    kernel, bias = joined("kernel", (0, 1), merged=False), joined.bias(merged=False)
+    if count == 1:
+        return lambda _, x: F.linear(x, kernel.t(), bias)
+
+    def dense(_: bool, x: Tensor) -> Tensor:
+        each = x.unflatten(1, (-1, width)).transpose(0, 1).expand(count, -1, -1)
+        y = torch.bmm(each, kernel) if bias is None else torch.baddbmm(bias[:, None], each, kernel)
+        return y.transpose(0, 1).flatten(1)
+
+    return dense
+
+
+def _conv(layer: keras.layers.Conv2D, joined: _Joined, padding: int) -> Call:
     if layer.groups != 1:
         raise CannotLower(f"convolution '{layer.name}' has groups")
     padding = _plain_padding(layer, padding)
-    kernel, bias, strides = layer.kernel.value, layer.bias, layer.strides
+    strides, channels = layer.strides, layer.kernel.shape[2]
     # (height, width, in, out) over memory in the order (out, height, width, in): seen as torch's
     # (out, in, height, width) it is channels-last, so that no step copies it.
-    kernel.data = kernel.data.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)
-    bias = bias.value if layer.use_bias else None
-    return lambda _, x: F.conv2d(x, kernel.permute(3, 2, 0, 1), bias, strides, padding)
+    kernel, bias = joined("kernel", (3, 0, 1, 2)), joined.bias()
+    if joined.count == 1:
+        return lambda _, x: F.conv2d(x, kernel.permute(3, 2, 0, 1), bias, strides, padding)
+
+    def conv(_: bool, x: Tensor) -> Tensor:
+        # Images that all networks see are one group: its outputs are theirs, side by side.
+        groups = x.shape[1] // channels
+        return F.conv2d(x, kernel.permute(0, 3, 1, 2), bias, strides, padding, groups=groups)
+
+    return conv
 
 
-def _depthwise(layer: keras.layers.DepthwiseConv2D, padding: int) -> Call:
+def _depthwise(layer: keras.layers.DepthwiseConv2D, joined: _Joined, padding: int) -> Call:
     padding = _plain_padding(layer, padding)
-    kernel, bias, strides = layer.kernel.value, layer.bias, layer.strides
-    channels = kernel.shape[2]
+    strides, channels, count = layer.strides, layer.kernel.shape[2], joined.count
     # (height, width, channels, 1), seen as torch's (channels, 1, height, width) without a copy.
-    kernel.data = kernel.data.permute(2, 0, 1, 3).contiguous().permute(1, 2, 0, 3)
-    bias = bias.value if layer.use_bias else None
-    return lambda _, x: F.conv2d(
-        x, kernel.permute(2, 3, 0, 1), bias, strides, padding, groups=channels
-    )
+    kernel, bias = joined("kernel", (2, 0, 1, 3)), joined.bias()
+    if count == 1:
+        return lambda _, x: F.conv2d(
+            x, kernel.permute(2, 3, 0, 1), bias, strides, padding, groups=channels
+        )
+
+    def depthwise(_: bool, x: Tensor) -> Tensor:
+        every = x if x.shape[1] == count * channels else x.repeat(1, count, 1, 1)
+        return F.conv2d(
+            every, kernel.permute(0, 3, 1, 2), bias, strides, padding, groups=count * channels
+        )
+
+    return depthwise
 
 
 def _plain_padding(layer: keras.layers.Conv2D | keras.layers.DepthwiseConv2D, padding: int) -> int:
@@ -229,9 +344,10 @@ def _plain_padding(layer: keras.layers.Conv2D | keras.layers.DepthwiseConv2D, pa
     return padding
 
 
-def _batch_norm(layer: BatchNormalization) -> Call:
-    mean, variance = layer.moving_mean.value, layer.moving_variance.value
-    gamma, beta = layer.gamma.value, layer.beta.value
+def _batch_norm(layer: BatchNormalization, joined: _Joined) -> Call:
+    mean, variance, gamma, beta = (
+        joined(name, (0,)) for name in ("moving_mean", "moving_variance", "gamma", "beta")
+    )
     momentum, epsilon = 1.0 - layer.momentum, layer.epsilon
     return lambda training, x: F.batch_norm(
         x, mean, variance, gamma, beta, training, momentum, epsilon

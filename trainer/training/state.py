@@ -63,8 +63,11 @@ class TrainingState:
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.optimizer.step()
         apply_(self._masked, self._masks)
-        self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
+
+    def drop_gradients(self) -> None:
+        """Forgets the gradients at hand."""
+        self.optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors of the state under names for a checkpoint; momentum only once it exists."""

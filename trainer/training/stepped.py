@@ -1,6 +1,7 @@
-"""The Keras model that `fit` drives: a network stepped through its lowered form."""
+"""The Keras model that `fit` drives: networks stepped side by side through their lowered form."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import keras
 import torch
@@ -17,46 +18,69 @@ from trainer.training.state import TrainingState
 _LOGS = {"loss": float("nan"), "accuracy": float("nan")}
 
 
-class SteppedModel(keras.Model):
-    """A network, its training state and a learning rate per step, as a Keras model.
+@dataclass(frozen=True)
+class Member:
+    """One of the networks that a model steps.
 
-    `fit`, `evaluate` and Keras callbacks work as usual; the numbers they see are those of the end
-    of an epoch. Within an epoch nothing is read back from the device, so batch logs hold NaN.
-
-    Args:
+    Attributes:
         network: a built Keras model that returns logits, shape (batch, classes).
         state: the training state of that network.
         learning_rate: gives the rate of a step, counted from epoch 0 of the schedule.
+    """
+
+    network: keras.Model
+    state: TrainingState
+    learning_rate: Callable[[int], float]
+
+    def keep_masked(self, mask: Mask) -> None:
+        """Hands `mask` to the state; the callback `ApplyMask` calls this when training starts."""
+        self.state.keep_masked(self.network, mask)
+
+
+class SteppedModel(keras.Model):
+    """Networks of one structure with their training states, as a Keras model.
+
+    `fit`, `evaluate` and Keras callbacks work as usual; the numbers they see are those of the end
+    of an epoch, means over the members. Within an epoch nothing is read back from the device, so
+    batch logs hold NaN. No member has a part in what another computes.
+
+    Args:
+        members: what is stepped.
         label_smoothing: share of the target spread over all classes, in training alone.
         precision: `float32`, or `bfloat16` for convolutions and matrix products.
         others: the processes that train parts of each batch with this one; None: it is alone.
+
+    Attributes:
+        results: loss and accuracy of each member, as last read from the device.
+
+    Raises:
+        CannotLower: several members with a layer that has no torch call here.
     """
 
     def __init__(
         self,
-        network: keras.Model,
-        state: TrainingState,
-        learning_rate: Callable[[int], float],
-        *,
+        *members: Member,
         label_smoothing: float = 0.0,
         precision: str = "float32",
         others: Together | None = None,
     ) -> None:
-        super().__init__(name=f"stepped_{network.name.replace('-', '_')}")
-        self.network = network
+        first = members[0]
+        super().__init__(name=f"stepped_{first.network.name.replace('-', '_')}")
         self.built = True
-        lowered = in_precision(precision, lower(network))
+        lowered = lower(*[member.network for member in members])
+        forward = in_precision(precision, lowered)
         # Past Keras's attribute tracking, which would turn tensors and dicts into its own kinds.
         for name, value in {
-            "state": state,
-            "learning_rate": learning_rate,
+            "members": members,
+            "results": [dict(_LOGS) for _ in members],
             "_lowered": lowered,
-            "_forward": others.forward(lowered, state.weights.values())
+            "_evaluate": forward,
+            "_forward": others.forward(forward, first.state.weights.values())
             if others
-            else lambda images: lowered(images, True),
+            else lambda images: forward(images, True),
             "_others": others,
             "_label_smoothing": label_smoothing,
-            "_totals": torch.zeros(2, dtype=torch.float64, device=state.device),
+            "_totals": torch.zeros(2, len(members), dtype=torch.float64, device=first.state.device),
             "_seen": 0,
         }.items():
             object.__setattr__(self, name, value)
@@ -66,44 +90,69 @@ class SteppedModel(keras.Model):
         self.compiled = True
 
     def call(self, images: Tensor, training: bool | None = None) -> Tensor:
-        """Logits of `images` through the Keras network."""
-        return self.network(images, training=training)
-
-    def keep_masked(self, mask: Mask) -> None:
-        """Hands `mask` to the state; the callback `ApplyMask` calls this when training starts."""
-        self.state.keep_masked(self.network, mask)
+        """Logits of `images` through the first member's Keras network."""
+        return self.members[0].network(images, training=training)
 
     def train_step(self, data: Batch) -> dict[str, float]:
-        """Forward, loss, backward, SGD, mask. All of it stays on the device."""
+        """Forward, loss, backward, SGD, mask. All of it stays on the device.
+
+        Args:
+            data: images, shape (batch, height, width, K · channels), and labels, shape (batch, K)
+                or, of one member, (batch,).
+        """
         images, labels, *weight = data
-        logits = self._forward(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
+        logits, labels = self._each(self._forward(images), labels)
+        losses = self._mean_losses(logits, labels, self._label_smoothing)
+        loss = losses.sum()
         (loss * weight[0] if weight else loss).backward()
-        self.state.step(self.learning_rate(self.state.steps))
-        self._count(logits.detach(), labels, loss.detach())
+        for member in self.members:
+            state = member.state
+            state.step(member.learning_rate(state.steps))
+        if len(self.members) > 1:
+            self._lowered.zero_gradients()
+        else:
+            self.members[0].state.drop_gradients()
+        self._count(logits.detach(), labels, losses.detach())
         return _LOGS
 
     def test_step(self, data: Batch) -> dict[str, float]:
-        """Forward and loss with running statistics."""
+        """Forward and loss with running statistics, of all members on the same images."""
         images, labels = data
-        logits = self._lowered(images, False)
-        self._count(logits, labels, F.cross_entropy(logits, labels))
+        logits, labels = self._each(self._evaluate(images, False), labels)
+        self._count(logits, labels, self._mean_losses(logits, labels))
         return _LOGS
 
     @torch.no_grad()
-    def measure(self, batches: DataAdapter) -> dict[str, float]:
-        """Mean loss and accuracy over one pass of `batches`, beside what `fit` evaluates."""
+    def measure(self, batches: DataAdapter) -> list[dict[str, float]]:
+        """Each member's mean loss and accuracy over one pass of `batches`."""
         self.reset_metrics()
         batches.on_epoch_begin()
         for data in batches.get_torch_dataloader():
             self.test_step(data)
-        measured = self.get_metrics_result()
+        self.get_metrics_result()
         self.reset_metrics()
-        return measured
+        return self.results
 
-    def _count(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
-        correct = (logits.argmax(1) == labels).sum()
-        self._totals += torch.stack([loss.double() * len(labels), correct.double()])
+    def _each(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits as (batch, K, classes) and labels as (batch, K)."""
+        count = len(self.members)
+        if labels.ndim == 1:
+            labels = labels[:, None].expand(-1, count)
+        return logits.unflatten(1, (count, -1)), labels
+
+    def _mean_losses(self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Each member's mean loss over the batch, shape (K,)."""
+        losses = F.cross_entropy(
+            logits.flatten(0, 1),
+            labels.flatten(),
+            reduction="none",
+            label_smoothing=label_smoothing,
+        )
+        return losses.view(labels.shape).mean(0)
+
+    def _count(self, logits: Tensor, labels: Tensor, losses: Tensor) -> None:
+        correct = (logits.argmax(2) == labels).sum(0)
+        self._totals += torch.stack([losses.double() * len(labels), correct.double()])
         object.__setattr__(self, "_seen", self._seen + len(labels))
 
     def reset_metrics(self) -> None:
@@ -113,6 +162,13 @@ class SteppedModel(keras.Model):
 
     def get_metrics_result(self) -> dict[str, float]:
         """Mean loss and accuracy since the last reset: the one read from the device per pass."""
-        counted = [*self._totals.tolist(), self._seen]
-        loss, correct, seen = self._others.sums(counted) if self._others else counted
-        return {"loss": loss / max(seen, 1), "accuracy": correct / max(seen, 1)}
+        counted = [*self._totals.flatten().tolist(), self._seen]
+        *totals, seen = self._others.sums(counted) if self._others else counted
+        means = [total / max(seen, 1) for total in totals]
+        count = len(self.members)
+        results = [
+            {"loss": loss, "accuracy": accuracy}
+            for loss, accuracy in zip(means[:count], means[count:], strict=True)
+        ]
+        object.__setattr__(self, "results", results)
+        return {name: sum(result[name] for result in results) / count for name in _LOGS}

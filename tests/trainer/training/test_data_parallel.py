@@ -25,7 +25,7 @@ from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
 from trainer.training.data_parallel import AverageStatistics, PeerLost, Together, together
 from trainer.training.state import TrainingState
-from trainer.training.stepped import SteppedModel
+from trainer.training.stepped import Member, SteppedModel
 
 TWO = "{epochs: 3, batch_size: 63, rewind_epoch: 1, devices_per_run: 2}"
 SOURCE = Source(
@@ -51,10 +51,11 @@ def images() -> Split:
 def stepped(work: Work, others: Together | None) -> tuple[SteppedModel, list]:
     network = networks.build(work.network, input_shape=(8, 8, 1), classes=10, seed=1)
     state = TrainingState.of(network, SGD())
-    model = SteppedModel(network, state, lambda step: 0.1, others=others)
+    member = Member(network, state, lambda step: 0.1)
+    model = SteppedModel(member, others=others)
     if work.masked:
         kernels = masks.kernels(network, masks.pruned_paths(network, kept=["classifier"]))
-        model.keep_masked(masks.prune(kernels, 0.7, magnitude))
+        member.keep_masked(masks.prune(kernels, 0.7, magnitude))
     part = others.part if others else WHOLE
     batches = DeviceBatches(images(), SOURCE, 18, "cpu", epoch_seed=lambda epoch: epoch, part=part)
     return model, batches
@@ -63,7 +64,7 @@ def stepped(work: Work, others: Together | None) -> tuple[SteppedModel, list]:
 def work(others: Together | None, job: Work) -> None:
     """Takes the steps and writes weights, statistics and the gradients before the last of them."""
     model, batches = stepped(job, others)
-    state, gradients = model.state, {}
+    state, gradients = model.members[0].state, {}
     optimizer_step = state.optimizer.step
 
     def step() -> None:
@@ -112,19 +113,21 @@ def test_with_batch_norm_gradients_are_the_mean_of_the_parts(tmp_path):
     model, batches = stepped(Work("resnet20", tmp_path, 1), None)
     batches.on_epoch_begin()
     data, labels = next(iter(batches.get_torch_dataloader()))
-    weights, statistics = model.state.weights, []
+    weights, statistics = model.members[0].state.weights, []
     for part in (Part(0, 2), Part(1, 2)):
-        before = [s.clone() for s in model.state.statistics.values()]
+        before = [s.clone() for s in model.members[0].state.statistics.values()]
         own = slice(part.of(18).start, part.of(18).stop)
         logits = model._lowered(data[own], True)
         (torch.nn.functional.cross_entropy(logits, labels[own]) / 2).backward()
-        statistics.append([s.clone() for s in model.state.statistics.values()])
-        for statistic, value in zip(model.state.statistics.values(), before, strict=True):
+        statistics.append([s.clone() for s in model.members[0].state.statistics.values()])
+        for statistic, value in zip(
+            model.members[0].state.statistics.values(), before, strict=True
+        ):
             statistic.copy_(value)
     for path, weight in weights.items():
         expected = weight.grad.numpy()
         np.testing.assert_allclose(first[f"gradient/{path}"], expected, rtol=1e-5, atol=1e-7)
-    for path, one, other in zip(model.state.statistics, *statistics, strict=True):
+    for path, one, other in zip(model.members[0].state.statistics, *statistics, strict=True):
         assert first[f"own/{path}"].tobytes() == one.numpy().tobytes()
         assert second[f"own/{path}"].tobytes() == other.numpy().tobytes()
         mean = (one + other) / 2
@@ -210,8 +213,8 @@ def test_a_study_on_two_devices(write_config, store_uri, train):
     for variable in network.variables:
         variable.assign(weights[variable.path])
     data = datasets.load("digits", 200, 101)
-    model = SteppedModel(network, TrainingState.of(network, SGD()), lambda step: 0.0)
-    measured = model.measure(DeviceBatches(data.test, data.source, 50, "cpu"))
+    model = SteppedModel(Member(network, TrainingState.of(network, SGD()), lambda step: 0.0))
+    (measured,) = model.measure(DeviceBatches(data.test, data.source, 50, "cpu"))
     assert measured["accuracy"] == pytest.approx(ticket.data.metrics["val_accuracy"])
     assert measured["loss"] == pytest.approx(ticket.data.metrics["val_loss"], rel=1e-4)
     # Devices per run change the numbers, so they change the key.

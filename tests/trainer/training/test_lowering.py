@@ -10,7 +10,7 @@ from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
 from trainer.training.lowering import lower
 from trainer.training.state import TrainingState
-from trainer.training.stepped import SteppedModel
+from trainer.training.stepped import Member, SteppedModel
 
 
 def pair(name: str, shape: tuple[int, int, int]) -> tuple[keras.Model, keras.Model]:
@@ -115,6 +115,7 @@ def test_ten_lowered_steps_equal_ten_of_the_keras_call(name, shape):
         ):
             (outputs * outputs).mean().backward()
             state.step(0.01)
+            state.drop_gradients()
     for path, weight in states[0].tensors().items():
         torch.testing.assert_close(states[1].tensors()[path], weight, rtol=1e-7, atol=1e-10)
 
@@ -125,17 +126,19 @@ def test_bfloat16_is_near_float32_and_keeps_weights_whole():
     models = {}
     for precision, model in (("float32", network), ("bfloat16", same)):
         state = TrainingState.of(model, SGD())
-        models[precision] = SteppedModel(model, state, lambda step: 0.01, precision=precision)
+        models[precision] = SteppedModel(
+            Member(model, state, lambda step: 0.01), precision=precision
+        )
         for _ in range(3):
             models[precision].train_step(batch)
-    full, half = (model.state.tensors() for model in models.values())
+    full, half = (model.members[0].state.tensors() for model in models.values())
     assert {tensor.dtype for tensor in half.values()} == {torch.float32}
     moved = [not torch.equal(full[name], half[name]) for name in full]
     assert any(moved), "it is another arithmetic"
     losses = [model.get_metrics_result()["loss"] for model in models.values()]
     assert losses[1] == pytest.approx(losses[0], rel=0.03)
     seen = []
-    models["bfloat16"]._lowered(batch[0], False)
+    models["bfloat16"]._evaluate(batch[0], False)
     hook = torch.overrides.TorchFunctionMode
 
     class Dtypes(hook):
@@ -146,7 +149,7 @@ def test_bfloat16_is_near_float32_and_keeps_weights_whole():
             return result
 
     with Dtypes():
-        logits = models["bfloat16"]._lowered(batch[0], True)
+        logits = models["bfloat16"]._evaluate(batch[0], True)
     assert set(seen) == {torch.bfloat16}
     assert logits.dtype == torch.float32
 
@@ -177,8 +180,9 @@ def test_ten_steps_equal_a_plain_loop_with_coupled_l2(nesterov: bool):
     mask = masks.prune(masks.kernels(stepped, ["hidden1/kernel", "hidden2/kernel"]), 0.7, magnitude)
     recipe = SGD(momentum=0.9, weight_decay=0.01, nesterov=nesterov)
     state = TrainingState.of(stepped, recipe)
-    model = SteppedModel(stepped, state, lambda step: 0.1 / (1 + step))
-    model.keep_masked(mask)
+    member = Member(stepped, state, lambda step: 0.1 / (1 + step))
+    model = SteppedModel(member)
+    member.keep_masked(mask)
     weights = {v.path: v.value.detach().numpy().astype(np.float64) for v in plain.variables}
     for path, entry in mask.items():
         weights[path] *= entry
@@ -208,7 +212,7 @@ def test_ten_steps_equal_a_plain_loop_with_coupled_l2(nesterov: bool):
 
 def test_epoch_metrics_are_means_over_images():
     (network, _) = pair("lenet-300-100", (8, 8, 1))
-    model = SteppedModel(network, TrainingState.of(network, SGD()), lambda step: 0.0)
+    model = SteppedModel(Member(network, TrainingState.of(network, SGD()), lambda step: 0.0))
     images, labels = torch.randn(50, 8, 8, 1), torch.randint(0, 10, (50,))
     for part in (slice(0, 40), slice(40, 50)):
         model.train_step((images[part], labels[part]))
@@ -226,7 +230,7 @@ def test_labels_are_smoothed_in_training_alone():
     (network, same) = pair("lenet-300-100", (8, 8, 1))
     images, labels = torch.randn(6, 8, 8, 1), torch.arange(6)
     state = TrainingState.of(network, SGD())
-    model = SteppedModel(network, state, lambda step: 0.1, label_smoothing=0.2)
+    model = SteppedModel(Member(network, state, lambda step: 0.1), label_smoothing=0.2)
     model.reset_metrics()
     model.train_step((images, labels))
     trained = model.get_metrics_result()["loss"]

@@ -1,0 +1,236 @@
+"""Networks stepped side by side compute what each computes alone."""
+
+import subprocess
+
+import keras
+import numpy as np
+import pytest
+import torch
+
+from tests.trainer import stored
+from tests.trainer.test_faults import command, journals, wait_for_epochs
+from trainer import networks
+from trainer.config import SGD
+from trainer.datasets import Augmentation, Source, Split
+from trainer.datasets.batches import DeviceBatches, SideBySide
+from trainer.pruning import masks
+from trainer.pruning.scores import magnitude
+from trainer.training.lowering import CannotLower, lower
+from trainer.training.state import TrainingState
+from trainer.training.stepped import Member, SteppedModel
+
+
+@pytest.fixture
+def float64():
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+
+
+def built(name: str, shape: tuple[int, int, int], count: int) -> list[keras.Model]:
+    return [networks.build(name, input_shape=shape, classes=10, seed=k) for k in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("resnet20", (16, 16, 3)),
+        ("resnet32-no-residual", (16, 16, 3)),
+        ("resnet18", (40, 40, 3)),
+        ("resnet50", (64, 64, 3)),
+        ("mobilenet-v1", (32, 32, 3)),
+        ("vgg16", (32, 32, 3)),
+        ("lenet-300-100", (8, 8, 1)),
+    ],
+)
+def test_each_network_computes_what_it_computes_alone(name, shape, float64):
+    count = 2
+    alone, joined = built(name, shape, count), built(name, shape, count)
+    together = lower(*joined)
+    images = torch.randn(count, 3, *shape, dtype=torch.float64)
+    outputs = together(torch.cat(list(images), dim=-1), True).unflatten(1, (count, -1))
+    expected = [lower(model)(x, True) for model, x in zip(alone, images, strict=True)]
+    close = {"rtol": 1e-9, "atol": 1e-11}
+    torch.testing.assert_close(outputs, torch.stack(expected, 1), **close)
+    (outputs**2).sum().backward()
+    for logits in expected:
+        (logits**2).sum().backward()
+    for model, same in zip(alone, joined, strict=True):
+        for a, b in zip(model.variables, same.variables, strict=True):
+            torch.testing.assert_close(b.value, a.value, **close)
+            if a.trainable:
+                torch.testing.assert_close(b.value.grad, a.value.grad, **close)
+    # In evaluation all of them see the same images.
+    with torch.no_grad():
+        seen = together(images[0], False).unflatten(1, (count, -1))
+        expected = [lower(model)(images[0], False) for model in alone]
+    torch.testing.assert_close(seen, torch.stack(expected, 1), **close)
+    together.zero_gradients()
+    assert all(not v.value.grad.any() for model in joined for v in model.trainable_variables)
+
+
+SOURCE = Source(
+    "", (0.5,), (0.25,), 10, (8, 8, 1), 50, 20, augmentation=Augmentation(pad=1, flip=True)
+)
+RATES = [0.05, 0.02, 0.05, 0.01]
+TRIALS = [1, 1, 2, 2]
+FIRST = [0, 0, 0, 2]
+
+
+def images() -> DeviceBatches:
+    rng = np.random.default_rng(0)
+    split = Split(rng.integers(0, 256, (50, 8, 8, 1), np.uint8), rng.integers(0, 10, 50))
+    return DeviceBatches(
+        split, SOURCE, 16, "cpu", epoch_seed=lambda epoch: epoch, dtype=torch.float64
+    )
+
+
+def members(name: str) -> list[Member]:
+    """Four networks: two trials, several rates, two of them pruned, one ahead by two epochs."""
+    found = []
+    for k, network in enumerate(built(name, (8, 8, 1), 4)):
+        state = TrainingState.of(network, SGD(nesterov=k == 1))
+        state.steps = 4 * FIRST[k]
+        found.append(Member(network, state, lambda step, k=k: RATES[k] / (1 + step // 4)))
+    return found
+
+
+def mask_of(member: Member) -> masks.Mask:
+    paths = masks.pruned_paths(member.network, kept=["classifier"])
+    return masks.prune(masks.kernels(member.network, paths), 0.6, magnitude)
+
+
+def train(model: SteppedModel, batches: SideBySide | DeviceBatches, epochs: int) -> list[dict]:
+    for _ in range(epochs):
+        model.reset_metrics()
+        batches.on_epoch_begin()
+        for data in batches.get_torch_dataloader():
+            model.train_step(data)
+        model.get_metrics_result()
+    return model.results
+
+
+@pytest.mark.parametrize("name", ["resnet20", "lenet-300-100"])
+def test_three_epochs_equal_those_of_each_alone(name, float64):
+    joined, alone, results = members(name), members(name), []
+    model, base = SteppedModel(*joined, label_smoothing=0.1), images()
+    seeds = {trial: (lambda epoch, trial=trial: 100 * trial + epoch) for trial in (1, 2)}
+    orders = [base.again(seeds[1], 0), base.again(seeds[2], 0), base.again(seeds[2], 2)]
+    for k in (0, 2):
+        joined[k].keep_masked(mask_of(joined[k]))
+    results = train(model, SideBySide(orders, [0, 0, 1, 2]), 3)
+    for k, member in enumerate(alone):
+        single = SteppedModel(member, label_smoothing=0.1)
+        if k in (0, 2):
+            member.keep_masked(mask_of(member))
+        (expected,) = train(single, base.again(seeds[TRIALS[k]], FIRST[k]), 3)
+        assert results[k] == pytest.approx(expected, rel=1e-9)
+        theirs = joined[k].state.tensors()
+        assert joined[k].state.steps == member.state.steps == 4 * (FIRST[k] + 3)
+        for path, tensor in member.state.tensors().items():
+            torch.testing.assert_close(theirs[path], tensor, rtol=1e-9, atol=1e-9)
+    for k in (0, 2):
+        weights = {v.path: v.numpy() for v in joined[k].network.variables}
+        for path, mask in mask_of(alone[k]).items():
+            assert mask.shape == weights[path].shape
+        pruned = sum(int((weights[path] == 0).sum()) for path in mask_of(joined[k]))
+        assert pruned == round(0.6 * sum(m.size for m in mask_of(joined[k]).values()))
+
+
+def test_a_member_whose_numbers_are_lost_takes_no_other_with_it(float64):
+    joined, alone = members("resnet20"), members("resnet20")
+    for variable in joined[1].network.trainable_variables:
+        variable.value.data.fill_(float("nan"))
+    base = images()
+    results = train(SteppedModel(*joined), SideBySide([base.again(lambda e: e, 0)], [0] * 4), 1)
+    assert np.isnan(results[1]["loss"])
+    for k in (0, 2, 3):
+        (expected,) = train(SteppedModel(alone[k]), base.again(lambda e: e, 0), 1)
+        assert results[k] == pytest.approx(expected, rel=1e-9)
+
+
+def test_networks_without_a_lowered_form_are_not_stepped_together():
+    def odd() -> keras.Model:
+        inputs = keras.Input((8, 8, 1))
+        x = keras.layers.Conv2D(2, 3, activation="gelu")(inputs)
+        return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+
+    with pytest.raises(CannotLower):
+        lower(odd(), odd())
+
+
+STUDY = {
+    "trials": "2",
+    "learning_rates": "[0.05, 0.1]",
+    "dataset": "{name: digits, train_images: 256, test_images: 100, validation_images: 50}",
+    "training": "{epochs: 4, batch_size: 64, rewind_epoch: 1, evaluate_every: 2}",
+    "pruning": "{fraction: 0.5, sparsities: [0.5]}",
+}
+
+
+def test_a_study_side_by_side_is_the_study_one_by_one(write_config, store_uri, train, tmp_path):
+    """The same runs, keys and masks; numbers equal up to the order of sums."""
+    config = write_config(**STUDY)
+    serial = f"sqlite:///{tmp_path}/serial/mlflow.db"
+    assert train(config, "--tracking-uri", serial) == 0
+    assert train(config, "--set", "fuse=4") == 0
+    theirs = {run.info.run_name: run for run in stored.runs(serial)}
+    found = {run.info.run_name: run for run in stored.runs(store_uri)}
+    assert set(found) == set(theirs)
+    for name, run in found.items():
+        same = theirs[name]
+        assert run.data.tags["run_key"] == same.data.tags["run_key"]
+        if name.startswith("pretrain"):
+            assert run.data.tags["fused"] == "4"
+        first = 2 if name.startswith("wr") else 1
+        assert stored.steps(store_uri, run, "loss") == list(range(first, 5))
+        assert stored.steps(store_uri, run, "heldout_loss") == [2, 4]
+        for metric in ("measured_sparsity", "trainable_parameters", "learning_rate"):
+            assert run.data.metrics[metric] == same.data.metrics[metric]
+        assert run.data.metrics["loss"] == pytest.approx(same.data.metrics["loss"], rel=1e-4)
+        if not name.startswith(("pretrain", "sdt")):
+            mine, its = stored.mask(run), stored.mask(same)
+            # Weights that differ in their last bits may change places at the threshold.
+            moved = sum(int((mine[path] != its[path]).sum()) for path in mine)
+            assert moved <= 0.001 * sum(mask.size for mask in mine.values())
+
+
+def test_a_diverged_run_leaves_its_group(write_config, store_uri, train, capsys):
+    config = write_config(
+        settings="[lt]", pruners="[omp]", learning_rates="[0.05, 900.0, 0.1]", fuse="3"
+    )
+    assert train(config) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "pretrain lr=900 trial=1: loss became nan in epoch" in said
+    status = {run.info.run_name: run.info.status for run in stored.runs(store_uri)}
+    assert sorted(status.values()) == ["FAILED"] + ["FINISHED"] * 4
+    assert status["pretrain lr=900 trial=1"] == "FAILED"
+
+
+def test_a_killed_group_goes_on_in_another_composition(write_config, store_uri, train, tmp_path):
+    config = write_config(
+        settings="[pretrain]",
+        dataset="digits",
+        learning_rates="[0.05, 0.1, 0.02]",
+        training="{epochs: 40, batch_size: 32}",
+        fuse="3",
+    )
+    process = subprocess.Popen(command(config, store_uri), stdout=subprocess.DEVNULL)
+    wait_for_epochs(tmp_path, 10, process)
+    process.kill()
+    process.wait()
+    assert len([path for path in journals(tmp_path) if '"metrics"' in path.read_text()]) == 3
+    assert train(config, "--set", "fuse=2") == 0
+    found = stored.runs(store_uri)
+    assert len(found) == 3
+    for run in found:
+        assert run.info.status == "FINISHED"
+        assert stored.steps(store_uri, run, "loss") == list(range(1, 41))
+    serial = f"sqlite:///{tmp_path}/serial/mlflow.db"
+    assert train(config, "--set", "fuse=off", "--tracking-uri", serial) == 0
+    theirs = {run.info.run_name: run for run in stored.runs(serial)}
+    for run in found:
+        same = theirs[run.info.run_name].data.metrics
+        assert run.data.metrics["loss"] == pytest.approx(same["loss"], rel=0.05, abs=1e-3)

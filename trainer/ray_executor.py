@@ -28,6 +28,7 @@ from trainer.tracking import Store, StoreAway, StoreRefused
 
 try:
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError as error:
     raise ValueError(
         "--executor ray needs Ray: pip install 'jackpot[ray]' (in a checkout: .venv/bin/pip "
@@ -131,7 +132,9 @@ class Ray:
     def _run(self, outcomes: dict[str, Outcome]) -> None:
         """Fills in the outcome of each run as it ends."""
         cpus, gpus, threads = self._resources()
-        board = _Board.options(num_cpus=0).remote()
+        # Beside the driver: no machine that can be lost without it.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        board = _Board.options(num_cpus=0, scheduling_strategy=here).remote()
         context = ray.put(self._context(threads))
         train = _train.options(num_cpus=cpus, num_gpus=gpus, max_retries=_RETRIES)
         tasks: dict[str, Any] = {}

@@ -1,0 +1,108 @@
+"""The paper's networks as a careful user of PyTorch writes them, to measure ours against."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution without bias, padded by half its size."""
+    return nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
+
+
+class Basic(nn.Module):
+    """Two 3 × 3 convolutions and a shortcut."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, channels: int, stride: int, projected: bool) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = conv(inputs, channels, 3, stride), nn.BatchNorm2d(channels)
+        self.conv2, self.bn2 = conv(channels, channels, 3), nn.BatchNorm2d(channels)
+        self.shortcut = nn.Sequential()
+        if stride != 1:
+            self.shortcut = nn.Sequential(
+                conv(inputs, channels, 1, stride), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The block."""
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+class Bottleneck(nn.Module):
+    """1 × 1, 3 × 3, 1 × 1 to four times the channels, and a shortcut."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, channels: int, stride: int, projected: bool) -> None:
+        super().__init__()
+        wide = 4 * channels
+        self.conv1, self.bn1 = conv(inputs, channels, 1), nn.BatchNorm2d(channels)
+        self.conv2, self.bn2 = conv(channels, channels, 3, stride), nn.BatchNorm2d(channels)
+        self.conv3, self.bn3 = conv(channels, wide, 1), nn.BatchNorm2d(wide)
+        self.shortcut = nn.Sequential()
+        if projected:
+            self.shortcut = nn.Sequential(conv(inputs, wide, 1, stride), nn.BatchNorm2d(wide))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The block."""
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        return F.relu(self.bn3(self.conv3(y)) + self.shortcut(x))
+
+
+def resnet(
+    block: type[Basic | Bottleneck], channels: tuple[int, ...], depths: tuple[int, ...]
+) -> nn.Module:
+    """A residual network for 32 × 32 images."""
+    inputs = channels[0]
+    layers: list[nn.Module] = [conv(3, inputs, 3), nn.BatchNorm2d(inputs), nn.ReLU()]
+    for stage, (count, depth) in enumerate(zip(channels, depths, strict=True)):
+        for i in range(depth):
+            layers.append(block(inputs, count, 2 if stage and i == 0 else 1, i == 0))
+            inputs = count * block.expansion
+    return _classified(layers, inputs)
+
+
+def vgg16() -> nn.Module:
+    """VGG-16 with batch norm and one dense layer."""
+    layers: list[nn.Module] = []
+    inputs = 3
+    for count, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(depth):
+            layers += [conv(inputs, count, 3), nn.BatchNorm2d(count), nn.ReLU(inplace=True)]
+            inputs = count
+        layers.append(nn.MaxPool2d(2))
+    return _classified(layers, inputs)
+
+
+def mobilenet_v1() -> nn.Module:
+    """MobileNet-v1 for 32 × 32 images."""
+    layers: list[nn.Module] = [conv(3, 32, 3), nn.BatchNorm2d(32), nn.ReLU(inplace=True)]
+    inputs, before = 32, 64
+    for count in (64, 128, 128, 256, 256, *(6 * (512,)), 1024, 1024):
+        stride = 1 if count == before else 2
+        layers += [conv(inputs, inputs, 3, stride, groups=inputs), nn.BatchNorm2d(inputs)]
+        layers += [nn.ReLU(inplace=True), conv(inputs, count, 1), nn.BatchNorm2d(count)]
+        layers.append(nn.ReLU(inplace=True))
+        inputs = before = count
+    return _classified(layers, inputs)
+
+
+def _classified(layers: list[nn.Module], inputs: int) -> nn.Module:
+    pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10)]
+    return nn.Sequential(*layers, *pooled)
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet20": lambda: resnet(Basic, (16, 32, 64), (3, 3, 3)),
+    "resnet32": lambda: resnet(Basic, (32, 64, 128), (5, 5, 5)),
+    "resnet18": lambda: resnet(Basic, (64, 128, 256, 512), (2, 2, 2, 2)),
+    "resnet50": lambda: resnet(Bottleneck, (64, 128, 256, 512), (3, 4, 6, 3)),
+    "mobilenet-v1": mobilenet_v1,
+    "vgg16": vgg16,
+}

@@ -178,18 +178,17 @@ class Runs:
             try:
                 advance(list(runs.values())[:side_by_side], self.dataset(), self.stop)
             except (Exception, KeyboardInterrupt) as error:
-                specs = [run.spec for run in runs.values()]
+                left = [run.spec for run in runs.values()]
                 if isinstance(error, PeerLost) and (lives := lives - 1):
-                    self.reporter.say(f"{specs[0].name}: {error}; it goes on from its checkpoint")
-                    runs = self._begin(specs, ended)
-                    continue
-                if isinstance(error, OutOfMemoryError) and side_by_side > 1:
+                    self.reporter.say(f"{left[0].name}: {error}; it goes on from its checkpoint")
+                elif isinstance(error, OutOfMemoryError) and side_by_side > 1:
                     side_by_side //= 2
                     self.reporter.say(f"out of memory: {side_by_side} runs side by side from now")
-                    runs = self._begin(specs, ended)
-                    continue
-                ended |= {spec.key: self._ended_by(error, spec) for spec in specs}
-                break
+                else:
+                    ended |= {spec.key: self._ended_by(error, spec) for spec in left}
+                    break
+                runs = self._begin(left, ended)
+                continue
             for key, run in list(runs.items()):
                 if run.progress.failure:
                     ended[key] = self._ended_by(run.progress.failure, run.spec)

@@ -234,3 +234,24 @@ def test_a_killed_group_goes_on_in_another_composition(write_config, store_uri, 
     for run in found:
         same = theirs[run.info.run_name].data.metrics
         assert run.data.metrics["loss"] == pytest.approx(same["loss"], rel=0.05, abs=1e-3)
+
+
+def test_a_group_too_large_for_the_memory_is_halved(
+    write_config, store_uri, train, capsys, monkeypatch
+):
+    from trainer import run
+
+    advance, asked = run.advance, []
+
+    def small(runs, dataset, stop):
+        asked.append(len(runs))
+        if len(runs) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        advance(runs, dataset, stop)
+
+    monkeypatch.setattr(run, "advance", small)
+    config = write_config(settings="[pretrain]", learning_rates="[0.05, 0.1, 0.2, 0.02, 0.01]")
+    assert train(config, "--set", "fuse=5") == 0
+    assert "out of memory: 2 runs side by side from now" in capsys.readouterr().out
+    assert asked == [5, 2, 2, 1]
+    assert {run.info.status for run in stored.runs(store_uri)} == {"FINISHED"}

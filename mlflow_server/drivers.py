@@ -18,15 +18,11 @@ def check(uri: str) -> None:
         return
     import sqlalchemy
 
-    safe = uri
+    safe = uri.partition("://")[0] + "://…"
     try:
         url = sqlalchemy.engine.make_url(uri)
         safe = url.render_as_string(hide_password=True)
         url.get_dialect().import_dbapi()
-    except sqlalchemy.exc.ArgumentError as error:
-        raise DriverMissing(
-            f"'{safe}' is no database URI: {' '.join(str(error).split())}"
-        ) from None
     except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
         hint = (
             "write postgresql+psycopg://… and pip install 'jackpot[postgresql]'"
@@ -34,3 +30,7 @@ def check(uri: str) -> None:
             else "install it with pip"
         )
         raise DriverMissing(f"'{safe}' needs a Python package ({error}): {hint}") from None
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
+        raise DriverMissing(
+            f"'{safe}' is no database URI: {' '.join(str(error).split())}"
+        ) from None

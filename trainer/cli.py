@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         "--executor",
         choices=("serial", "ray"),
         default="serial",
-        help="serial: one run after another (default); ray: several at once, on any machines",
+        help="serial: in this process (default); ray: several at once, on any machines",
     )
     parser.add_argument(
         "--ray-address",

@@ -3,6 +3,7 @@
 `trainer.ray_executor` trains several at once.
 """
 
+import gc
 import logging
 import os
 import shutil
@@ -166,6 +167,7 @@ class Runs:
 
     def _train(self, specs: Sequence[RunSpec]) -> dict[str, Outcome]:
         # Keras and torch take seconds to import: only a launch that trains pays for it.
+        import torch
         from torch import OutOfMemoryError
 
         from trainer.run import advance
@@ -187,6 +189,14 @@ class Runs:
                 else:
                     ended |= {spec.key: self._ended_by(error, spec) for spec in left}
                     break
+                again = True
+            else:
+                again = False
+            if again:
+                # Outside of the handler, and with a swept floor: what failed holds memory no more.
+                runs.clear()
+                gc.collect()
+                torch.cuda.empty_cache()
                 runs = self._begin(left, ended)
                 continue
             for key, run in list(runs.items()):
@@ -236,6 +246,8 @@ class Runs:
 
     def _ended_by(self, error: BaseException, spec: RunSpec) -> Outcome:
         """The outcome of a run that `error` ended, which its folder records as well."""
+        from torch import OutOfMemoryError
+
         from mlflow_server.artifacts import ArtifactError
         from trainer.pruning.masks import MaskError
         from trainer.training.callbacks import Diverged, Interrupted
@@ -246,7 +258,7 @@ class Runs:
             self.stop.set()
             folder.end("KILLED", "interrupted; launch the study again to go on")
             return Outcome(spec, Status.INTERRUPTED, reason="interrupted")
-        if isinstance(error, OSError | PeerLost):
+        if isinstance(error, OSError | PeerLost | OutOfMemoryError):
             return self._stopped(spec, folder, error)
         if isinstance(error, Diverged | ArtifactError | MaskError | ParentUnavailable):
             return self._failed(spec, folder, str(error))
@@ -340,7 +352,7 @@ class Executor(Protocol):
 
 @dataclass
 class Serial:
-    """Trains the runs of a plan one after another in this process, each after its parents.
+    """Trains the runs of a plan in this process, each after its parents, some side by side.
 
     Args:
         plan: what to train.

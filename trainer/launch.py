@@ -74,9 +74,10 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
         f"finished, {len(todo)} runs with {left:,} epochs are left."
     )
     if todo:
-        throughput = estimate.from_earlier_runs(config, stored.values())
+        together = _side_by_side(config, training=True)
+        throughput = estimate.from_earlier_runs(config, stored.values(), together)
         if throughput is None:
-            throughput = estimate.calibrate(config)
+            throughput = estimate.calibrate(config, together)
         time_left = report.duration(estimate.seconds(todo, throughput))
         console.print(f"Estimated time: {time_left}, from {throughput.origin}.")
 
@@ -116,7 +117,7 @@ def launch(
         with console.status("preparing: imports, network, images …"):
             from trainer.start import check
 
-            check(config, dataset())
+            check(config, dataset(), here=options is None)
     delivery.start()
     with (
         _recorded(plan_, config, store, work, delivery, bool(todo)) as folder,
@@ -142,6 +143,8 @@ def launch(
                 from trainer.ray_executor import Ray
 
                 executor = Ray(plan_, runs, known, config.dataset, options)
+                if config.fuse not in ("auto", "off"):
+                    view.say(f"fuse: {config.fuse}: Ray's workers train one run each")
             outcomes = executor.run()
         finished = [o for o in outcomes.values() if o.status in (Status.FINISHED, Status.KNOWN)]
         complete = len(finished) == len(plan_.runs)
@@ -175,10 +178,11 @@ def launch(
 
 def _side_by_side(config: Study, training: bool) -> int:
     """How many runs to step together."""
-    if config.fuse != "auto":
-        return 1 if config.fuse == "off" else config.fuse
-    if not training or datasets.find(config.dataset.name).streamed:
+    # Streamed images are decoded for one run at a time.
+    if not training or config.fuse == "off" or datasets.find(config.dataset.name).streamed:
         return 1
+    if config.fuse != "auto":
+        return config.fuse
     import torch
 
     # A small network leaves most of a GPU idle; a CPU it keeps busy.

@@ -218,6 +218,11 @@ class Ray:
         wanted, shared = self.options.runs_per_device, self.plan.runs[0].training.devices_per_run
         if shared > 1 and devices:
             # Such a run has whole devices, all of one machine.
+            if wanted is not None:
+                raise ValueError(
+                    f"--runs-per-device {wanted}: runs with training.devices_per_run: {shared} "
+                    "have whole devices"
+                )
             most = max(int(node["Resources"].get("GPU", 0)) for node in ray.nodes())
             if most < shared:
                 raise ValueError(
@@ -232,8 +237,13 @@ class Ray:
             return min(threads * shared, cores), 0, threads
         if wanted is None:
             measure = _measured_on_gpu.options(num_gpus=1)
-            measured = ray.get(measure.remote(self.plan.runs[0], self.dataset))
-            wanted = runs_per_gpu(*measured, cores=cores // devices)
+            try:
+                measured = ray.get(measure.remote(self.plan.runs[0], self.dataset))
+                wanted = runs_per_gpu(*measured, cores=cores // devices)
+            except ray.exceptions.RayTaskError as error:
+                text = " ".join(str(error.cause).split())[:200]
+                self.runs.reporter.say(f"one run per GPU: measuring how many fit failed: {text}")
+                wanted = 1
         per_device = wanted
         share = cores / (devices * per_device)
         return share, 1 / per_device, max(1, int(share))
@@ -265,7 +275,8 @@ def _measured_on_gpu(spec: RunSpec, chosen: Dataset) -> tuple[float, float, floa
     source = datasets.find(chosen.name)
     network = networks.build(spec.network, input_shape=source.input_shape, classes=source.classes)
     state = TrainingState.of(network, spec.training.optimizer)
-    model = SteppedModel(Member(network, state, lambda step: 0.0))
+    member = Member(network, state, lambda step: 0.0)
+    model = SteppedModel(member, precision=spec.training.precision)
     images = torch.randn(spec.training.batch_size, *source.input_shape, device="cuda")
     labels = torch.zeros(len(images), dtype=torch.long, device="cuda")
 

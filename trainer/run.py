@@ -164,6 +164,7 @@ class Run:
     def shared_by(self, runs: int) -> None:
         """Says how many runs are stepped from now on, this one included."""
         self._record.sharing = runs
+        self._record.widest = max(self._record.widest, runs)
 
     def finish(self) -> Seconds:
         """Records what a run leaves once it is done. Raises: OSError."""
@@ -179,8 +180,8 @@ class Run:
             Tag.THREADS: str(torch.get_num_threads()),
             Tag.DATASET_SHA256: self._dataset.digest,
         }
-        if record.sharing > 1:
-            tags[Tag.FUSED] = str(record.sharing)
+        if record.widest > 1:
+            tags[Tag.FUSED] = str(record.widest)
         self.folder.summary(self.spec.training.epochs, summary, tags)
         self.folder.checkpoint.unlink(missing_ok=True)
         return Seconds(record.training_s, record.evaluation_s)
@@ -301,7 +302,9 @@ def _fit(
         first_epoch=first,
         part=part,
     )
-    if isinstance(trained, DeviceBatches) and len(runs) > 1:
+    if len(runs) > 1:
+        if not isinstance(trained, DeviceBatches):
+            raise TypeError("streamed images are for one run at a time")
         # Runs of one trial at one epoch see the same batches.
         seen = [(spec.seed, spec.trial, run.epoch) for spec, run in zip(specs, runs, strict=True)]
         orders = list(dict.fromkeys(seen))

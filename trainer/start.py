@@ -107,8 +107,8 @@ def _from_parent(parent: RunSpec, name: str, read: Callable[..., T], *arguments:
         ) from None
 
 
-def check(config: "Study", dataset: Dataset) -> None:
-    """Sees, before anything is trained, that a study can be.
+def check(config: "Study", dataset: Dataset, here: bool) -> None:
+    """Sees, before anything is trained, that a study can be; `here`: on this machine.
 
     Raises:
         ValueError: the network cannot take the images, or `pruning.layers` names none of its
@@ -122,7 +122,7 @@ def check(config: "Study", dataset: Dataset) -> None:
     layers = config.pruning.layers
     _pruned_paths(config.network, None if layers == "default" else tuple(layers), built)
     splits = [s for s in (dataset.test, dataset.heldout) if s is not None]
-    data_parallel.check(config.training, len(dataset.train), min(map(len, splits)))
+    data_parallel.check(config.training, len(dataset.train), min(map(len, splits)), here)
 
 
 def non_zeros(spec: RunSpec, dataset: Dataset) -> int:

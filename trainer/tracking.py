@@ -46,12 +46,13 @@ class StoreRefused(Exception):
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run in the store."""
+    """A run in the store; `fused`: how many were stepped side by side with it."""
 
     run_id: str
     key: str
     metrics: dict[str, float]
     params: dict[str, str]
+    fused: int
     heartbeat_age_s: float
 
 
@@ -304,6 +305,7 @@ def _stored(run: "Run") -> StoredRun:
         key=tags.get(Tag.RUN_KEY, ""),
         metrics=dict(run.data.metrics),
         params=dict(run.data.params),
+        fused=int(tags.get(Tag.FUSED, "1")),
         # A clock ahead of ours must not make a run immortal.
         heartbeat_age_s=abs(time.time() - beat),
     )

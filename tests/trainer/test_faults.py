@@ -41,8 +41,17 @@ def wait_for_epochs(folder: Path, epochs: int, process: subprocess.Popen | None 
     raise AssertionError("training did not get that far")
 
 
-def test_a_killed_run_ends_with_the_same_bits(write_config, store_uri, tmp_path, train):
-    config = write_config(**ONE_RUN)
+@pytest.mark.parametrize(
+    ("network", "dataset"),
+    [
+        ("lenet-300-100", "digits"),
+        ("resnet20", "{name: digits, train_images: 128, test_images: 50}"),
+    ],
+)
+def test_a_killed_run_ends_with_the_same_bits(
+    write_config, store_uri, tmp_path, train, network, dataset
+):
+    config = write_config(**ONE_RUN | {"network": network, "dataset": dataset})
     for after in (7, 22):
         process = subprocess.Popen(command(config, store_uri), stdout=subprocess.DEVNULL)
         wait_for_epochs(tmp_path, after, process)

@@ -34,6 +34,7 @@ class Record(keras.callbacks.Callback):
 
     Attributes:
         sharing: runs that are stepped at the moment.
+        widest: the most that were.
         training_s, evaluation_s: seconds so far.
         epochs: epochs of all those runs in that time.
     """
@@ -49,7 +50,7 @@ class Record(keras.callbacks.Callback):
         self._steps = steps_per_epoch
         self.training_s = self.evaluation_s = 0.0
         self.epochs = 0
-        self.sharing = 1
+        self.sharing = self.widest = 1
         self._began = 0.0
         self._evaluating: float | None = None
 
@@ -61,14 +62,17 @@ class Record(keras.callbacks.Callback):
         """Training of the epoch is over: `fit` has just read its totals from the device."""
         self._evaluating = time.perf_counter()
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Records the epoch; the learning rate is that of its last step."""
+    def stop_clock(self) -> None:
+        """Says that the epoch is trained and evaluated: what follows is writing."""
         now = time.perf_counter()
         trained = now if self._evaluating is None else self._evaluating
         self.training_s += trained - self._began
         self.evaluation_s += now - trained
         self._evaluating = None
         self.epochs += self.sharing
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Records the epoch; the learning rate is that of its last step."""
         values = {name: float(value) for name, value in (logs or {}).items()}
         values["learning_rate"] = self._learning_rate((epoch + 1) * self._steps - 1)
         self._on_epoch(epoch + 1, values)
@@ -142,6 +146,9 @@ class ForEach(keras.callbacks.Callback):
         trained, tested = self._trained or self.model.results, self.model.results
         evaluated, self._trained = self._trained is not None, None
         heldout = self._heldout() if self._heldout and evaluated else None
+        for callback in (callback for run in self._runs for callback in run.callbacks):
+            if isinstance(callback, Record):
+                callback.stop_clock()
         for index, run in enumerate(self._runs):
             own, numbers = run.epoch, dict(trained[index])
             run.epoch += 1

@@ -42,6 +42,10 @@ class PeerLost(Exception):
     """One of the processes of a run died; its checkpoint is where the run can go on."""
 
 
+class TooFewDevices(OSError):
+    """This machine has fewer devices than a run is to use; nothing is lost."""
+
+
 class Together:
     """What the processes of one run do together; each calls each method as often as the others.
 
@@ -135,15 +139,13 @@ def together(
 
     Raises:
         PeerLost: one of them ended before this one was done.
-        ValueError: fewer GPUs here; without a GPU, the processes share the CPU.
+        TooFewDevices: fewer GPUs here; without a GPU, the processes share the CPU.
     """
     if count == 1:
         yield None
         return
     if torch.cuda.is_available() and torch.cuda.device_count() < count:
-        raise ValueError(
-            f"training.devices_per_run: {count}, but {torch.cuda.device_count()} GPUs are here"
-        )
+        raise TooFewDevices(_too_few(count))
     store = dist.TCPStore(_HOST, 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
     peers = [
@@ -178,16 +180,21 @@ def together(
             dist.destroy_process_group()
 
 
-def check(training: Training, train_images: int, fewest_evaluated: int) -> None:
+def _too_few(count: int) -> str:
+    return f"training.devices_per_run: {count}, but {torch.cuda.device_count()} GPUs are here"
+
+
+def check(training: Training, train_images: int, fewest_evaluated: int, here: bool) -> None:
     """Sees whether runs can be spread over as many devices as the study says.
 
     Args:
         training: the recipe.
         train_images: images of an epoch.
         fewest_evaluated: images of the smallest split that is evaluated on.
+        here: whether runs are trained on this machine.
 
     Raises:
-        ValueError: some pass has fewer images than there are devices.
+        ValueError: some pass has fewer images than there are devices, or this machine has fewer.
     """
     count, batch_size = training.devices_per_run, training.batch_size
     where = f"training.devices_per_run: {count} devices cannot share"
@@ -197,6 +204,8 @@ def check(training: Training, train_images: int, fewest_evaluated: int) -> None:
             f"{where} the last batch of an epoch, which has {last} of {train_images:,} images; "
             f"choose another training.batch_size than {batch_size}"
         )
+    if here and torch.cuda.is_available() and torch.cuda.device_count() < count:
+        raise ValueError(_too_few(count))
     if fewest_evaluated < count:
         raise ValueError(f"{where} {fewest_evaluated} images to evaluate on")
 

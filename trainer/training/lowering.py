@@ -102,13 +102,18 @@ class _Lowered:
         self._padding: dict[int, tuple[int, keras.Operation | None]] = {}
         self._made_by: dict[int, keras.Operation] = {}
         self._input = self._slot(model.inputs[0])
-        self._rank = len(model.inputs[0].shape)
+        self._rank, self._width = len(model.inputs[0].shape), model.inputs[0].shape[-1]
         for operation, node in operations:
             if not isinstance(operation, keras.layers.InputLayer):
                 self._add(operation, node)
         self._output = self._slots[id(model.outputs[0])]
         self._release_early()
         del self._layers
+        # What reads the images: convolutions can take those that all networks see as they are.
+        readers = [op for op, node in operations if _reads(node, model.inputs[0])]
+        self._shares = self._joined.count == 1 or all(
+            type(reader) is keras.layers.Conv2D for reader in readers
+        )
 
     def zero_gradients(self) -> None:
         """Clears the common gradients of several networks."""
@@ -117,7 +122,10 @@ class _Lowered:
     def __call__(self, images: Tensor, training: bool) -> Tensor:
         slots: list[Tensor | None] = [None] * len(self._slots)
         # Channels-first shape over channels-last memory: a view, and the fast layout.
-        slots[self._input] = images.permute(0, 3, 1, 2) if self._rank == 4 else images
+        x = images.permute(0, 3, 1, 2) if self._rank == 4 else images
+        if x.shape[1] == self._width and not self._shares:
+            x = x.repeat(1, self._joined.count, *(1,) * (x.ndim - 2))
+        slots[self._input] = x
         for op in self._ops:
             slots[op.output] = op.call(training, *[slots[i] for i in op.inputs])
             for i in op.last_used:
@@ -163,6 +171,10 @@ def _in_order(model: keras.Model) -> list[tuple[keras.Operation, object]]:
     return [(node.operation, node) for node in nodes]
 
 
+def _reads(node: object, tensor: keras.KerasTensor) -> bool:
+    return any(x is tensor for x in node.arguments.keras_tensors)
+
+
 def _symmetric(layer: keras.layers.ZeroPadding2D) -> int:
     sides = {side for pair in layer.padding for side in pair}
     if len(sides) != 1:
@@ -180,6 +192,7 @@ class _Joined:
         self.count = count
         self._twins: list[keras.Layer] = []
         self._gradients: list[Tensor] = []
+        self._leaves: dict[tuple[int, str], Tensor] = {}
 
     def of(self, layer: keras.Operation, layers: list[list[keras.Layer]]) -> None:
         """Turns to `layer` of the first network and the same layer of the others."""
@@ -196,11 +209,21 @@ class _Joined:
             order: axes of the variable.
             merged: the networks run along the first of these axes; else along an axis before it.
         """
+        known = id(self._twins[0]), name
+        if known not in self._leaves:
+            # A layer that is called twice has one set of parameters.
+            self._leaves[known] = self._leaf(name, order, merged)
+        return self._leaves[known]
+
+    def _leaf(self, name: str, order: tuple[int, ...], merged: bool) -> Tensor:
         values = [getattr(layer, name).value for layer in self._twins]
         laid_out = [value.data.permute(order).contiguous() for value in values]
         back = tuple(order.index(axis) for axis in range(len(order)))
         if self.count == 1:
-            values[0].data = laid_out[0].permute(back)
+            own = laid_out[0]
+            if own.untyped_storage().nbytes() > own.nbytes:
+                own = own.clone()  # It was one of several that are let go of now.
+            values[0].data = own.permute(back)
             values[0].grad = None
             return values[0]
         joined = torch.stack(laid_out)

@@ -65,6 +65,17 @@ class TrainingState:
         apply_(self._masked, self._masks)
         self.steps += 1
 
+    def follow_layout(self) -> None:
+        """Lays momentum out in memory as its weights are: the fused step walks both alike.
+
+        To be called whenever weights have been laid out anew.
+        """
+        for weight in self.weights.values():
+            buffers = self.optimizer.state[weight]
+            momentum = buffers.get("momentum_buffer")
+            if momentum is not None and momentum.stride() != weight.stride():
+                buffers["momentum_buffer"] = torch.empty_like(weight).copy_(momentum)
+
     def drop_gradients(self) -> None:
         """Forgets the gradients at hand."""
         self.optimizer.zero_grad(set_to_none=True)
@@ -81,7 +92,7 @@ class TrainingState:
         return named | momentum
 
     def arrays(self) -> "Arrays":
-        """Copies of all tensors on the host, under the same names."""
+        """All tensors on the host, under the same names; on a CPU they share the state's memory."""
         return {name: tensor.detach().cpu().numpy() for name, tensor in self.tensors().items()}
 
     @torch.no_grad()
@@ -96,7 +107,6 @@ class TrainingState:
             weight.copy_(tensors[f"weights/{path}"])
             saved = tensors.get(f"momentum/{path}")
             if saved is not None:
-                # Momentum laid out as its weight is, as the fused step wants it.
                 self.optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(
                     saved
                 )

@@ -68,6 +68,8 @@ class SteppedModel(keras.Model):
         super().__init__(name=f"stepped_{first.network.name.replace('-', '_')}")
         self.built = True
         lowered = lower(*[member.network for member in members])
+        for member in members:
+            member.state.follow_layout()
         forward = in_precision(precision, lowered)
         # Past Keras's attribute tracking, which would turn tensors and dicts into its own kinds.
         for name, value in {

@@ -139,6 +139,92 @@ def test_three_epochs_equal_those_of_each_alone(name, float64):
         assert pruned == round(0.6 * sum(m.size for m in mask_of(joined[k]).values()))
 
 
+@pytest.mark.parametrize("name", ["resnet20", "mobilenet-v1", "vgg16", "lenet-300-100"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_run_that_goes_on_from_its_state_ends_with_the_same_bits(name, count):
+    """Momentum must follow its weights, whose memory is laid out anew when they are stepped."""
+    shape = (32, 32, 1) if name != "lenet-300-100" else (8, 8, 1)
+    rng = np.random.default_rng(0)
+    data = [
+        (
+            torch.from_numpy(rng.normal(size=(8, *shape[:2], count)).astype(np.float32)),
+            torch.from_numpy(rng.integers(0, 10, (8, count))),
+        )
+        for _ in range(4)
+    ]
+
+    def fresh() -> list[Member]:
+        models = built(name, shape, count)
+        return [Member(m, TrainingState.of(m, SGD()), lambda step: 0.05) for m in models]
+
+    undisturbed, first, second = fresh(), fresh(), fresh()
+    for members_, part in ((undisturbed, data), (first, data[:2])):
+        model = SteppedModel(*members_)
+        for batch in part:
+            model.train_step(batch)
+    for before, after in zip(first, second, strict=True):
+        saved = {path: array.copy() for path, array in before.state.arrays().items()}
+        after.state.load(saved, before.state.steps)
+    model = SteppedModel(*second)
+    for batch in data[2:]:
+        model.train_step(batch)
+    # And once more in the same process, in a group of another size.
+    for member in second:
+        SteppedModel(member)
+    for whole, resumed in zip(undisturbed, second, strict=True):
+        theirs = resumed.state.tensors()
+        for path, tensor in whole.state.tensors().items():
+            assert torch.equal(theirs[path], tensor), path
+
+
+def test_a_layer_that_is_called_twice_has_one_set_of_weights(float64):
+    def twice(seed: int) -> keras.Model:
+        inputs = keras.Input((8, 8, 3))
+        conv = keras.layers.Conv2D(
+            3, 3, padding="same", use_bias=False,
+            kernel_initializer=keras.initializers.GlorotUniform(seed),
+        )  # fmt: skip
+        x = keras.layers.GlobalAveragePooling2D()(conv(conv(inputs)))
+        return keras.Model(inputs, x)
+
+    compare_own(twice)
+
+
+def test_networks_that_norm_or_add_their_images(float64):
+    from trainer.networks.layers import BatchNormalization
+
+    def normed(seed: int) -> keras.Model:
+        inputs = keras.Input((8, 8, 3))
+        x = BatchNormalization(momentum=0.9, epsilon=1e-5)(inputs)
+        start = keras.initializers.GlorotUniform(seed)
+        y = keras.layers.Conv2D(
+            3, 3, padding="same", use_bias=False, kernel_initializer=start
+        )(inputs)  # fmt: skip
+        return keras.Model(
+            inputs, keras.layers.GlobalAveragePooling2D()(keras.layers.Add()([x, y, inputs]))
+        )
+
+    compare_own(normed)
+
+
+def compare_own(build) -> None:
+    """Two of a user's own networks side by side, trained a step and evaluated, and each alone."""
+    alone, joined = ([build(seed) for seed in (1, 2)] for _ in range(2))
+    together, images = lower(*joined), torch.randn(2, 5, 8, 8, 3, dtype=torch.float64)
+    outputs = together(torch.cat(list(images), dim=-1), True).unflatten(1, (2, -1))
+    (outputs**2).sum().backward()
+    for k, (model, same) in enumerate(zip(alone, joined, strict=True)):
+        network = lower(model)
+        expected = network(images[k], True)
+        torch.testing.assert_close(outputs[:, k], expected, rtol=1e-9, atol=1e-12)
+        (expected**2).sum().backward()
+        for a, b in zip(model.trainable_variables, same.trainable_variables, strict=True):
+            torch.testing.assert_close(b.value.grad, a.value.grad, rtol=1e-9, atol=1e-12)
+        with torch.no_grad():
+            seen = together(images[0], False).unflatten(1, (2, -1))[:, k]
+            torch.testing.assert_close(seen, network(images[0], False), rtol=1e-9, atol=1e-12)
+
+
 def test_a_member_whose_numbers_are_lost_takes_no_other_with_it(float64):
     joined, alone = members("resnet20"), members("resnet20")
     for variable in joined[1].network.trainable_variables:

@@ -13,8 +13,8 @@ from trainer.tracking import StoredRun
 
 # What evaluation saves: no backward pass, which takes about twice the time of the forward one.
 _EVALUATION_SPEEDUP = 3.0
-# Where nothing is known of it; else from the time that it takes to build a network, which a run does
-# about twice, and what a run takes whatever its network (`benchmarks/overhead.py`).
+# Where nothing is known of it; else from the time that it takes to build a network, which a run
+# does about twice, and what a run takes whatever its network (`benchmarks/overhead.py`).
 _OVERHEAD_PER_RUN_S = 0.3
 _FIXED_PER_RUN_S, _BUILDS_PER_RUN = 0.1, 2
 _CALIBRATION_PIXELS = 2**20

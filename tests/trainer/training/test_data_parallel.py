@@ -234,8 +234,8 @@ def peers_of(process: subprocess.Popen) -> list[int]:
 
 LONG = {
     "settings": "[pretrain]",
-    "dataset": "digits",
-    "training": "{epochs: 60, batch_size: 32, rewind_epoch: 4, devices_per_run: 2}",
+    "dataset": "{name: digits, train_images: 512, test_images: 100}",
+    "training": "{epochs: 100, batch_size: 32, rewind_epoch: 4, devices_per_run: 2}",
 }
 
 

@@ -85,12 +85,12 @@ def compare(called, lowered, shape, training, dtype, **close):
     ("name", "shape"),
     [
         ("resnet20", (16, 16, 3)),
-        ("resnet32", (16, 16, 3)),
-        ("resnet32-no-residual", (16, 16, 3)),
-        ("resnet18", (16, 16, 3)),
+        pytest.param("resnet32", (16, 16, 3), marks=pytest.mark.slow),
+        pytest.param("resnet32-no-residual", (16, 16, 3), marks=pytest.mark.slow),
+        pytest.param("resnet18", (16, 16, 3), marks=pytest.mark.slow),
         pytest.param("resnet50", (64, 64, 3), marks=pytest.mark.slow),
-        ("mobilenet-v1", (64, 64, 3)),
-        ("vgg16", (32, 32, 3)),
+        pytest.param("mobilenet-v1", (64, 64, 3), marks=pytest.mark.slow),
+        pytest.param("vgg16", (32, 32, 3), marks=pytest.mark.slow),
     ],
 )
 def test_ten_lowered_steps_equal_ten_of_the_keras_call(name, shape):

@@ -37,9 +37,9 @@ def built(name: str, shape: tuple[int, int, int], count: int) -> list[keras.Mode
     ("name", "shape"),
     [
         ("resnet20", (16, 16, 3)),
-        ("resnet32-no-residual", (16, 16, 3)),
-        ("resnet18", (40, 40, 3)),
-        ("resnet50", (64, 64, 3)),
+        pytest.param("resnet32-no-residual", (16, 16, 3), marks=pytest.mark.slow),
+        pytest.param("resnet18", (40, 40, 3), marks=pytest.mark.slow),
+        pytest.param("resnet50", (64, 64, 3), marks=pytest.mark.slow),
         ("mobilenet-v1", (32, 32, 3)),
         ("vgg16", (32, 32, 3)),
         ("lenet-300-100", (8, 8, 1)),
@@ -298,7 +298,7 @@ def test_a_diverged_run_leaves_its_group(write_config, store_uri, train, capsys)
 def test_a_killed_group_goes_on_in_another_composition(write_config, store_uri, train, tmp_path):
     config = write_config(
         settings="[pretrain]",
-        dataset="digits",
+        dataset="{name: digits, train_images: 512, test_images: 100}",
         learning_rates="[0.05, 0.1, 0.02]",
         training="{epochs: 40, batch_size: 32}",
         fuse="3",

@@ -1,10 +1,17 @@
 import os
+import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from explorer.store import Store, trainings
+
+
+@pytest.fixture(autouse=True)
+def _own_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit's AppTest leaves a page as `__main__`, which processes spawned later would run."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="session")

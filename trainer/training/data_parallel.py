@@ -151,7 +151,7 @@ def together(
     peers = [
         context.Process(
             target=_run,
-            args=(_Peer(Part(index, count), store.port, torch.get_num_threads()), follow, job),
+            args=(_Peer(Part(index, count), store.port, torch.get_num_threads()), follow),
             name=f"device {index} of {count}",
         )
         for index in range(1, count)
@@ -164,6 +164,8 @@ def together(
             if stop.is_set():
                 raise KeyboardInterrupt
         _join(store, Part(0, count))
+        # Now, not as an argument: a process that dies before it has read a large one is waited for.
+        dist.broadcast_object_list([job], src=0)
         yield Together(Part(0, count))
         for peer in peers:
             peer.join()
@@ -230,7 +232,7 @@ def _join(store: dist.Store, part: Part) -> None:
     )
 
 
-def _run(peer: _Peer, follow: Callable[..., None], job: Any) -> None:
+def _run(peer: _Peer, follow: Callable[..., None]) -> None:
     """A process's whole life."""
     # Who asks a run to stop asks its first process, which ends this one.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -240,7 +242,9 @@ def _run(peer: _Peer, follow: Callable[..., None], job: Any) -> None:
     store = dist.TCPStore(_HOST, peer.port, is_master=False)
     store.set(_ready(peer.part.index), "")
     _join(store, peer.part)
-    follow(Together(peer.part), job)
+    jobs: list[Any] = [None]
+    dist.broadcast_object_list(jobs, src=0)
+    follow(Together(peer.part), jobs[0])
     dist.destroy_process_group()
 
 

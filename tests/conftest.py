@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.configs import tiny
 from tests.servers import PG_CTL, Postgresql, free_port
 
 os.environ["KERAS_BACKEND"] = "torch"
@@ -24,20 +25,7 @@ def write_config(tmp_path: Path) -> Callable[..., Path]:
     """Writes a small digits study; keyword arguments replace parts of it."""
 
     def write(**replace: str) -> Path:
-        parts = {
-            "study": "tiny",
-            "network": "lenet-300-100",
-            "dataset": "{name: digits, train_images: 256, test_images: 100}",
-            "settings": "[pretrain, lt, rr, wr, sdt]",
-            "pruners": "[imp, omp]",
-            "learning_rates": "[0.05]",
-            "trials": "1",
-            "pruning": "{fraction: 0.5, sparsities: [0.75]}",
-            "training": "{epochs: 3, batch_size: 64, rewind_epoch: 1}",
-        } | replace
-        path = tmp_path / "tiny.yaml"
-        path.write_text("".join(f"{key}: {value}\n" for key, value in parts.items()))
-        return path
+        return tiny(tmp_path, **replace)
 
     return write
 

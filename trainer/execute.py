@@ -174,39 +174,40 @@ class Runs:
         from trainer.training.data_parallel import PeerLost
 
         ended: dict[str, Outcome] = {}
-        runs = self._begin(specs, ended)
-        lives, side_by_side = _LIVES, len(runs)
-        while runs:
+        left, lives, together = list(specs), _LIVES, len(specs)
+        while left:
+            runs = self._begin(left, ended)
             try:
-                advance(list(runs.values())[:side_by_side], self.dataset(), self.stop)
+                while runs:
+                    advance(list(runs.values())[:together], self.dataset(), self.stop)
+                    ended |= self._settled(runs)
             except (Exception, KeyboardInterrupt) as error:
-                left = [run.spec for run in runs.values()]
                 if isinstance(error, PeerLost) and (lives := lives - 1):
                     self.reporter.say(f"{left[0].name}: {error}; it goes on from its checkpoint")
-                elif isinstance(error, OutOfMemoryError) and side_by_side > 1:
-                    side_by_side //= 2
-                    self.reporter.say(f"out of memory: {side_by_side} runs side by side from now")
+                elif isinstance(error, OutOfMemoryError) and together > 1:
+                    together //= 2
+                    self.reporter.say(f"out of memory: {together} runs side by side from now")
                 else:
-                    ended |= {spec.key: self._ended_by(error, spec) for spec in left}
-                    break
-                again = True
-            else:
-                again = False
-            if again:
-                # Outside of the handler, and with a swept floor: what failed holds memory no more.
+                    ended |= {key: self._ended_by(error, run.spec) for key, run in runs.items()}
+            left = [spec for spec in left if spec.key not in ended]
+            if left:
+                # Outside of the handler, and with a swept floor: what failed holds no memory now.
                 runs.clear()
                 gc.collect()
                 torch.cuda.empty_cache()
-                runs = self._begin(left, ended)
-                continue
-            for key, run in list(runs.items()):
-                if run.progress.failure:
-                    ended[key] = self._ended_by(run.progress.failure, run.spec)
-                elif run.done:
-                    ended[key] = self._finish(run)
-                if key in ended:
-                    del runs[key]
         self.delivery.alive.difference_update(spec.key for spec in specs)
+        return ended
+
+    def _settled(self, runs: "dict[str, Run]") -> dict[str, Outcome]:
+        """The outcomes of those of `runs` that are done or have failed; they are taken out."""
+        ended: dict[str, Outcome] = {}
+        for key, run in list(runs.items()):
+            if run.progress.failure:
+                ended[key] = self._ended_by(run.progress.failure, run.spec)
+            elif run.done:
+                ended[key] = self._finish(run)
+            if key in ended:
+                del runs[key]
         return ended
 
     def _begin(self, specs: Sequence[RunSpec], ended: dict[str, Outcome]) -> "dict[str, Run]":

@@ -147,7 +147,8 @@ class Run:
                 )
             )
         recorders += [self._record, checkpoint]
-        self.progress = _followed(spec, dataset, ticket, self.state, first_epoch, recorders)
+        member = Member(ticket.network, self.state, _rates(spec, dataset))
+        self.progress = _followed(spec, member, ticket.mask, first_epoch, recorders)
 
     @property
     def done(self) -> bool:
@@ -245,22 +246,21 @@ def _follow(others: Together, job: _Job) -> None:
     network = start.build(spec, dataset, job.channels, 0)
     state = TrainingState.of(network, spec.training.optimizer)
     state.load(job.state, job.steps)
-    ticket = start.Ticket(network, job.channels, {}, job.mask)
-    progress = _followed(spec, dataset, ticket, state, job.first_epoch, [])
+    member = Member(network, state, _rates(spec, dataset))
+    progress = _followed(spec, member, job.mask, job.first_epoch, [])
     _fit([spec], [progress], dataset, others, threading.Event())
 
 
 def _followed(
     spec: RunSpec,
-    dataset: Dataset,
-    ticket: start.Ticket,
-    state: TrainingState,
+    member: Member,
+    mask: "Mask | None",
     epoch: int,
     recorders: list[keras.callbacks.Callback],
 ) -> Followed:
-    masked = [ApplyMask(ticket.mask)] if ticket.mask is not None else []
+    masked = [ApplyMask(mask)] if mask is not None else []
     return Followed(
-        Member(ticket.network, state, _rates(spec, dataset)),
+        member,
         [*masked, *recorders],
         epoch,
         spec.training.epochs,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.configs import tiny
 from tests.servers import PG_CTL, Postgresql, Server, free_port
 from tests.trainer import stored
 from tests.trainer.test_faults import command, journals
@@ -40,21 +41,8 @@ TRIALS = {"driver": 20, "worker": 10, "server": 14, "database": 12}
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple]:
     folder = tmp_path_factory.mktemp("undisturbed")
     uri = f"sqlite:///{folder}/mlflow.db"
-    subprocess.run(command(config_in(folder), uri), check=True, cwd=folder)
+    subprocess.run(command(tiny(folder, **STUDY), uri), check=True, cwd=folder)
     return end_state(uri)
-
-
-def config_in(folder: Path) -> Path:
-    parts = {
-        "study": "tiny",
-        "network": "lenet-300-100",
-        "learning_rates": "[0.05]",
-        "trials": "1",
-        "pruning": "{fraction: 0.5, sparsities: [0.75]}",
-    } | STUDY
-    path = folder / "tiny.yaml"
-    path.write_text("".join(f"{key}: {value}\n" for key, value in parts.items()))
-    return path
 
 
 @contextmanager
@@ -62,7 +50,7 @@ def launched(folder: Path, uri: str, *more: str) -> Iterator[subprocess.Popen]:
     """A launch in `folder`; what is left of it at the end is killed."""
     with (folder / "said").open("a") as said:
         process = subprocess.Popen(
-            command(config_in(folder), uri, *more),
+            command(tiny(folder, **STUDY), uri, *more),
             cwd=folder,
             stdout=said,
             stderr=subprocess.STDOUT,

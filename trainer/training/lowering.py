@@ -90,8 +90,7 @@ class _Lowered:
         model = models[0]
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise CannotLower("it has several inputs or outputs")
-        self._joined = _Joined(len(models))
-        self._layers = [list(network.layers) for network in models]
+        self._joined = _Joined(models)
         operations = list(_in_order(model))
         self._readers = Counter(
             id(x) for _, node in operations for x in node.arguments.keras_tensors
@@ -108,8 +107,7 @@ class _Lowered:
                 self._add(operation, node)
         self._output = self._slots[id(model.outputs[0])]
         self._release_early()
-        del self._layers
-        # What reads the images: convolutions can take those that all networks see as they are.
+        # Images that all networks see are copied for each, unless convolutions alone read them.
         readers = [op for op, node in operations if _reads(node, model.inputs[0])]
         self._shares = self._joined.count == 1 or all(
             type(reader) is keras.layers.Conv2D for reader in readers
@@ -152,7 +150,6 @@ class _Lowered:
         )
         if padded and not pads_itself:
             raise CannotLower(f"{operation.name} reads a padding that it cannot take over")
-        self._joined.of(operation, self._layers)
         alone = self._readers[id(inputs[0])] == 1
         call = _call(operation, self._joined, padded, inputs[0].shape[-1], alone)
         self._ops.append(_Op(call, [self._slot(x) for x in inputs], self._slot(output)))
@@ -183,40 +180,39 @@ def _symmetric(layer: keras.layers.ZeroPadding2D) -> int:
 
 
 class _Joined:
-    """The parameters of a layer in each of `count` networks, side by side in one tensor.
+    """The parameters of a layer in each of `models`, side by side in one tensor.
 
     Each network's variable keeps its own identity, as a view of that tensor.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._twins: list[keras.Layer] = []
+    def __init__(self, models: Sequence[keras.Model]) -> None:
+        self.count = len(models)
+        layers = zip(*[model.layers for model in models], strict=True)
+        self._twins = {id(twins[0]): twins for twins in layers}
         self._gradients: list[Tensor] = []
         self._leaves: dict[tuple[int, str], Tensor] = {}
 
-    def of(self, layer: keras.Operation, layers: list[list[keras.Layer]]) -> None:
-        """Turns to `layer` of the first network and the same layer of the others."""
-        place = next((i for i, own in enumerate(layers[0]) if own is layer), None)
-        self._twins = [] if place is None else [own[place] for own in layers]
-
-    def __call__(self, name: str, order: tuple[int, ...], merged: bool = True) -> Tensor:
+    def __call__(
+        self, layer: keras.Layer, name: str, order: tuple[int, ...], merged: bool = True
+    ) -> Tensor:
         """The variables `name`, laid out in memory in the axes' `order`.
 
         For one network that is its variable itself, in its own order of axes.
 
         Args:
+            layer: of the first network.
             name: of the layer's attribute.
             order: axes of the variable.
             merged: the networks run along the first of these axes; else along an axis before it.
         """
-        known = id(self._twins[0]), name
+        known = id(layer), name
         if known not in self._leaves:
             # A layer that is called twice has one set of parameters.
-            self._leaves[known] = self._leaf(name, order, merged)
+            values = [getattr(twin, name).value for twin in self._twins[id(layer)]]
+            self._leaves[known] = self._leaf(values, order, merged)
         return self._leaves[known]
 
-    def _leaf(self, name: str, order: tuple[int, ...], merged: bool) -> Tensor:
-        values = [getattr(layer, name).value for layer in self._twins]
+    def _leaf(self, values: list[Tensor], order: tuple[int, ...], merged: bool) -> Tensor:
         laid_out = [value.data.permute(order).contiguous() for value in values]
         back = tuple(order.index(axis) for axis in range(len(order)))
         if self.count == 1:
@@ -239,9 +235,9 @@ class _Joined:
                 value.grad = leaf.grad.view_as(joined)[k].permute(back)
         return leaf
 
-    def bias(self, merged: bool = True) -> Tensor | None:
+    def bias(self, layer: keras.Layer, merged: bool = True) -> Tensor | None:
         """The layer's bias, if it has one."""
-        return self("bias", (0,), merged) if self._twins[0].use_bias else None
+        return self(layer, "bias", (0,), merged) if layer.use_bias else None
 
     @torch.no_grad()
     def zero_gradients(self) -> None:
@@ -294,12 +290,13 @@ def _flatten(width: int) -> Call:
 
 def _dense(layer: keras.layers.Dense, joined: _Joined) -> Call:
     count, width = joined.count, layer.kernel.shape[0]
-    kernel, bias = joined("kernel", (0, 1), merged=False), joined.bias(merged=False)
+    kernel = joined(layer, "kernel", (0, 1), merged=False)
+    bias = joined.bias(layer, merged=False)
     if count == 1:
         return lambda _, x: F.linear(x, kernel.t(), bias)
 
     def dense(_: bool, x: Tensor) -> Tensor:
-        each = x.unflatten(1, (-1, width)).transpose(0, 1).expand(count, -1, -1)
+        each = x.unflatten(1, (count, width)).transpose(0, 1)
         y = torch.bmm(each, kernel) if bias is None else torch.baddbmm(bias[:, None], each, kernel)
         return y.transpose(0, 1).flatten(1)
 
@@ -313,7 +310,7 @@ def _conv(layer: keras.layers.Conv2D, joined: _Joined, padding: int) -> Call:
     strides, channels = layer.strides, layer.kernel.shape[2]
     # (height, width, in, out) over memory in the order (out, height, width, in): seen as torch's
     # (out, in, height, width) it is channels-last, so that no step copies it.
-    kernel, bias = joined("kernel", (3, 0, 1, 2)), joined.bias()
+    kernel, bias = joined(layer, "kernel", (3, 0, 1, 2)), joined.bias(layer)
     if joined.count == 1:
         return lambda _, x: F.conv2d(x, kernel.permute(3, 2, 0, 1), bias, strides, padding)
 
@@ -329,19 +326,11 @@ def _depthwise(layer: keras.layers.DepthwiseConv2D, joined: _Joined, padding: in
     padding = _plain_padding(layer, padding)
     strides, channels, count = layer.strides, layer.kernel.shape[2], joined.count
     # (height, width, channels, 1), seen as torch's (channels, 1, height, width) without a copy.
-    kernel, bias = joined("kernel", (2, 0, 1, 3)), joined.bias()
-    if count == 1:
-        return lambda _, x: F.conv2d(
-            x, kernel.permute(2, 3, 0, 1), bias, strides, padding, groups=channels
-        )
-
-    def depthwise(_: bool, x: Tensor) -> Tensor:
-        every = x if x.shape[1] == count * channels else x.repeat(1, count, 1, 1)
-        return F.conv2d(
-            every, kernel.permute(0, 3, 1, 2), bias, strides, padding, groups=count * channels
-        )
-
-    return depthwise
+    kernel, bias = joined(layer, "kernel", (2, 0, 1, 3)), joined.bias(layer)
+    seen = (2, 3, 0, 1) if count == 1 else (0, 3, 1, 2)
+    return lambda _, x: F.conv2d(
+        x, kernel.permute(seen), bias, strides, padding, groups=count * channels
+    )
 
 
 def _plain_padding(layer: keras.layers.Conv2D | keras.layers.DepthwiseConv2D, padding: int) -> int:
@@ -369,7 +358,7 @@ def _plain_padding(layer: keras.layers.Conv2D | keras.layers.DepthwiseConv2D, pa
 
 def _batch_norm(layer: BatchNormalization, joined: _Joined) -> Call:
     mean, variance, gamma, beta = (
-        joined(name, (0,)) for name in ("moving_mean", "moving_variance", "gamma", "beta")
+        joined(layer, name, (0,)) for name in ("moving_mean", "moving_variance", "gamma", "beta")
     )
     momentum, epsilon = 1.0 - layer.momentum, layer.epsilon
     return lambda training, x: F.batch_norm(

@@ -26,14 +26,22 @@ from mlflow_server.contract import (
     trajectory_artifact,
 )
 from trainer import datasets, schedule, start
-from trainer.datasets import Dataset, Split, Stream
-from trainer.datasets.batches import WHOLE, DeviceBatches, SideBySide, batches
+from trainer.datasets import Dataset, Source, Split, Stream
+from trainer.datasets.batches import (
+    WHOLE,
+    DeviceBatches,
+    Part,
+    Recordable,
+    SideBySide,
+    batches,
+)
 from trainer.journal import RunFolder
 from trainer.networks import small_dense
 from trainer.plan import RunSpec
 from trainer.pruning.callbacks import ApplyMask
 from trainer.seeds import Purpose, derive
 from trainer.ticket import fill
+from trainer.training import recording
 from trainer.training.callbacks import (
     Checkpoint,
     Followed,
@@ -57,7 +65,9 @@ if TYPE_CHECKING:
     from trainer.pruning.masks import Mask
 
 log = logging.getLogger(__name__)
-EVALUATION_BATCH = 1000
+# Pixels that are evaluated at once, over all runs that are stepped side by side: more would be no
+# faster on a CPU (`benchmarks/results.md`), and leave a GPU's memory too full.
+_EVALUATED_PIXELS = {"cpu": 250 * 32 * 32, "cuda": 4000 * 32 * 32}
 Fetch = Callable[[RunSpec, str, Path], Path]
 """Gives a local file of a parent's artifact: (parent, artifact name, folder to download into)."""
 
@@ -277,47 +287,31 @@ def _fit(
 ) -> None:
     """Trains from where each run is until the first of them is done."""
     training, first = specs[0].training, runs[0].epoch
-    source, device = dataset.source, runs[0].member.state.device
-    part = others.part if others else WHOLE
-
-    def epoch_seed(spec: RunSpec) -> Callable[[int], int]:
-        return lambda epoch: derive(spec.seed, spec.trial, Purpose.DATA_ORDER, epoch)
+    device, part = runs[0].member.state.device, others.part if others else WHOLE
 
     def evaluated(split: Split | Stream) -> DataAdapter:
-        own = part.of(len(split))
-        return batches(split.part(own.start, own.stop), source, EVALUATION_BATCH, device)
+        own, at_once = part.of(len(split)), evaluation_batch(dataset.source, len(runs), device)
+        return batches(split.part(own.start, own.stop), dataset.source, at_once, device)
 
+    trained = _training_batches(specs, runs, dataset, device, part)
+    tests = evaluated(dataset.test)
+    heldout = None if dataset.heldout is None else evaluated(dataset.heldout)
+    recorder = recording.recorder(device)
+    if recorder and (others or not getattr(trained, "on_device", False)):
+        reason = "several devices share each batch" if others else "images are on the host"
+        log.info("steps are launched kernel by kernel: %s", reason)
+        recorder = None
+    if recorder:
+        trained, tests = Recordable(trained), Recordable(tests)
+        heldout = Recordable(heldout) if heldout else None
     model = SteppedModel(
         *[run.member for run in runs],
         label_smoothing=training.label_smoothing,
         precision=training.precision,
         others=others,
+        recorder=recorder,
     )
-    trained: DataAdapter = batches(
-        dataset.train,
-        source,
-        training.batch_size,
-        device,
-        epoch_seed=epoch_seed(specs[0]),
-        first_epoch=first,
-        part=part,
-    )
-    if len(runs) > 1:
-        if not isinstance(trained, DeviceBatches):
-            raise TypeError("streamed images are for one run at a time")
-        # Runs of one trial at one epoch see the same batches.
-        seen = [(spec.seed, spec.trial, run.epoch) for spec, run in zip(specs, runs, strict=True)]
-        orders = list(dict.fromkeys(seen))
-        firsts = [specs[seen.index(order)] for order in orders]
-        trained = SideBySide(
-            [
-                trained.again(epoch_seed(spec), epoch)
-                for spec, (_, _, epoch) in zip(firsts, orders, strict=True)
-            ],
-            [orders.index(order) for order in seen],
-        )
-    heldout = None if dataset.heldout is None else evaluated(dataset.heldout)
-    dropout = epoch_seed(specs[0])
+    dropout = _epoch_seed(specs[0])
     # Each process drops other units than the rest (where a network has dropout).
     callbacks: list[keras.callbacks.Callback] = [SeedEpochs(lambda e: dropout(e) + part.index)]
     if others:
@@ -327,7 +321,7 @@ def _fit(
     last = first + min(run.epochs - run.epoch for run in runs)
     model.fit(
         trained,
-        validation_data=evaluated(dataset.test),
+        validation_data=tests,
         validation_freq=[
             epoch
             for epoch in range(first + 1, last + 1)
@@ -338,6 +332,50 @@ def _fit(
         callbacks=callbacks,
         verbose=0,
     )
+
+
+def _training_batches(
+    specs: Sequence[RunSpec],
+    runs: Sequence[Followed],
+    dataset: Dataset,
+    device: torch.device,
+    part: Part,
+) -> DataAdapter:
+    """The training images of each run, in its own order, from its own epoch on."""
+    first = batches(
+        dataset.train,
+        dataset.source,
+        specs[0].training.batch_size,
+        device,
+        epoch_seed=_epoch_seed(specs[0]),
+        first_epoch=runs[0].epoch,
+        part=part,
+    )
+    if len(runs) == 1:
+        return first
+    if not isinstance(first, DeviceBatches):
+        raise TypeError("streamed images are for one run at a time")
+    # Runs of one trial at one epoch see the same batches.
+    seen = [(spec.seed, spec.trial, run.epoch) for spec, run in zip(specs, runs, strict=True)]
+    orders = list(dict.fromkeys(seen))
+    firsts = [specs[seen.index(order)] for order in orders]
+    return SideBySide(
+        [
+            first.again(_epoch_seed(spec), epoch)
+            for spec, (_, _, epoch) in zip(firsts, orders, strict=True)
+        ],
+        [orders.index(order) for order in seen],
+    )
+
+
+def _epoch_seed(spec: RunSpec) -> Callable[[int], int]:
+    return lambda epoch: derive(spec.seed, spec.trial, Purpose.DATA_ORDER, epoch)
+
+
+def evaluation_batch(source: Source, runs: int, device: torch.device) -> int:
+    """Images to evaluate at once, with `runs` networks side by side."""
+    pixels = source.input_shape[0] * source.input_shape[1] * runs
+    return max(1, _EVALUATED_PIXELS[device.type] // pixels)
 
 
 def _steps_per_epoch(spec: RunSpec, dataset: Dataset) -> int:

@@ -66,8 +66,9 @@ def _open(folder: Path) -> tuple[Arrays, str] | None:
         keys, digest = contents["arrays"], contents["sha256"]
         if _digest(folder, keys) != digest:
             return None
+        # Copy on write: nobody writes, and torch takes only arrays that could be written.
         arrays = {
-            key: np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False) for key in keys
+            key: np.load(folder / f"{key}.npy", mmap_mode="c", allow_pickle=False) for key in keys
         }
     except (OSError, ValueError, KeyError, TypeError):
         return None

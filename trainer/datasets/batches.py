@@ -125,7 +125,9 @@ class Passes(DataAdapter):
 class DeviceBatches(Passes):
     """A split's batches as Keras's `fit` and `evaluate` take them, without a host in the loop.
 
-    Images that would take more than half of the device's free memory stay on the host.
+    Images that would take more than half of the device's free memory stay on the host. All that
+    changes between two batches of a pass is a position, which is on the device too: making a batch
+    is the same work on the same tensors every time, and can be recorded (`Recordable`).
 
     Args:
         split: uint8 images and labels on the host.
@@ -156,61 +158,119 @@ class DeviceBatches(Passes):
     ) -> None:
         super().__init__(len(split), source, batch_size, device, first_epoch, part, dtype)
         self._augmentation = source.augmentation if epoch_seed else Augmentation()
-        pad = self._augmentation.pad
-        height, width = source.input_shape[0] + 2 * pad, source.input_shape[1] + 2 * pad
-        size = len(split) * height * width * source.input_shape[2]
-        # Where the images live: on the device if they leave it room to train.
-        self._home = self._device if _fits(size, self._device) else torch.device("cpu")
-        self._images = _padded(split, pad, self._home)
-        self._labels = torch.tensor(split.labels, device=self._home)
-        self._size = source.input_shape[:2]
+        # Where the images live: on the device if they leave it room to train. On the host they are
+        # the mapped file itself, which all processes share.
+        fits = _fits(split.images.nbytes, self._device)
+        self._home = self._device if fits else torch.device("cpu")
+        self._images = torch.from_numpy(split.images).to(self._home)
+        self._labels = torch.from_numpy(split.labels).to(self._home)
+        self._rows = torch.arange(source.input_shape[0], device=self._home)
+        self._columns = torch.arange(source.input_shape[1], device=self._home)
+        self._within = torch.arange(batch_size, device=self._home)
         self._epoch_seed = epoch_seed
+        self._prepare_passes()
 
     def again(self, epoch_seed: Callable[[int], int], first_epoch: int) -> "DeviceBatches":
         """The same images, not copied, in another order and from another epoch on."""
         twin = copy(self)
         twin._epoch_seed, twin._epoch = epoch_seed, first_epoch - 1
+        twin._prepare_passes()
         return twin
+
+    def _prepare_passes(self) -> None:
+        """What a pass writes and its batches read; it stays in its place."""
+        self._position = torch.zeros(1, dtype=torch.int64, device=self._home)
+        self._order = torch.arange(len(self), device=self._home)
+        self._offsets = torch.zeros((2, len(self), 1), dtype=torch.int64, device=self._home)
+        self._flipped = torch.zeros((len(self), 1), dtype=torch.bool, device=self._home)
+
+    @property
+    def on_device(self) -> bool:
+        """Whether batches are made where they are trained on."""
+        return self._home == self._device
+
+    def counts(self) -> list[int]:
+        """Images of each batch of a pass, all parts together."""
+        whole, rest = divmod(len(self), self._batch_size)
+        return [self._batch_size] * whole + [rest] * (rest > 0)
 
     def get_torch_dataloader(self) -> Iterator[Batch]:
         """The batches of the current epoch."""
+        self.begin()
+        return (self.make(count) for count in self.counts())
+
+    def begin(self) -> None:
+        """Goes to the first batch of the current epoch's pass."""
+        self._position.zero_()
         if self._epoch_seed is None:
-            return self._in_order()
-        return self._shuffled(self._epoch_seed(self._epoch))
-
-    def _in_order(self) -> Iterator[Batch]:
-        for start in range(0, len(self), self._batch_size):
-            end = start + self._batch_size
-            yield self._batch(self._images[start:end], self._labels[start:end])
-
-    def _shuffled(self, seed: int) -> Iterator[Batch]:
-        count, home = len(self), self._home
+            return
         # Drawn on the host, once per epoch: the same order and crops whatever the device.
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(count, generator=generator).to(home)
+        generator = torch.Generator().manual_seed(self._epoch_seed(self._epoch))
+        self._order.copy_(torch.randperm(len(self), generator=generator))
         pad, flip = self._augmentation.pad, self._augmentation.flip
-        height, width = self._size
-        offsets = torch.randint(0, 2 * pad + 1, (2, count, 1), generator=generator).to(home)
-        rows = offsets[0] + torch.arange(height, device=home)
-        columns = torch.arange(width, device=home).expand(count, width)
+        offsets = torch.randint(0, 2 * pad + 1, (2, len(self), 1), generator=generator)
+        self._offsets.copy_(offsets - pad)
         if flip:
-            flipped = (torch.rand((count, 1), generator=generator) < 0.5).to(home)
-            columns = torch.where(flipped, width - 1 - columns, columns)
-        columns = columns + offsets[1]
-        for start in range(0, count, self._batch_size):
-            batch = order[start : start + self._batch_size]
-            chosen = batch[self.part.of(len(batch))]
-            if pad or flip:
-                # One gather crops, flips and picks: pixel (r, c) of each chosen image.
-                images = self._images[
-                    chosen[:, None, None], rows[chosen][:, :, None], columns[chosen][:, None, :]
-                ]
-            else:
-                images = self._images[chosen]
-            yield self._batch(images, self._labels[chosen], len(batch))
+            self._flipped.copy_(torch.rand((len(self), 1), generator=generator) < 0.5)
+
+    def make(self, count: int) -> Batch:
+        """The next batch of the pass, of `count` images; nothing is read back from the device."""
+        at = self._position + self._within[:count]
+        self._position += count
+        mine = at[self.part.of(count)]
+        chosen = self._order[mine]
+        images = self._images[chosen]
+        if self._augmentation.pad or self._augmentation.flip:
+            images = self._moved(images, chosen)
+        return self._batch(images, self._labels[chosen], count)
+
+    def _moved(self, images: Tensor, chosen: Tensor) -> Tensor:
+        """The chosen images, cropped from a frame of zeros around them and flipped."""
+        height, width = len(self._rows), len(self._columns)
+        rows = self._offsets[0][chosen] + self._rows
+        columns = torch.where(self._flipped[chosen], width - 1 - self._columns, self._columns)
+        columns = columns + self._offsets[1][chosen]
+        # Pixel (r, c) of each image comes from there, and is 0 where that is beside the image.
+        r, c = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+        inside = (rows == r)[:, :, None] & (columns == c)[:, None, :]
+        at = (r[:, :, None] * width + c[:, None, :]).flatten(1)[:, :, None]
+        pixels = images.flatten(1, 2)
+        moved = pixels.gather(1, at.expand_as(pixels)).view_as(images)
+        return moved * inside[..., None]
 
 
-class SideBySide(DataAdapter):
+class _Like(DataAdapter):
+    """Batches that are as many and as large as those of `batches`."""
+
+    def __init__(self, batches: "DeviceBatches | SideBySide") -> None:
+        self._batches = batches
+
+    @property
+    def num_batches(self) -> int:
+        """Batches per epoch."""
+        return self._batches.num_batches
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch and network."""
+        return self._batches.batch_size
+
+    @property
+    def has_partial_batch(self) -> bool:
+        """Whether an epoch ends with a smaller batch."""
+        return self._batches.has_partial_batch
+
+    @property
+    def partial_batch_size(self) -> int:
+        """Images in that smaller batch."""
+        return self._batches.partial_batch_size
+
+    def on_epoch_begin(self) -> None:
+        """Keras starts a pass."""
+        self._batches.on_epoch_begin()
+
+
+class SideBySide(_Like):
     """Training batches of several networks that are stepped side by side.
 
     Args:
@@ -221,45 +281,57 @@ class SideBySide(DataAdapter):
     """
 
     def __init__(self, orders: Sequence[DeviceBatches], taken: Sequence[int]) -> None:
+        super().__init__(orders[0])
         self._orders, self._taken = orders, taken
-
-    @property
-    def num_batches(self) -> int:
-        """Batches per epoch."""
-        return self._orders[0].num_batches
-
-    @property
-    def batch_size(self) -> int:
-        """Images per batch and network."""
-        return self._orders[0].batch_size
-
-    @property
-    def has_partial_batch(self) -> bool:
-        """Whether an epoch ends with a smaller batch."""
-        return self._orders[0].has_partial_batch
-
-    @property
-    def partial_batch_size(self) -> int:
-        """Images in that smaller batch."""
-        return self._orders[0].partial_batch_size
 
     def on_epoch_begin(self) -> None:
         """Keras starts a pass: each order turns to its next epoch."""
         for batches in self._orders:
             batches.on_epoch_begin()
 
+    @property
+    def on_device(self) -> bool:
+        """Whether batches are made where they are trained on."""
+        return all(batches.on_device for batches in self._orders)
+
+    def counts(self) -> list[int]:
+        """Images of each batch of a pass."""
+        return self._orders[0].counts()
+
     def get_torch_dataloader(self) -> Iterator[Batch]:
         """The batches of the current epoch."""
-        for made in zip(*[b.get_torch_dataloader() for b in self._orders], strict=True):
-            images, labels = zip(*[made[i] for i in self._taken], strict=True)
-            yield torch.cat(images, dim=-1), torch.stack(labels, dim=1)
+        self.begin()
+        return (self.make(count) for count in self.counts())
+
+    def begin(self) -> None:
+        """Goes to the first batch of each order's pass."""
+        for batches in self._orders:
+            batches.begin()
+
+    def make(self, count: int) -> Batch:
+        """The next batch, of `count` images of each order."""
+        made = [batches.make(count) for batches in self._orders]
+        images, labels = zip(*[made[i] for i in self._taken], strict=True)
+        return torch.cat(images, dim=-1), torch.stack(labels, dim=1)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A batch that its step makes: the next of `batches`, of `count` images."""
+
+    batches: DeviceBatches | SideBySide
+    count: int
+
+
+class Recordable(_Like):
+    """The same batches, each made in the step that takes it, so that one recording holds both."""
+
+    def get_torch_dataloader(self) -> Iterator[Pending]:
+        """The batches of the current epoch, not made yet."""
+        self._batches.begin()
+        return (Pending(self._batches, count) for count in self._batches.counts())
 
 
 def _fits(size: int, device: torch.device) -> bool:
     """Whether `size` bytes take no more than half of what is free on the device."""
     return device.type != "cuda" or size < torch.cuda.mem_get_info(device)[0] / 2
-
-
-def _padded(split: Split, pad: int, device: torch.device | str) -> Tensor:
-    images = torch.tensor(split.images, device=device)
-    return torch.nn.functional.pad(images, (0, 0, pad, pad, pad, pad)) if pad else images

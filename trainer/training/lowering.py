@@ -2,7 +2,8 @@
 
 A Keras call spends most of a small network's step on the host: about six ATen calls for each that
 computes. The lowered network makes only those that compute, on the same tensors, and gives what the
-Keras call gives, up to the order of sums (tested for outputs, gradients and statistics).
+Keras call gives, up to the order of sums (tested for outputs, gradients and statistics). A layer
+that has no torch call here is computed by Keras, between the others.
 """
 
 import logging
@@ -24,10 +25,10 @@ Call = Callable[..., Tensor]
 
 
 class CannotLower(Exception):
-    """A layer, or one of its options, has no torch call here."""
+    """A network, a layer, or one of its options has no lowered form."""
 
 
-def lower(*models: keras.Model) -> Network:
+def lower(*models: keras.Model) -> "Lowered | _AsAWhole":
     """A function (images, training) → outputs that computes what each of `models` computes.
 
     Several networks of one structure are computed side by side: convolutions become convolutions
@@ -40,20 +41,28 @@ def lower(*models: keras.Model) -> Network:
             of them then see. Outputs have shape (batch, K · outputs).
 
     Returns:
-        The lowered network, or, for one model, the Keras call itself if a layer is unknown (one
-        log line says which). Rebuild it if a variable of a model is given another tensor.
+        The lowered network. One log line names the layers that Keras computes, and what they cost.
+        Rebuild it if a variable of a model is given another tensor.
 
     Raises:
-        CannotLower: several models with a layer that is unknown.
+        CannotLower: several networks, and an operation that Keras can only compute with the rest
+            of its network.
     """
     try:
-        return _Lowered(models)
+        lowered = Lowered(models)
     except CannotLower as reason:
         if len(models) > 1:
             raise
-        model = models[0]
-        log.warning("%s trains through the Keras call, which is slower: %s", model.name, reason)
-        return lambda images, training: model(images, training=training)
+        lowered = _AsAWhole(models[0], str(reason))
+    if lowered.by_keras:
+        log.warning(
+            "%s: no torch call for %s: computed by Keras, which costs about %.1f ms of each step "
+            "on the host, and on a GPU the recording of steps",
+            models[0].name,
+            ", ".join(lowered.by_keras),
+            _KERAS_LAYER_MS * lowered.keras_layers * len(models),
+        )
+    return lowered
 
 
 def in_precision(name: str, network: Network) -> Network:
@@ -75,6 +84,10 @@ def in_precision(name: str, network: Network) -> Network:
     return cast
 
 
+# Forward and backward, measured by `python -m benchmarks.layers`.
+_KERAS_LAYER_MS = 0.3
+
+
 @dataclass
 class _Op:
     call: Call
@@ -83,13 +96,36 @@ class _Op:
     last_used: list[int] = field(default_factory=list)
 
 
-class _Lowered:
-    """Tensors live in numbered slots; each operation reads some and fills one."""
+class _AsAWhole:
+    """A network that Keras computes as a whole; see `Lowered`."""
+
+    def __init__(self, model: keras.Model, reason: str) -> None:
+        self._model = model
+        self.by_keras, self.keras_layers = [reason], len(model.layers)
+
+    def __call__(self, images: Tensor, training: bool) -> Tensor:
+        """Outputs, as Keras gives them."""
+        return self._model(images, training=training)
+
+
+class Lowered:
+    """Networks as one list of calls. Tensors live in numbered slots; each call fills one.
+
+    Args:
+        models: see `lower`.
+
+    Attributes:
+        by_keras: the layers that Keras computes.
+    """
 
     def __init__(self, models: Sequence[keras.Model]) -> None:
-        model = models[0]
+        # A sequential model keeps the functional one that it stands for.
+        model = getattr(models[0], "_functional", None) or models[0]
+        if not hasattr(model, "_nodes_by_depth"):
+            raise CannotLower("a network that is no functional model")
         if len(model.inputs) != 1 or len(model.outputs) != 1:
-            raise CannotLower("it has several inputs or outputs")
+            raise CannotLower("a network with several inputs or outputs")
+        self.by_keras: list[str] = []
         self._joined = _Joined(models)
         operations = list(_in_order(model))
         self._readers = Counter(
@@ -113,11 +149,17 @@ class _Lowered:
             type(reader) is keras.layers.Conv2D for reader in readers
         )
 
+    @property
+    def keras_layers(self) -> int:
+        """How many layers Keras computes."""
+        return len(self.by_keras)
+
     def zero_gradients(self) -> None:
         """Clears the common gradients of several networks."""
         self._joined.zero_gradients()
 
     def __call__(self, images: Tensor, training: bool) -> Tensor:
+        """Outputs of all networks; see `lower`."""
         slots: list[Tensor | None] = [None] * len(self._slots)
         # Channels-first shape over channels-last memory: a view, and the fast layout.
         x = images.permute(0, 3, 1, 2) if self._rank == 4 else images
@@ -137,10 +179,11 @@ class _Lowered:
         inputs = node.arguments.keras_tensors
         output = node.outputs[0]
         self._made_by[id(output)] = operation
-        if isinstance(operation, keras.layers.ZeroPadding2D) and self._readers[id(output)] == 1:
+        pads = _padding(operation)
+        if pads is not None and self._readers[id(output)] == 1:
             # The layer that reads it pads by itself.
             self._slots[id(output)] = self._slot(inputs[0])
-            self._padding[id(output)] = _symmetric(operation), self._made_by.get(id(inputs[0]))
+            self._padding[id(output)] = pads, self._made_by.get(id(inputs[0]))
             return
         padded, before = self._padding.pop(id(inputs[0]), (0, None))
         # Pooling pads with -inf, which comes to the same where no input is below 0.
@@ -148,10 +191,19 @@ class _Lowered:
             isinstance(operation, keras.layers.MaxPooling2D)
             and isinstance(before, keras.layers.ReLU)
         )
-        if padded and not pads_itself:
-            raise CannotLower(f"{operation.name} reads a padding that it cannot take over")
-        alone = self._readers[id(inputs[0])] == 1
-        call = _call(operation, self._joined, padded, inputs[0].shape[-1], alone)
+        own = padded if pads_itself else 0
+        # What Keras or a view made may be another's tensor as well, and images are not ours.
+        maker = self._made_by.get(id(inputs[0]))
+        alone = self._readers[id(inputs[0])] == 1 and isinstance(maker, _MAKES_ITS_OWN)
+        try:
+            call = _call(operation, self._joined, own, inputs[0].shape[-1], alone)
+        except CannotLower as reason:
+            own = 0
+            call = _by_keras(operation, node, self._joined)
+            self.by_keras.append(str(reason))
+            del self._made_by[id(output)]
+        if padded and not own:
+            call = _after_padding(call, padded)
         self._ops.append(_Op(call, [self._slot(x) for x in inputs], self._slot(output)))
 
     def _release_early(self) -> None:
@@ -172,11 +224,59 @@ def _reads(node: object, tensor: keras.KerasTensor) -> bool:
     return any(x is tensor for x in node.arguments.keras_tensors)
 
 
-def _symmetric(layer: keras.layers.ZeroPadding2D) -> int:
-    sides = {side for pair in layer.padding for side in pair}
-    if len(sides) != 1:
-        raise CannotLower(f"{layer.name} pads its sides differently")
-    return sides.pop()
+# Layers whose torch call gives a tensor that nothing else holds.
+_MAKES_ITS_OWN = (
+    *(keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense, BatchNormalization),
+    *(keras.layers.Add, keras.layers.MaxPooling2D),
+)
+
+
+def _padding(operation: keras.Operation) -> int | None:
+    """Zeros that a padding layer adds on each side; None of another layer, or if sides differ."""
+    if not isinstance(operation, keras.layers.ZeroPadding2D):
+        return None
+    sides = {side for pair in operation.padding for side in pair}
+    return sides.pop() if len(sides) == 1 else None
+
+
+def _after_padding(call: Call, padding: int) -> Call:
+    return lambda training, x: call(training, F.pad(x, 4 * (padding,)))
+
+
+def _by_keras(operation: keras.Operation, node: object, joined: "_Joined") -> Call:
+    """A layer's own call, on each network's part of its inputs.
+
+    Raises:
+        CannotLower: several outputs; several networks and a tensor that is neither of images nor
+            of features.
+    """
+    arguments, count = node.arguments, joined.count
+    tensors = [*arguments.keras_tensors, *node.outputs]
+    if len(node.outputs) != 1:
+        raise CannotLower(f"{_named(operation)}, which has several outputs")
+    if count > 1 and any(len(x.shape) not in (2, 4) for x in tensors):
+        raise CannotLower(f"{_named(operation)}, between neither images nor features")
+    twins = joined.twins(operation)
+    joined.leave(twins)
+    takes_training = getattr(operation, "_call_has_training_arg", False)
+
+    def part(x: Tensor, k: int) -> Tensor:
+        own = x.unflatten(1, (count, -1))[:, k] if count > 1 else x
+        return own.permute(0, 2, 3, 1) if own.ndim == 4 else own
+
+    def call(training: bool, *xs: Tensor) -> Tensor:
+        outputs: list[Tensor] = []
+        for k, twin in enumerate(twins):
+            own = {id(x): part(value, k) for x, value in zip(inputs, xs, strict=True)}
+            args, kwargs = arguments.fill_in(own)
+            if takes_training:
+                kwargs["training"] = training
+            y = twin(*args, **kwargs)
+            outputs.append(y.permute(0, 3, 1, 2) if y.ndim == 4 else y)
+        return torch.cat(outputs, 1) if count > 1 else outputs[0]
+
+    inputs = arguments.keras_tensors
+    return call
 
 
 class _Joined:
@@ -190,6 +290,7 @@ class _Joined:
         layers = zip(*[model.layers for model in models], strict=True)
         self._twins = {id(twins[0]): twins for twins in layers}
         self._gradients: list[Tensor] = []
+        self._apart: list[Tensor] = []
         self._leaves: dict[tuple[int, str], Tensor] = {}
 
     def __call__(
@@ -235,6 +336,14 @@ class _Joined:
                 value.grad = leaf.grad.view_as(joined)[k].permute(back)
         return leaf
 
+    def twins(self, operation: keras.Operation) -> Sequence[keras.Operation]:
+        """The operation in each network; one without variables stands for all."""
+        return self._twins.get(id(operation), (operation,) * self.count)
+
+    def leave(self, twins: Sequence[keras.Operation]) -> None:
+        """Leaves the variables of a layer apart, each network's own."""
+        self._apart += [v.value for twin in twins for v in getattr(twin, "trainable_variables", [])]
+
     def bias(self, layer: keras.Layer, merged: bool = True) -> Tensor | None:
         """The layer's bias, if it has one."""
         return self(layer, "bias", (0,), merged) if layer.use_bias else None
@@ -242,6 +351,8 @@ class _Joined:
     @torch.no_grad()
     def zero_gradients(self) -> None:
         torch._foreach_zero_(self._gradients)
+        for value in self._apart:
+            value.grad = None
 
 
 def _call(layer: keras.Operation, joined: _Joined, padding: int, width: int, alone: bool) -> Call:
@@ -275,7 +386,11 @@ def _call(layer: keras.Operation, joined: _Joined, padding: int, width: int, alo
         case keras.layers.Dense() if layer.activation is keras.activations.linear:
             return _dense(layer, joined)
         case _:
-            raise CannotLower(f"{type(layer).__name__} '{layer.name}' has no torch call here")
+            raise CannotLower(_named(layer))
+
+
+def _named(layer: keras.Operation) -> str:
+    return f"{type(layer).__name__} '{layer.name}'"
 
 
 def _flatten(width: int) -> Call:
@@ -305,7 +420,7 @@ def _dense(layer: keras.layers.Dense, joined: _Joined) -> Call:
 
 def _conv(layer: keras.layers.Conv2D, joined: _Joined, padding: int) -> Call:
     if layer.groups != 1:
-        raise CannotLower(f"convolution '{layer.name}' has groups")
+        raise CannotLower(f"{_named(layer)} with groups")
     padding = _plain_padding(layer, padding)
     strides, channels = layer.strides, layer.kernel.shape[2]
     # (height, width, in, out) over memory in the order (out, height, width, in): seen as torch's
@@ -352,7 +467,7 @@ def _plain_padding(layer: keras.layers.Conv2D | keras.layers.DepthwiseConv2D, pa
     elif layer.padding != "valid":
         plain = False
     if not plain:
-        raise CannotLower(f"convolution '{layer.name}' has options without a torch call here")
+        raise CannotLower(f"{_named(layer)} with these options")
     return padding
 
 

@@ -1,4 +1,4 @@
-"""Sets up a process for training: threads and memory."""
+"""Sets up a process for training: threads, memory, choice of convolutions."""
 
 import ctypes
 import os
@@ -24,6 +24,8 @@ def prepare_process(sharing: int = 1) -> None:
         there = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
         torch.set_num_threads(max(1, there // sharing))
     keep_freed_memory()
+    # Shapes never change within a run: let a GPU try its convolutions once and keep the fastest.
+    torch.backends.cudnn.benchmark = True
 
 
 def keep_freed_memory() -> bool:

@@ -35,7 +35,7 @@ class TrainingState:
 
     @classmethod
     def of(cls, network: keras.Model, optimizer: SGD) -> "TrainingState":
-        """The state of a fresh training of `network`, with empty momentum."""
+        """The state of a fresh training of `network`, with momentum 0."""
         weights = {v.path: v.value for v in network.trainable_variables}
         statistics = {v.path: v.value for v in network.non_trainable_variables}
         sgd = torch.optim.SGD(
@@ -46,6 +46,10 @@ class TrainingState:
             nesterov=optimizer.nesterov,
             fused=True,
         )
+        if optimizer.momentum:
+            # From the start, not from the first step on: every step is the same work.
+            for weight in weights.values():
+                sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         return cls(weights, statistics, sgd)
 
     @property
@@ -58,12 +62,11 @@ class TrainingState:
         self._masked, self._masks = masked_tensors(network, mask)
         apply_(self._masked, self._masks)
 
-    def step(self, learning_rate: float) -> None:
-        """One optimizer step on the gradients at hand, then the mask."""
+    def step(self, learning_rate: float | Tensor) -> None:
+        """One optimizer step on the gradients at hand, then the mask. `steps` is the caller's."""
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.optimizer.step()
         apply_(self._masked, self._masks)
-        self.steps += 1
 
     def follow_layout(self) -> None:
         """Lays momentum out in memory as its weights are: the fused step walks both alike.
@@ -71,21 +74,25 @@ class TrainingState:
         To be called whenever weights have been laid out anew.
         """
         for weight in self.weights.values():
-            buffers = self.optimizer.state[weight]
-            momentum = buffers.get("momentum_buffer")
+            momentum = self._momentum(weight)
             if momentum is not None and momentum.stride() != weight.stride():
-                buffers["momentum_buffer"] = torch.empty_like(weight).copy_(momentum)
+                followed = torch.empty_like(weight).copy_(momentum)
+                self.optimizer.state[weight]["momentum_buffer"] = followed
+
+    def _momentum(self, weight: Tensor) -> Tensor | None:
+        """The momentum of a weight; None where the optimizer has none."""
+        return self.optimizer.state[weight].get("momentum_buffer")
 
     def drop_gradients(self) -> None:
         """Forgets the gradients at hand."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors of the state under names for a checkpoint; momentum only once it exists."""
+        """All tensors of the state under names for a checkpoint."""
         momentum = {
-            f"momentum/{path}": self.optimizer.state[weight]["momentum_buffer"]
+            f"momentum/{path}": buffer
             for path, weight in self.weights.items()
-            if self.optimizer.state[weight].get("momentum_buffer") is not None
+            if (buffer := self._momentum(weight)) is not None
         }
         named = {f"weights/{path}": tensor for path, tensor in self.weights.items()}
         named |= {f"statistics/{path}": tensor for path, tensor in self.statistics.items()}
@@ -105,11 +112,9 @@ class TrainingState:
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         for path, weight in self.weights.items():
             weight.copy_(tensors[f"weights/{path}"])
-            saved = tensors.get(f"momentum/{path}")
-            if saved is not None:
-                self.optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(
-                    saved
-                )
+            momentum = self._momentum(weight)
+            if momentum is not None:
+                momentum.copy_(tensors[f"momentum/{path}"])
         for path, statistic in self.statistics.items():
             statistic.copy_(tensors[f"statistics/{path}"])
         self.steps = steps

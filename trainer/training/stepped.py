@@ -1,6 +1,6 @@
 """The Keras model that `fit` drives: networks stepped side by side through their lowered form."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -9,13 +9,16 @@ import torch.nn.functional as F
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from torch import Tensor
 
-from trainer.datasets.batches import Batch
+from trainer.datasets.batches import Batch, Pending
 from trainer.pruning.masks import Mask
 from trainer.training.data_parallel import Together
 from trainer.training.lowering import in_precision, lower
+from trainer.training.recording import Recorder, Recordings
 from trainer.training.state import TrainingState
 
 _LOGS = {"loss": float("nan"), "accuracy": float("nan")}
+# Steps whose learning rates go to the device at once.
+_RATES_AHEAD = 1024
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,13 @@ class SteppedModel(keras.Model):
         label_smoothing: share of the target spread over all classes, in training alone.
         precision: `float32`, or `bfloat16` for convolutions and matrix products.
         others: the processes that train parts of each batch with this one; None: it is alone.
+        recorder: records steps whose batches are `Pending`; None: each step is run as it is.
 
     Attributes:
         results: loss and accuracy of each member, as last read from the device.
 
     Raises:
-        CannotLower: several members with a layer that has no torch call here.
+        CannotLower: several members that cannot be stepped together.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class SteppedModel(keras.Model):
         label_smoothing: float = 0.0,
         precision: str = "float32",
         others: Together | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         first = members[0]
         super().__init__(name=f"stepped_{first.network.name.replace('-', '_')}")
@@ -81,6 +86,9 @@ class SteppedModel(keras.Model):
             if others
             else lambda images: forward(images, True),
             "_others": others,
+            # What Keras computes may read tensors on the host, which cannot be recorded.
+            "_recordings": Recordings(recorder) if recorder and not lowered.by_keras else None,
+            "_rates": _RatesOnDevice(members) if recorder else _RatesOnHost(members),
             "_label_smoothing": label_smoothing,
             "_totals": torch.zeros(2, len(members), dtype=torch.float64, device=first.state.device),
             "_seen": 0,
@@ -95,34 +103,55 @@ class SteppedModel(keras.Model):
         """Logits of `images` through the first member's Keras network."""
         return self.members[0].network(images, training=training)
 
-    def train_step(self, data: Batch) -> dict[str, float]:
+    def train_step(self, data: Batch | Pending) -> dict[str, float]:
         """Forward, loss, backward, SGD, mask. All of it stays on the device.
 
         Args:
             data: images, shape (batch, height, width, K · channels), and labels, shape (batch, K)
-                or, of one member, (batch,).
+                or, of one member, (batch,); or such a batch that the step has yet to make.
         """
-        images, labels, *weight = data
+        self._rates.look_ahead()
+        self._run("train", self._train, data)
+        for member in self.members:
+            member.state.steps += 1
+        return _LOGS
+
+    def test_step(self, data: Batch | Pending) -> dict[str, float]:
+        """Forward and loss with running statistics, of all members on the same images."""
+        self._run("test", self._test, data)
+        return _LOGS
+
+    def _run(self, name: str, step: Callable[[Batch], None], data: Batch | Pending) -> None:
+        """Runs a step on a batch; one that is yet to be made is made and stepped on as recorded."""
+        if not isinstance(data, Pending):
+            step(data)
+            object.__setattr__(self, "_seen", self._seen + len(data[1]))
+            return
+        made, count = data.batches, data.count
+        if self._recordings is None:
+            step(made.make(count))
+        else:
+            self._recordings((name, made, count), lambda: step(made.make(count)))
+        object.__setattr__(self, "_seen", self._seen + count)
+
+    def _train(self, batch: Batch) -> None:
+        images, labels, *weight = batch
         logits, labels = self._each(self._forward(images), labels)
         losses = self._mean_losses(logits, labels, self._label_smoothing)
         loss = losses.sum()
         (loss * weight[0] if weight else loss).backward()
-        for member in self.members:
-            state = member.state
-            state.step(member.learning_rate(state.steps))
+        for member, rate in zip(self.members, self._rates.of_this_step(), strict=True):
+            member.state.step(rate)
         if len(self.members) > 1:
             self._lowered.zero_gradients()
         else:
             self.members[0].state.drop_gradients()
         self._count(logits.detach(), labels, losses.detach())
-        return _LOGS
 
-    def test_step(self, data: Batch) -> dict[str, float]:
-        """Forward and loss with running statistics, of all members on the same images."""
-        images, labels = data
+    def _test(self, batch: Batch) -> None:
+        images, labels = batch
         logits, labels = self._each(self._evaluate(images, False), labels)
         self._count(logits, labels, self._mean_losses(logits, labels))
-        return _LOGS
 
     @torch.no_grad()
     def measure(self, batches: DataAdapter) -> list[dict[str, float]]:
@@ -154,8 +183,7 @@ class SteppedModel(keras.Model):
 
     def _count(self, logits: Tensor, labels: Tensor, losses: Tensor) -> None:
         correct = (logits.argmax(2) == labels).sum(0)
-        self._totals += torch.stack([losses.double() * len(labels), correct.double()])
-        object.__setattr__(self, "_seen", self._seen + len(labels))
+        self._totals.add_(torch.stack([losses.double() * len(labels), correct.double()]))
 
     def reset_metrics(self) -> None:
         """Starts a new mean."""
@@ -174,3 +202,52 @@ class SteppedModel(keras.Model):
         ]
         object.__setattr__(self, "results", results)
         return {name: sum(result[name] for result in results) / count for name in _LOGS}
+
+
+class _RatesOnHost:
+    """Each member's learning rate of the step that it is at."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self._members = members
+
+    def look_ahead(self) -> None:
+        """Nothing to prepare: numbers are at hand."""
+
+    def of_this_step(self) -> list[float]:
+        """One rate for each member."""
+        return [member.learning_rate(member.state.steps) for member in self._members]
+
+
+class _RatesOnDevice:
+    """The same as tensors: the rates of many steps lie on the device, and each step takes its own.
+
+    Taking them is part of what is recorded.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self._members, self._left = members, 0
+        device = members[0].state.device
+        self._ahead = torch.zeros(_RATES_AHEAD, len(members), device=device)
+        self._position = torch.zeros(1, dtype=torch.int64, device=device)
+        self._now = torch.zeros(len(members), device=device)
+        self._each = self._now.unbind()
+
+    def look_ahead(self) -> None:
+        """Before each step: brings the next steps' rates to the device if none are left there."""
+        if self._left == 0:
+            rates = [
+                [member.learning_rate(member.state.steps + ahead) for member in self._members]
+                for ahead in range(_RATES_AHEAD)
+            ]
+            # From pinned memory, and not waited for: the host goes on.
+            pinned = self._ahead.device.type == "cuda"
+            self._ahead.copy_(torch.tensor(rates, pin_memory=pinned), non_blocking=True)
+            self._position.zero_()
+            self._left = _RATES_AHEAD
+        self._left -= 1
+
+    def of_this_step(self) -> Sequence[Tensor]:
+        """One rate for each member, shape (); a step may ask once."""
+        torch.index_select(self._ahead, 0, self._position, out=self._now[None])
+        self._position += 1
+        return self._each

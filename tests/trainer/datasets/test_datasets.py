@@ -151,6 +151,15 @@ def epoch_of(batches: DeviceBatches) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return list(batches.get_torch_dataloader())
 
 
+def test_images_on_the_host_are_the_mapped_file_itself():
+    digits = datasets.load("digits")
+    batches = DeviceBatches(digits.train, digits.source, 8, "cpu", epoch_seed=lambda epoch: epoch)
+    (first, _), *_ = epoch_of(batches)
+    assert first.shape == (8, 8, 8, 1)
+    assert batches._images.data_ptr() == digits.train.images.ctypes.data
+    assert batches._labels.data_ptr() == digits.train.labels.ctypes.data
+
+
 def test_every_image_comes_once_an_epoch_and_in_another_order_each_time():
     batches = DeviceBatches(split(), source(), 8, "cpu", epoch_seed=lambda epoch: epoch)
     first, second = epoch_of(batches), epoch_of(batches)

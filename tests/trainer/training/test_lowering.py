@@ -66,7 +66,7 @@ def test_the_lowered_network_equals_the_keras_call_in_float64(name, shape, train
 
 def compare(called, lowered, shape, training, dtype, **close):
     network = lower(lowered)
-    assert type(network).__name__ == "_Lowered", "no fall-back"
+    assert network.by_keras == []
     images = torch.randn(6, *shape, dtype=dtype)
     expected, found = called(images, training=training), network(images, training)
     if found.ndim == 4:
@@ -163,15 +163,72 @@ def test_no_step_copies_a_kernel():
             assert seen.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_an_unknown_layer_falls_back_with_one_line(caplog):
-    inputs = keras.Input((8, 8, 1))
-    x = keras.layers.Conv2D(2, 3, activation="gelu", name="odd")(inputs)
-    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+def odd(seed: int = 0) -> keras.Model:
+    """Layers that Keras computes (some after a padding), between and beside others."""
+    start = keras.initializers.GlorotUniform(seed)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.ZeroPadding2D(1)(inputs)
+    x = keras.layers.Conv2D(4, 3, activation="gelu", kernel_initializer=start, name="odd")(x)
+    y = keras.layers.Dropout(0.5)(x)
+    z = keras.layers.ReLU()(y)
+    x = keras.layers.Add()([x, z])
+    x = keras.layers.ZeroPadding2D(((0, 1), (1, 0)))(x)
+    x = keras.layers.ZeroPadding2D(1)(x)
+    x = keras.layers.AveragePooling2D(2, name="mean")(x)
+    x = keras.layers.Concatenate()([x, keras.layers.ReLU()(keras.ops.abs(x))])
+    x = keras.layers.Dense(5, "tanh", kernel_initializer=start)(keras.layers.Flatten()(x))
+    return keras.Model(inputs, keras.layers.Dense(3, kernel_initializer=start)(x))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_unknown_layers_are_computed_by_keras_and_one_line_says_so(caplog, training):
+    model, same = odd(), odd()
     network = lower(model)
-    assert [r.levelname for r in caplog.records] == ["WARNING"]
-    assert "'odd'" in caplog.text
-    images = torch.randn(2, 8, 8, 1)
-    torch.testing.assert_close(network(images, training=False), model(images))
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    for name in ("Conv2D 'odd'", "AveragePooling2D 'mean'", "Concatenate", "Dense"):
+        assert name in caplog.text
+    assert "Flatten" not in caplog.text
+    assert "ms of each step" in caplog.text
+    images = torch.randn(2, 8, 8, 3)
+    before = images.clone()
+    torch.manual_seed(1)
+    found = network(images, training)
+    torch.manual_seed(1)
+    expected = same(images, training=training)
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(images, before)
+    for outputs in (found, expected):
+        (outputs**2).sum().backward()
+    for a, b in zip(model.trainable_variables, same.trainable_variables, strict=True):
+        torch.testing.assert_close(a.value.grad, b.value.grad)
+
+
+def test_a_network_that_is_no_list_of_layers_is_called_as_a_whole(caplog):
+    inputs = keras.Input((8,))
+    first, second = keras.ops.split(inputs, 2, axis=-1)
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Add()([first, second])))
+    network = lower(model)
+    (record,) = caplog.records
+    assert "several outputs" in record.getMessage()
+    images = torch.randn(2, 8)
+    torch.testing.assert_close(network(images, False), model(images))
+
+
+def test_nested_and_sequential_networks_are_lowered(caplog):
+    block = keras.Sequential([keras.Input((6, 6, 4)), keras.layers.Conv2D(4, 3)], name="block")
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.Conv2D(4, 3),
+            block,
+            keras.layers.GlobalAveragePooling2D(),
+        ]
+    )
+    network = lower(model)
+    assert network.by_keras == ["Sequential 'block'"]
+    images = torch.randn(2, 8, 8, 3)
+    torch.testing.assert_close(network(images, True), model(images, training=True))
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

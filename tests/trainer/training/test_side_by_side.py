@@ -207,22 +207,26 @@ def test_networks_that_norm_or_add_their_images(float64):
     compare_own(normed)
 
 
-def compare_own(build) -> None:
+def compare_own(build, training=True, dtype=torch.float64, rtol=1e-9, atol=1e-12) -> None:
     """Two of a user's own networks side by side, trained a step and evaluated, and each alone."""
     alone, joined = ([build(seed) for seed in (1, 2)] for _ in range(2))
-    together, images = lower(*joined), torch.randn(2, 5, 8, 8, 3, dtype=torch.float64)
-    outputs = together(torch.cat(list(images), dim=-1), True).unflatten(1, (2, -1))
+    together, images = lower(*joined), torch.randn(2, 5, 8, 8, 3, dtype=dtype)
+    close = {"rtol": rtol, "atol": atol}
+    outputs = together(torch.cat(list(images), dim=-1), training).unflatten(1, (2, -1))
     (outputs**2).sum().backward()
     for k, (model, same) in enumerate(zip(alone, joined, strict=True)):
         network = lower(model)
-        expected = network(images[k], True)
-        torch.testing.assert_close(outputs[:, k], expected, rtol=1e-9, atol=1e-12)
+        expected = network(images[k], training)
+        torch.testing.assert_close(outputs[:, k], expected, **close)
         (expected**2).sum().backward()
         for a, b in zip(model.trainable_variables, same.trainable_variables, strict=True):
-            torch.testing.assert_close(b.value.grad, a.value.grad, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(b.value.grad, a.value.grad, **close)
         with torch.no_grad():
             seen = together(images[0], False).unflatten(1, (2, -1))[:, k]
-            torch.testing.assert_close(seen, network(images[0], False), rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(seen, network(images[0], False), **close)
+    together.zero_gradients()
+    every = [v.value.grad for model in joined for v in model.trainable_variables]
+    assert all(grad is None or not grad.any() for grad in every)
 
 
 def test_a_member_whose_numbers_are_lost_takes_no_other_with_it(float64):
@@ -237,14 +241,21 @@ def test_a_member_whose_numbers_are_lost_takes_no_other_with_it(float64):
         assert results[k] == pytest.approx(expected, rel=1e-9)
 
 
+def test_layers_that_keras_computes_are_each_networks_own():
+    from tests.trainer.training.test_lowering import odd
+
+    # In float32: Keras's Dense computes float64 in float32 on torch.
+    compare_own(odd, training=False, dtype=torch.float32, rtol=1e-4, atol=1e-5)
+
+
 def test_networks_without_a_lowered_form_are_not_stepped_together():
-    def odd() -> keras.Model:
-        inputs = keras.Input((8, 8, 1))
-        x = keras.layers.Conv2D(2, 3, activation="gelu")(inputs)
-        return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    def split() -> keras.Model:
+        inputs = keras.Input((8,))
+        first, second = keras.ops.split(inputs, 2, axis=-1)
+        return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Add()([first, second])))
 
     with pytest.raises(CannotLower):
-        lower(odd(), odd())
+        lower(split(), split())
 
 
 STUDY = {

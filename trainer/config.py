@@ -237,7 +237,8 @@ class Study(_Section):
     checkpoint_every: PositiveInt = 1
     """Epochs between checkpoints: what a killed run loses at most. Does not change results."""
     fuse: Literal["auto", "off"] | PositiveInt = "auto"
-    """Runs that are stepped side by side in one process; `auto`: 8 on a GPU, 1 on a CPU."""
+    """Runs that are stepped side by side in one process; `auto`: on a GPU as many as a short
+    calibration finds fastest, on a CPU one."""
     trajectory_every: PositiveInt | None = None
     """Epochs between weights that pretraining and the runs at `pruning.sparsities` keep, for
     `python -m trainer.landscape`. Does not change results."""

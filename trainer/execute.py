@@ -207,6 +207,7 @@ class Runs:
             elif run.done:
                 ended[key] = self._finish(run)
             if key in ended:
+                run.release()
                 del runs[key]
         return ended
 
@@ -226,6 +227,7 @@ class Runs:
                     self.dataset(),
                     folder,
                     self._fetch,
+                    self.work.shared,
                     checkpoint_every=self.checkpoint_every,
                     trajectory_every=self._trajectory_every(spec),
                     on_begin=partial(self.reporter.run_began, spec),

@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
+from trainer.shared import Shared
+
 log = logging.getLogger(__name__)
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 Event = dict[str, Any]
@@ -194,10 +196,16 @@ class RunFolder:
 
 
 class WorkDir:
-    """The trainer's own files for one store: run folders and locks."""
+    """The trainer's own files for one store: run folders, locks, and what runs share.
+
+    Attributes:
+        shared: what several runs need.
+        speeds: what calibrations measured.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.shared, self.speeds = Shared(path / "shared"), Shared(path / "speeds")
         self._runs = path / "runs"
         shutil.rmtree(path / "trash", ignore_errors=True)
 

@@ -23,7 +23,7 @@ from trainer.config import Study
 from trainer.delivery import Delivery
 from trainer.execute import Executor, Outcome, Runs, Serial, Status
 from trainer.journal import RunFolder, Start, WorkDir
-from trainer.plan import Plan, plan, reported
+from trainer.plan import Plan, in_turn, plan, reported
 from trainer.tracking import Store, StoreAway, StoredRun, StoreRefused
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 # How long nothing may reach the store at the end before a launch leaves the rest to the next one.
 DELIVERY_PATIENCE_S = 60.0
-_ON_A_GPU = 8
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,18 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
         f"finished, {len(todo)} runs with {left:,} epochs are left."
     )
     if todo:
-        together = _side_by_side(config, training=True)
-        throughput = estimate.from_earlier_runs(config, stored.values(), together)
-        if throughput is None:
-            throughput = estimate.calibrate(config, together)
-        time_left = report.duration(estimate.seconds(todo, throughput))
-        console.print(f"Estimated time: {time_left}, from {throughput.origin}.")
+        from trainer import calibration
+
+        together = _side_by_side(config, work, training=True)
+        speeds = estimate.from_earlier_runs(config, stored.values(), calibration.device_name())
+        if speeds is None:
+            speeds = calibration.calibrated(config, sorted({1, together}), work.speeds)
+        groups = in_turn(todo, together)
+        time_left = report.duration(estimate.seconds(groups, speeds))
+        console.print(
+            f"Estimated time in one process: {time_left}, from {speeds.origin}"
+            f"{f', {together} runs side by side' if together > 1 else ''}."
+        )
 
 
 def launch(
@@ -118,6 +123,7 @@ def launch(
             from trainer.start import check
 
             check(config, dataset(), here=options is None)
+    together = _side_by_side(config, work, bool(todo) and options is None)
     delivery.start()
     with (
         _recorded(plan_, config, store, work, delivery, bool(todo)) as folder,
@@ -138,13 +144,11 @@ def launch(
                 trajectory_every=config.trajectory_every,
                 reported=frozenset(reported(config)),
             )
-            executor: Executor = Serial(plan_, runs, known, _side_by_side(config, bool(todo)))
+            executor: Executor = Serial(plan_, runs, known, together)
             if options is not None and todo:
                 from trainer.ray_executor import Ray
 
-                executor = Ray(plan_, runs, known, config.dataset, options)
-                if config.fuse not in ("auto", "off"):
-                    view.say(f"fuse: {config.fuse}: Ray's workers train one run each")
+                executor = Ray(plan_, runs, known, config, options)
             outcomes = executor.run()
         finished = [o for o in outcomes.values() if o.status in (Status.FINISHED, Status.KNOWN)]
         complete = len(finished) == len(plan_.runs)
@@ -155,6 +159,8 @@ def launch(
             )
             delivery.alive.discard(folder.key)
         interrupted = stop.is_set()
+        if complete:
+            work.shared.clear()
     with console.status("sending what is left to the tracking store …"):
         keys = {plan_.key, *(spec.key for spec in plan_.runs)}
         undelivered = delivery.close(DELIVERY_PATIENCE_S, keys)
@@ -176,17 +182,16 @@ def launch(
     return Ended(outcomes, complete and undelivered is None, interrupted)
 
 
-def _side_by_side(config: Study, training: bool) -> int:
+def _side_by_side(config: Study, work: WorkDir, training: bool) -> int:
     """How many runs to step together."""
     # Streamed images are decoded for one run at a time.
     if not training or config.fuse == "off" or datasets.find(config.dataset.name).streamed:
         return 1
     if config.fuse != "auto":
         return config.fuse
-    import torch
+    from trainer import calibration
 
-    # A small network leaves most of a GPU idle; a CPU it keeps busy.
-    return _ON_A_GPU if torch.cuda.is_available() else 1
+    return calibration.together(config, work.speeds)
 
 
 def _accuracies(

@@ -85,7 +85,7 @@ class RunSpec:
             "mask_epoch": self.mask_epoch if self.mask_epoch != "last" else None,
         }
         facts |= {name: value for name, value in optional.items() if value is not None}
-        return _digest(facts)
+        return digest(facts)
 
     @property
     def parents(self) -> tuple["RunSpec", ...]:
@@ -168,7 +168,7 @@ class Plan:
     @cached_property
     def key(self) -> str:
         """Hash of the run keys: two launches with the same plan share it."""
-        return _digest(sorted(run.key for run in self.runs))
+        return digest(sorted(run.key for run in self.runs))
 
 
 def plan(config: Study) -> Plan:
@@ -192,22 +192,56 @@ def plan(config: Study) -> Plan:
     return Plan(config.study, tuple(runs.values()))
 
 
-def side_by_side(runs: Sequence[RunSpec], most: int) -> Iterator[list[RunSpec]]:
-    """Groups of at most `most` runs that can be stepped together, in the order of their first.
+def side_by_side(runs: Sequence[RunSpec], most: int, places: int = 1) -> Iterator[list[RunSpec]]:
+    """Groups of runs that can be stepped together, in the order of their first.
 
     They share network, images and recipe; learning rates, masks and trials may differ. A run on
     several devices is a group of its own.
+
+    Args:
+        runs: whose parents are all finished.
+        most: runs in a group.
+        places: where groups are trained at once; none is to stay empty while others are crowded.
     """
-    groups: dict[Any, list[list[RunSpec]]] = {}
+    alike: dict[Any, list[RunSpec]] = {}
     for run in runs:
-        limit = 1 if run.training.devices_per_run > 1 else most
-        alike = groups.setdefault(_structure(run), [])
-        if not alike or len(alike[-1]) == limit:
-            alike.append([])
-        alike[-1].append(run)
+        alike.setdefault(_structure(run), []).append(run)
+    groups = []
+    for same in alike.values():
+        limit = 1 if same[0].training.devices_per_run > 1 else most
+        size = min(limit, -(-len(same) // places))
+        groups += [same[i : i + size] for i in range(0, len(same), size)]
     place = {run.key: i for i, run in enumerate(runs)}
-    every = [group for alike in groups.values() for group in alike]
-    yield from sorted(every, key=lambda group: place[group[0].key])
+    yield from sorted(groups, key=lambda group: place[group[0].key])
+
+
+def by_depth(runs: Sequence[RunSpec], most: int, places: int) -> Iterator[list[RunSpec]]:
+    """Groups for several processes, each after those that it needs; arguments as `side_by_side`.
+
+    Runs of a group have equally long chains of parents, so that no two groups wait for each other.
+    """
+    left = {run.key: run for run in runs}
+    while left:
+        ready = [r for r in left.values() if not any(p.key in left for p in r.parents)]
+        yield from side_by_side(ready, most, places)
+        for run in ready:
+            del left[run.key]
+
+
+def in_turn(runs: Sequence[RunSpec], most: int) -> Iterator[list[RunSpec]]:
+    """The groups in which one process trains `runs`, if all goes well.
+
+    Args:
+        runs: parents that are not among them are finished.
+        most: how many can be stepped together.
+    """
+    left = {run.key: run for run in runs}
+    while left:
+        ready = [r for r in left.values() if not any(p.key in left for p in r.parents)]
+        group = next(side_by_side(ready, most))
+        yield group
+        for run in group:
+            del left[run.key]
 
 
 def _structure(run: RunSpec) -> tuple[Any, ...]:
@@ -319,6 +353,7 @@ def _augmentation(dataset: Dataset) -> str | None:
     return None if chosen is None else f"pad {chosen.pad}{', flip' if chosen.flip else ''}"
 
 
-def _digest(facts: Any) -> str:
+def digest(facts: Any) -> str:
+    """Hash of JSON values: 20 hexadecimal digits."""
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -1,9 +1,10 @@
 """Trains several runs of a plan at once with Ray, on one machine or a cluster.
 
-Each run is a Ray task that takes its parents' outcomes, so Ray starts it when they have ended. A
-worker that dies is replaced, and its run goes on from its checkpoint. On the driver's machine all
-processes share the work directory, from which the driver delivers; on another machine a worker
-delivers by itself before its run counts as ended.
+Each group of runs that are stepped side by side is a Ray task that takes the outcomes of their
+parents' groups, so Ray starts it when they have ended. A worker that dies is replaced, and its runs
+go on from their checkpoints. On the driver's machine all processes share the work directory, from
+which the driver delivers; on another machine a worker delivers by itself before its runs count as
+ended.
 """
 
 import logging
@@ -19,11 +20,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from trainer.config import Dataset
+from trainer import datasets
+from trainer.config import Dataset, Study
 from trainer.delivery import Delivery
 from trainer.execute import Outcome, Runs, Status, already_known
 from trainer.journal import WorkDir
-from trainer.plan import Plan, RunSpec
+from trainer.plan import Plan, RunSpec, by_depth
 from trainer.tracking import Store, StoreAway, StoreRefused
 
 try:
@@ -101,14 +103,14 @@ class Ray:
         plan: what to train.
         runs: this process's own, of which workers get the like.
         known: last-epoch accuracy of the runs that are finished already, by key.
-        dataset: as the study names it: each worker maps it by itself.
+        config: the study.
         options: how to use Ray.
     """
 
     plan: Plan
     runs: Runs
     known: dict[str, float | None]
-    dataset: Dataset
+    config: Study
     options: RayOptions
 
     def run(self) -> dict[str, Outcome]:
@@ -131,49 +133,50 @@ class Ray:
 
     def _run(self, outcomes: dict[str, Outcome]) -> None:
         """Fills in the outcome of each run as it ends."""
-        cpus, gpus, threads = self._resources()
+        share = self._share()
         # Beside the driver: no machine that can be lost without it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board = _Board.options(num_cpus=0, scheduling_strategy=here).remote()
-        context = ray.put(self._context(threads))
-        train = _train.options(num_cpus=cpus, num_gpus=gpus, max_retries=_RETRIES)
-        tasks: dict[str, Any] = {}
-        for spec in self.plan.runs:
-            if spec.key not in outcomes:
-                parents = [tasks.get(p.key, outcomes.get(p.key)) for p in spec.parents]
-                tasks[spec.key] = train.remote(context, board, spec, *parents)
-        specs = {spec.key: spec for spec in self.plan.runs}
-        keys = {task: key for key, task in tasks.items()}
-        pending, stopped = list(tasks.values()), False
+        context = ray.put(self._context(share.threads))
+        train = _train.options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=_RETRIES)
+        todo = [spec for spec in self.plan.runs if spec.key not in outcomes]
+        groups: dict[Any, list[RunSpec]] = {}
+        task_of: dict[str, Any] = {}
+        for group in by_depth(todo, share.together, share.places):
+            keys = dict.fromkeys(parent.key for spec in group for parent in spec.parents)
+            known = {key: outcomes[key] for key in keys if key in outcomes}
+            awaited = dict.fromkeys(task_of[key] for key in keys if key in task_of)
+            task = train.remote(context, board, group, known, *awaited)
+            groups[task] = group
+            task_of |= {spec.key: task for spec in group}
+        pending, stopped = list(groups), False
         while pending:
             ready, pending = ray.wait(pending, timeout=_EXCHANGE_S)
             self._report(ray.get(board.take.remote()))
             for task in ready:
-                spec = specs[keys[task]]
-                outcome = self._ended(spec, task, outcomes)
-                if outcome is None:
-                    continue
-                outcomes[spec.key] = outcome
-                self.runs.delivery.alive.discard(spec.key)
-                self.runs.reporter.run_ended(outcome)
-                self.runs.delivery.nudge()
+                for key, outcome in self._ended(groups[task], task, outcomes).items():
+                    outcomes[key] = outcome
+                    self.runs.delivery.alive.discard(key)
+                    self.runs.reporter.run_ended(outcome)
+                    self.runs.delivery.nudge()
             if self.runs.stop.is_set() and not stopped:
                 stopped = True
                 ray.get(board.stop.remote())
 
-    def _ended(self, spec: RunSpec, task: Any, outcomes: dict[str, Outcome]) -> Outcome | None:
-        """How a task ended; None if it was stopped before it began."""
+    def _ended(
+        self, group: list[RunSpec], task: Any, outcomes: dict[str, Outcome]
+    ) -> dict[str, Outcome]:
+        """How the runs of a group ended; left out are those that were stopped before they began."""
         try:
             return ray.get(task)
         except ray.exceptions.RayError as error:
-            for parent in spec.parents:
-                ended = outcomes.get(parent.key)
-                if ended is not None and ended.status not in (Status.FINISHED, Status.KNOWN):
-                    reason = f"it needs '{parent.name}', which {ended.status}"
-                    return Outcome(spec, Status.SKIPPED, reason=reason)
             text = " ".join(str(error).split())[:300]
             reason = f"its worker died {_RETRIES + 1} times: {type(error).__name__}: {text}"
-            return Outcome(spec, Status.FAILED, reason=reason)
+            return {
+                spec.key: self.runs.skipped(spec, outcomes)
+                or Outcome(spec, Status.FAILED, reason=reason)
+                for spec in group
+            }
 
     def _report(self, events: list[tuple[Any, ...]]) -> None:
         """Hands on what workers told."""
@@ -198,7 +201,7 @@ class Ray:
             node=ray.get_runtime_context().get_node_id(),
             study=runs.study,
             launch_key=runs.launch_key,
-            dataset=self.dataset,
+            dataset=self.config.dataset,
             environment=runs.environment,
             checkpoint_every=runs.checkpoint_every,
             trajectory_every=runs.trajectory_every,
@@ -206,97 +209,103 @@ class Ray:
             threads=threads,
         )
 
-    def _resources(self) -> tuple[float, float, int]:
-        """CPUs and GPUs of a task, and threads of its run.
+    def _share(self) -> "_Share":
+        """What each group of runs has.
 
         On CPUs a run has as many threads as $OMP_NUM_THREADS says, by default one: small networks
-        train fastest side by side, one thread each. The result depends on that number a little (the
-        order of sums), so the serial executor needs the same for the same bits.
+        train fastest in processes of their own, one thread each. The result depends on that number
+        a little (the order of sums), so the serial executor needs the same for the same bits.
         """
         there = ray.cluster_resources()
         cores, devices = int(there.get("CPU", 1)), int(there.get("GPU", 0))
-        wanted, shared = self.options.runs_per_device, self.plan.runs[0].training.devices_per_run
-        if shared > 1 and devices:
+        wanted, spread = self.options.runs_per_device, self.config.training.devices_per_run
+        if spread > 1 and devices:
             # Such a run has whole devices, all of one machine.
             if wanted is not None:
                 raise ValueError(
-                    f"--runs-per-device {wanted}: runs with training.devices_per_run: {shared} "
+                    f"--runs-per-device {wanted}: runs with training.devices_per_run: {spread} "
                     "have whole devices"
                 )
             most = max(int(node["Resources"].get("GPU", 0)) for node in ray.nodes())
-            if most < shared:
+            if most < spread:
                 raise ValueError(
-                    f"training.devices_per_run: {shared}, but no machine of the Ray cluster has "
+                    f"training.devices_per_run: {spread}, but no machine of the Ray cluster has "
                     f"more than {most} GPU(s)"
                 )
-            return shared * min(1, cores / devices), shared, max(1, cores // devices)
+            cpus = spread * min(1, cores / devices)
+            return _Share(cpus, spread, max(1, cores // devices), 1, devices // spread)
         if not devices:
             threads = int(os.environ.get("OMP_NUM_THREADS", 1))
-            if wanted is not None:
-                return max(cores / wanted, 1e-3), 0, threads
-            return min(threads * shared, cores), 0, threads
-        if wanted is None:
-            measure = _measured_on_gpu.options(num_gpus=1)
-            try:
-                measured = ray.get(measure.remote(self.plan.runs[0], self.dataset))
-                wanted = runs_per_gpu(*measured, cores=cores // devices)
-            except ray.exceptions.RayTaskError as error:
-                text = " ".join(str(error.cause).split())[:200]
-                self.runs.reporter.say(f"one run per GPU: measuring how many fit failed: {text}")
-                wanted = 1
-        per_device = wanted
-        share = cores / (devices * per_device)
-        return share, 1 / per_device, max(1, int(share))
+            cpus = min(threads * spread, cores) if wanted is None else max(cores / wanted, 1e-3)
+            together = self.config.fuse if isinstance(self.config.fuse, int) else 1
+            return _Share(cpus, 0, threads, together, max(1, int(cores / cpus)))
+        together, fitting = self._measured(cores // devices)
+        per_device = wanted or fitting
+        cpus = cores / (devices * per_device)
+        return _Share(cpus, 1 / per_device, max(1, int(cpus)), together, devices * per_device)
+
+    def _measured(self, cores: int) -> tuple[int, int]:
+        """Runs of a group, and groups that fit a GPU; `cores` of processors for each GPU."""
+        measure = _measured_on_gpu.options(num_gpus=1)
+        try:
+            together, *measured = ray.get(
+                measure.remote(self.config, str(self.runs.work.path.absolute()))
+            )
+        except ray.exceptions.RayTaskError as error:
+            text = " ".join(str(error.cause).split())[:200]
+            self.runs.reporter.say(f"one run per GPU: measuring how many fit failed: {text}")
+            return 1, 1
+        return together, groups_per_gpu(*measured, cores=cores)
 
 
-def runs_per_gpu(free: float, needed: float, busy: float, cores: int) -> int:
-    """How many runs share a GPU.
+@dataclass(frozen=True)
+class _Share:
+    """What each group has of the cluster, how large it is, and how many are trained at once."""
+
+    cpus: float
+    gpus: float
+    threads: int
+    together: int
+    places: int
+
+
+def groups_per_gpu(free: float, needed: float, busy: float, cores: int) -> int:
+    """How many groups of runs share a GPU.
 
     Args:
         free: bytes of the GPU's memory that are free.
-        needed: bytes that a run takes.
-        busy: share of a run's time in which the GPU computes: runs beyond 1/busy only queue.
-        cores: processor cores for each GPU: every run keeps one busy launching kernels.
+        needed: bytes that a group takes.
+        busy: share of a group's time in which the GPU computes: groups beyond 1/busy only queue.
+        cores: processor cores for each GPU: every group keeps one busy launching kernels.
     """
     return max(1, min(_MOST_PER_GPU, int(free // needed), math.ceil(1 / busy), cores))
 
 
 @ray.remote
-def _measured_on_gpu(spec: RunSpec, chosen: Dataset) -> tuple[float, float, float]:
-    """Free memory of a worker's GPU in bytes, what a run takes of it, and the share of its time."""
-    import numpy as np
+def _measured_on_gpu(config: Study, work: str) -> tuple[int, float, float, float]:
+    """Of a worker's GPU: runs of a group, free bytes, a group's bytes, and its share of time."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    from trainer import datasets, networks
-    from trainer.training.state import TrainingState
-    from trainer.training.stepped import Member, SteppedModel
+    from trainer import calibration
 
-    source = datasets.find(chosen.name)
-    network = networks.build(spec.network, input_shape=source.input_shape, classes=source.classes)
-    state = TrainingState.of(network, spec.training.optimizer)
-    member = Member(network, state, lambda step: 0.0)
-    model = SteppedModel(member, precision=spec.training.precision)
-    images = torch.randn(spec.training.batch_size, *source.input_shape, device="cuda")
-    labels = torch.zeros(len(images), dtype=torch.long, device="cuda")
-
-    def steps(count: int) -> float:
-        began = time.perf_counter()
-        for _ in range(count):
-            model.train_step((images, labels))
-        torch.cuda.synchronize()
-        return time.perf_counter() - began
-
+    together = 1
+    if not datasets.find(config.dataset.name).streamed and config.fuse != "off":
+        speeds = WorkDir(Path(work)).speeds
+        auto = config.fuse == "auto"
+        together = calibration.together(config, speeds) if auto else int(config.fuse)
+    steps = calibration.steps(config, together)
     steps(_WARM_UP)
     torch.cuda.reset_peak_memory_stats()
-    took = steps(_MEASURED)
+    began = time.perf_counter()
+    steps(_MEASURED)
+    took = time.perf_counter() - began
     with profile(activities=[ProfilerActivity.CUDA]) as kernels:
         steps(_MEASURED)
     computing = sum(event.self_device_time_total for event in kernels.key_averages()) / 1e6
-    pixels = 0 if source.streamed else source.train_size * int(np.prod(source.input_shape))
-    needed = torch.cuda.max_memory_allocated() * 1.3 + pixels + _CUDA_CONTEXT
+    needed = torch.cuda.max_memory_reserved() * 1.1 + _CUDA_CONTEXT
     free, _ = torch.cuda.mem_get_info()
-    return free, needed, min(1.0, max(computing / took, 0.01))
+    return together, free, needed, min(1.0, max(computing / took, 0.01))
 
 
 @contextmanager
@@ -412,9 +421,15 @@ class _Told:
 
 @ray.remote
 def _train(
-    context: _Context, board: Any, spec: RunSpec, *parents: Outcome | None
-) -> Outcome | None:
-    """Trains one run in a worker process; None if it was stopped before it began."""
+    context: _Context, board: Any, group: list[RunSpec], *parents: dict[str, Outcome]
+) -> dict[str, Outcome]:
+    """Trains runs side by side in a worker process; left out is what was stopped before it began.
+
+    Args:
+        context, board: of the launch.
+        group: the runs.
+        parents: outcomes of their parents, by key.
+    """
     import torch
 
     torch.set_num_threads(context.threads)
@@ -424,6 +439,8 @@ def _train(
     delivery = Delivery(store, work)
     if not here:
         delivery.start()
+    outcomes = {key: outcome for ended in parents for key, outcome in ended.items()}
+    ended: dict[str, Outcome] = {}
     with _Told(board, stop) as told:
         runs = Runs(
             study=context.study,
@@ -439,21 +456,23 @@ def _train(
             trajectory_every=context.trajectory_every,
             reported=context.reported,
         )
-        outcomes = {parent.spec.key: parent for parent in parents if parent is not None}
         if not here:
-            _wait_for(outcomes.values(), store, stop)
-        outcome = None
-        while outcome is None and not stop.is_set():
-            outcome = runs.skipped(spec, outcomes)
-            if outcome is None and runs.ready(spec, outcomes):
-                outcome = runs.attempt([spec]).get(spec.key)
-            if outcome is None:
+            needed = {parent.key for spec in group for parent in spec.parents}
+            _wait_for([outcomes[key] for key in needed if key in outcomes], store, stop)
+        left = group
+        while left and not stop.is_set():
+            ended |= {s.key: o for s in left if (o := runs.skipped(s, outcomes))}
+            left = [spec for spec in left if spec.key not in ended]
+            ended |= runs.attempt([spec for spec in left if runs.ready(spec, outcomes)])
+            left = [spec for spec in left if spec.key not in ended]
+            if left:
                 stop.wait(_WAIT_S)
-        if not here:
-            left = delivery.close(_DELIVERY_PATIENCE_S, {spec.key})
-            if left is not None and outcome is not None:
-                return replace(outcome, status=Status.FAILED, reason=left.reason)
-    return outcome
+        undelivered = None if here else delivery.close(_DELIVERY_PATIENCE_S, set(ended))
+        if undelivered is not None:
+            for key in filter(work.finished, list(ended)):
+                reason = undelivered.reason
+                ended[key] = replace(ended[key], status=Status.FAILED, reason=reason)
+    return ended
 
 
 def _wait_for(parents: Any, store: Store, stop: threading.Event) -> None:
@@ -471,8 +490,6 @@ def _wait_for(parents: Any, store: Store, stop: threading.Event) -> None:
 
 @cache
 def _loaded(chosen: str) -> Any:
-    from trainer import datasets
-
     return datasets.as_chosen(Dataset.model_validate_json(chosen))
 
 

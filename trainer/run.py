@@ -26,7 +26,7 @@ from mlflow_server.contract import (
     trajectory_artifact,
 )
 from trainer import datasets, schedule, start
-from trainer.datasets import Dataset, Source, Split, Stream
+from trainer.datasets import Dataset, Split, Stream
 from trainer.datasets.batches import (
     WHOLE,
     DeviceBatches,
@@ -34,12 +34,14 @@ from trainer.datasets.batches import (
     Recordable,
     SideBySide,
     batches,
+    evaluation_batch,
 )
 from trainer.journal import RunFolder
 from trainer.networks import small_dense
 from trainer.plan import RunSpec
 from trainer.pruning.callbacks import ApplyMask
 from trainer.seeds import Purpose, derive
+from trainer.shared import Shared
 from trainer.ticket import fill
 from trainer.training import recording
 from trainer.training.callbacks import (
@@ -65,9 +67,6 @@ if TYPE_CHECKING:
     from trainer.pruning.masks import Mask
 
 log = logging.getLogger(__name__)
-# Pixels that are evaluated at once, over all runs that are stepped side by side: more would be no
-# faster on a CPU (`benchmarks/results.md`), and leave a GPU's memory too full.
-_EVALUATED_PIXELS = {"cpu": 250 * 32 * 32, "cuda": 4000 * 32 * 32}
 Fetch = Callable[[RunSpec, str, Path], Path]
 """Gives a local file of a parent's artifact: (parent, artifact name, folder to download into)."""
 
@@ -88,6 +87,7 @@ class Run:
         dataset: the dataset (or subset) that `spec` names.
         folder: takes metrics, artifacts and checkpoints; its start event is written already.
         fetch: gives parents' artifacts.
+        shared: what other runs need as well.
         checkpoint_every: epochs between checkpoints.
         trajectory_every: epochs between weights to keep for a loss landscape; None keeps none.
         on_begin: told how many of the run's epochs its checkpoint has.
@@ -108,6 +108,7 @@ class Run:
         dataset: Dataset,
         folder: RunFolder,
         fetch: Fetch,
+        shared: Shared,
         *,
         checkpoint_every: int = 1,
         trajectory_every: int | None = None,
@@ -118,7 +119,7 @@ class Run:
         prepare_process(spec.training.devices_per_run)
         with TemporaryDirectory(prefix="jackpot-") as downloads:
             ticket = start.ticket(
-                spec, dataset, lambda parent, name: fetch(parent, name, Path(downloads))
+                spec, dataset, lambda parent, name: fetch(parent, name, Path(downloads)), shared
             )
         ticket = replace(ticket, mask=_recorded_mask(folder) or ticket.mask)
         fill(ticket.network, ticket.initial, "the initial weights")
@@ -127,6 +128,7 @@ class Run:
         if not folder.checkpoint.exists():
             _write_ticket(folder, ticket, self._about)
 
+        self._widest = 1
         self.state = TrainingState.of(ticket.network, spec.training.optimizer)
         steps = _steps_per_epoch(spec, dataset)
         self.state.steps = spec.first_epoch * steps
@@ -174,8 +176,11 @@ class Run:
 
     def shared_by(self, runs: int) -> None:
         """Says how many runs are stepped from now on, this one included."""
-        self._record.sharing = runs
-        self._record.widest = max(self._record.widest, runs)
+        self._widest = max(self._widest, runs)
+
+    def release(self) -> None:
+        """Leaves its network to runs that come after it."""
+        start.give_back(self.spec, self._dataset, self.ticket)
 
     def finish(self) -> Seconds:
         """Records what a run leaves once it is done. Raises: OSError."""
@@ -191,8 +196,8 @@ class Run:
             Tag.THREADS: str(torch.get_num_threads()),
             Tag.DATASET_SHA256: self._dataset.digest,
         }
-        if record.widest > 1:
-            tags[Tag.FUSED] = str(record.widest)
+        if self._widest > 1:
+            tags[Tag.FUSED] = str(self._widest)
         self.folder.summary(self.spec.training.epochs, summary, tags)
         self.folder.checkpoint.unlink(missing_ok=True)
         return Seconds(record.training_s, record.evaluation_s)
@@ -370,12 +375,6 @@ def _training_batches(
 
 def _epoch_seed(spec: RunSpec) -> Callable[[int], int]:
     return lambda epoch: derive(spec.seed, spec.trial, Purpose.DATA_ORDER, epoch)
-
-
-def evaluation_batch(source: Source, runs: int, device: torch.device) -> int:
-    """Images to evaluate at once, with `runs` networks side by side."""
-    pixels = source.input_shape[0] * source.input_shape[1] * runs
-    return max(1, _EVALUATED_PIXELS[device.type] // pixels)
 
 
 def _steps_per_epoch(spec: RunSpec, dataset: Dataset) -> int:

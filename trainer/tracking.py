@@ -46,13 +46,19 @@ class StoreRefused(Exception):
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run in the store; `fused`: how many were stepped side by side with it."""
+    """A run in the store.
+
+    Attributes:
+        fused: how many runs were stepped side by side, this one included.
+        device: what it was trained on.
+    """
 
     run_id: str
     key: str
     metrics: dict[str, float]
     params: dict[str, str]
     fused: int
+    device: str
     heartbeat_age_s: float
 
 
@@ -306,6 +312,7 @@ def _stored(run: "Run") -> StoredRun:
         metrics=dict(run.data.metrics),
         params=dict(run.data.params),
         fused=int(tags.get(Tag.FUSED, "1")),
+        device=tags.get(Tag.DEVICE, ""),
         # A clock ahead of ours must not make a run immortal.
         heartbeat_age_s=abs(time.time() - beat),
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mlflow_server.contract import Param, Setting
 from trainer import plan as plan_module
 from trainer.config import Study
-from trainer.plan import plan
+from trainer.plan import by_depth, in_turn, plan
 
 BASE = {
     "study": "s",
@@ -194,6 +194,31 @@ def test_keys_are_the_same_in_another_process_with_another_hash_seed():
         check=True,
     )
     assert answer.stdout.split() == [r.key for r in plan(study()).runs]
+
+
+@pytest.mark.parametrize("places", [1, 3])
+@pytest.mark.parametrize("most", [1, 3, 100])
+def test_groups_share_a_structure_and_come_after_all_that_they_need(most: int, places: int):
+    every = plan(study(trials=2, settings=["pretrain", "lt", "rr", "wr", "sdt"])).runs
+    for groups in (list(by_depth(every, most, places)), list(in_turn(every, most))):
+        done: set[str] = set()
+        for group in groups:
+            assert 1 <= len(group) <= most
+            assert len({run.training for run in group}) == 1
+            assert len({run.sparsity for run in group if run.setting == Setting.SDT}) <= 1
+            assert len({run.setting == Setting.SDT for run in group}) == 1
+            for run in group:
+                assert {parent.key for parent in run.parents} <= done
+            done |= {run.key for run in group}
+        assert sorted(done) == sorted(run.key for run in every)
+        assert sum(map(len, groups)) == len(every)
+
+
+def test_no_place_is_empty_while_others_are_crowded():
+    rates = [0.1, 0.2, 0.3, 0.4, 0.5]
+    runs = plan(study(settings=["pretrain"], learning_rates=rates, trials=1)).runs
+    for places, expected in ((1, [5]), (2, [3, 2]), (3, [2, 2, 1]), (9, [1] * 5)):
+        assert [len(group) for group in by_depth(runs, 8, places)] == expected
 
 
 def test_params_follow_the_contract():

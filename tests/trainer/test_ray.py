@@ -46,6 +46,23 @@ def test_a_study_ends_as_the_serial_one(write_config, store_uri, train, tmp_path
     assert "nothing to train" in capsys.readouterr().out
 
 
+def test_workers_step_groups_of_runs_and_fill_all_places(write_config, store_uri, train, tmp_path):
+    config = write_config(
+        settings="[lt]", pruners="[omp]", learning_rates="[0.05, 0.1, 0.02, 0.2, 0.01]", fuse="4"
+    )
+    assert train(config, "--executor", "ray", "--runs-per-device", "2") == 0
+    found = {run.info.run_name: run for run in stored.runs(store_uri)}
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    # Five runs of a kind, two places: groups of three and two.
+    groups = sorted(run.data.tags["fused"] for run in found.values())
+    assert groups == ["2"] * 4 + ["3"] * 6
+    serial = f"sqlite:///{tmp_path}/serial/mlflow.db"
+    assert train(config, "--set", "fuse=off", "--tracking-uri", serial) == 0
+    for run in stored.runs(serial):
+        same = found[run.info.run_name].data.metrics
+        assert same["loss"] == pytest.approx(run.data.metrics["loss"], rel=1e-3)
+
+
 def training_worker() -> int | None:
     """The process of a Ray worker that trains."""
     for folder in Path("/proc").glob("[0-9]*"):
@@ -115,9 +132,9 @@ def test_ctrl_c_stops_all_workers_and_the_same_command_goes_on(
     ],
 )
 def test_runs_share_a_gpu_while_they_fit_and_it_idles(free, needed, busy, cores, expected):
-    from trainer.ray_executor import runs_per_gpu
+    from trainer.ray_executor import groups_per_gpu
 
-    assert runs_per_gpu(free, needed, busy, cores=cores) == expected
+    assert groups_per_gpu(free, needed, busy, cores=cores) == expected
 
 
 def test_without_a_cluster_at_the_address_it_says_so(write_config, train, capsys, unused_tcp_port):

@@ -33,6 +33,15 @@ class Part:
 
 
 WHOLE = Part()
+# Pixels that are evaluated at once, over all networks that are stepped side by side: on a CPU more
+# would be no faster (`docs/speed.md`), on a GPU it would leave too little memory.
+_EVALUATED_PIXELS = {"cpu": 250 * 32 * 32, "cuda": 4000 * 32 * 32}
+
+
+def evaluation_batch(source: Source, together: int, device: torch.device) -> int:
+    """Images to evaluate at once, with so many networks side by side."""
+    pixels = source.input_shape[0] * source.input_shape[1] * together
+    return max(1, _EVALUATED_PIXELS[device.type] // pixels)
 
 
 def batches(

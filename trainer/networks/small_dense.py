@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import combinations
 from math import prod
 from types import MappingProxyType
 
@@ -66,16 +65,15 @@ def matching_channels(
     order = np.lexsort((uneven, np.where(off <= _CLOSE, 0.0, off)))
     best = found[order[0]]
     channels = dict(zip(size.own, best.tolist(), strict=True))
-    with keras.device("meta"):
-        model = networks.build(name, input_shape=input_shape, classes=classes, channels=channels)
-    return MappingProxyType(channels), trainable_parameters(model)
+    return MappingProxyType(channels), int(size(best))
 
 
 class _Size:
-    """Parameters of a network as a function of its channel counts: a quadratic, so found exactly.
+    """Parameters of a network as a function of its channel counts.
 
-    A convolution has inputs × outputs, a norm or a bias outputs: no parameter count is of a higher
-    degree. Networks of one to three channels give all its differences.
+    Each side of each variable is a sum of multiples of channel counts and a constant (inputs of a
+    layer after a concatenation or a flattening, say). A network of the own counts and one more for
+    each count, one channel wider there, give all of them.
     """
 
     def __init__(self, name: str, input_shape: tuple[int, int, int], classes: int) -> None:
@@ -86,34 +84,25 @@ class _Size:
                 "blocks.channels(count) how many channels a layer shall have"
             )
 
-        def count(*wider: int) -> int:
-            channels = {own: 1 + wider.count(i) for i, own in enumerate(self.own)}
+        def sides(*wider: int) -> np.ndarray:
+            """Of all trainable variables, shape (variables, most axes); 1 beyond the last axis."""
+            channels = {own: own + (own in wider) for own in self.own}
             with keras.device("meta"):
                 model = networks.build(
                     name, input_shape=input_shape, classes=classes, channels=channels
                 )
-            return trainable_parameters(model)
+            shapes = [tuple(v.shape) for v in model.trainable_variables]
+            most = max(map(len, shapes))
+            return np.array([shape + (1,) * (most - len(shape)) for shape in shapes], float)
 
-        several = range(len(self.own))
-        self._least = count()
-        once = [count(i) for i in several]
-        self._first = np.array(once, float) - self._least
-        self._second = np.zeros((len(once), len(once)))
-        for i in several:
-            self._second[i, i] = count(i, i) - 2 * once[i] + self._least
-        for i, j in combinations(several, 2):
-            self._second[i, j] = count(i, j) - once[i] - once[j] + self._least
+        self._sides = sides()
+        self._slopes = np.stack([sides(own) - self._sides for own in self.own])
 
     def __call__(self, channels: np.ndarray) -> np.ndarray:
-        """Parameters at channel counts, shape (..., number of own counts); Newton's formula."""
-        wider = np.asarray(channels, float) - 1
-        pairs = np.triu(self._second, 1)
-        return (
-            self._least
-            + wider @ self._first
-            + np.einsum("...i,ij,...j->...", wider, pairs, wider)
-            + (wider * (wider - 1) / 2) @ np.diag(self._second)
-        )
+        """Parameters at channel counts, shape (..., number of own counts)."""
+        wider = np.asarray(channels, float) - np.array(self.own)
+        sides = self._sides + np.tensordot(wider, self._slopes, axes=1)
+        return sides.prod(-1).sum(-1)
 
 
 @lru_cache(maxsize=16)

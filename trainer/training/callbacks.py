@@ -33,10 +33,8 @@ class Record(keras.callbacks.Callback):
         steps_per_epoch: steps of one epoch.
 
     Attributes:
-        sharing: runs that are stepped at the moment.
-        widest: the most that were.
-        training_s, evaluation_s: seconds so far.
-        epochs: epochs of all those runs in that time.
+        training_s, evaluation_s: seconds so far, shared with the runs at its side.
+        epochs: epochs in that time.
     """
 
     def __init__(
@@ -50,7 +48,6 @@ class Record(keras.callbacks.Callback):
         self._steps = steps_per_epoch
         self.training_s = self.evaluation_s = 0.0
         self.epochs = 0
-        self.sharing = self.widest = 1
         self._began = 0.0
         self._evaluating: float | None = None
 
@@ -69,7 +66,7 @@ class Record(keras.callbacks.Callback):
         self.training_s += trained - self._began
         self.evaluation_s += now - trained
         self._evaluating = None
-        self.epochs += self.sharing
+        self.epochs += 1
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Records the epoch; the learning rate is that of its last step."""

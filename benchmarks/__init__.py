@@ -1,1 +1,3 @@
-"""Side-by-side measurements that anyone can repeat; results in `results.md`."""
+"""Side-by-side measurements that anyone can repeat; figures in `results/` and `results.md`."""
+
+import trainer  # noqa: F401  It chooses Keras's backend, which an import of Keras settles.

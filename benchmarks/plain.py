@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from trainer.config import Training
+from trainer.datasets import Dataset, Split
+
 
 def conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """A convolution without bias, padded by half its size."""
@@ -106,3 +109,80 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mobilenet-v1": mobilenet_v1,
     "vgg16": vgg16,
 }
+
+
+def narrow_resnet20(share: float) -> nn.Module:
+    """ResNet-20 with that share of its channels."""
+    channels = tuple(max(1, round(share * count)) for count in (16, 32, 64))
+    return resnet(Basic, channels, (3, 3, 3))
+
+
+def train(
+    network: nn.Module,
+    dataset: Dataset,
+    recipe: Training,
+    learning_rate: float,
+    epochs: int,
+    kept: float | None,
+    device: str,
+) -> float:
+    """One training as a script of a page does it: images in memory, evaluated after each epoch.
+
+    Args:
+        network, dataset, recipe, learning_rate, epochs: what to train, and how.
+        kept: share of the weights that a mask keeps; None masks nothing.
+        device: where.
+
+    Returns:
+        Test accuracy at the end.
+    """
+    torch.backends.cudnn.benchmark = True
+    network = network.to(device, memory_format=torch.channels_last)
+    masks = {
+        weight: (torch.rand_like(weight) < kept).float()
+        for weight in (list(network.parameters()) if kept else [])
+        if weight.ndim == 4
+    }
+    sgd = recipe.optimizer
+    optimizer = torch.optim.SGD(
+        network.parameters(), learning_rate, sgd.momentum, weight_decay=sgd.weight_decay
+    )
+    milestones = getattr(recipe.schedule, "milestones", [])
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones)
+    mean = torch.tensor(dataset.source.mean, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(dataset.source.std, device=device).view(1, 3, 1, 1)
+
+    def loaded(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
+        images = torch.tensor(split.images, device=device).permute(0, 3, 1, 2)
+        return (images / 255 - mean) / std, torch.tensor(split.labels, device=device)
+
+    images, labels = loaded(dataset.train)
+    tests, expected = loaded(dataset.test)
+    padded = F.pad(images, (4, 4, 4, 4))
+    accuracy = 0.0
+    for _ in range(epochs):
+        network.train()
+        for chosen in torch.randperm(len(images), device=device).split(recipe.batch_size):
+            # One crop and one flip a batch, the cheapest augmentation there is.
+            top, left = torch.randint(0, 9, (2,)).tolist()
+            batch = padded[chosen, :, top : top + 32, left : left + 32]
+            if torch.rand(()) < 0.5:
+                batch = batch.flip(3)
+            batch = batch.contiguous(memory_format=torch.channels_last)
+            optimizer.zero_grad()
+            F.cross_entropy(network(batch), labels[chosen]).backward()
+            optimizer.step()
+            with torch.no_grad():
+                for weight, mask in masks.items():
+                    weight.mul_(mask)
+        schedule.step()
+        network.eval()
+        with torch.no_grad():
+            correct = sum(
+                (
+                    network(batch.contiguous(memory_format=torch.channels_last)).argmax(1) == truth
+                ).sum()
+                for batch, truth in zip(tests.split(1000), expected.split(1000), strict=True)
+            )
+        accuracy = float(correct) / len(tests)
+    return accuracy

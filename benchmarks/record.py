@@ -7,40 +7,46 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import torch
+
 FOLDER = Path(__file__).parent / "results"
+Row = dict[str, Any]
 
 
-def keep(name: str, rows: list[dict[str, Any]]) -> None:
-    """Writes the rows of a benchmark for this kind of device; the last ones are replaced."""
+def keep(name: str, rows: Sequence[Row], by: Sequence[str] = ()) -> None:
+    """Writes rows for this kind of device, each with machine, date and commit.
+
+    Args:
+        name: of the benchmark.
+        rows: what was measured.
+        by: columns that say what was measured: earlier rows of the same stay unless replaced.
+    """
     FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{name}-{device()}.json"
+    path = FOLDER / f"{name}-{'gpu' if gpu() else 'cpu'}.json"
     about = {"machine": machine(), "date": f"{date.today()}", "commit": _commit()}
-    path.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
+    fresh = [row | about for row in rows]
+    measured = {tuple(row[column] for column in by) for row in fresh}
+    kept = json.loads(path.read_text()) if by and path.exists() else []
+    kept = [row for row in kept if tuple(row.get(column) for column in by) not in measured]
+    path.write_text(json.dumps([*kept, *fresh], indent=1) + "\n")
     print(f"kept in {path.relative_to(FOLDER.parents[1])}")
 
 
-def device() -> str:
-    """`gpu` or `cpu`."""
-    import torch
-
-    return "gpu" if torch.cuda.is_available() else "cpu"
+def gpu() -> bool:
+    """Whether this machine has one."""
+    return torch.cuda.is_available()
 
 
 def machine() -> str:
     """Processor or GPU, cores, and versions of what computes."""
-    import keras
-    import torch
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
-    versions = (
-        f"Python {platform.python_version()}, torch {torch.__version__}, keras {keras.__version__}"
-    )
-    return f"{gpu}{_processor()}, {cores} cores, {versions}"
+    card = f"{torch.cuda.get_device_name()}, " if gpu() else ""
+    return f"{card}{_processor()}, {cores} cores, torch {torch.__version__}"
 
 
 def _processor() -> str:

@@ -1,53 +1,61 @@
 """Our training step against a plain PyTorch loop of the same network, interleaved in one run.
 
-    python -m benchmarks.step [--network resnet20] [--batch 128] [--threads 1] [--together 4]
-                              [--rounds 9] [--steps 4]
+    python -m benchmarks.step [--networks resnet20 vgg16 …] [--batch 64] [--threads 1]
+                              [--together 4] [--rounds 9] [--steps 4] [--variants ours keras …]
 
 The plain loop is what a careful user of PyTorch writes: modules in channels-last memory and
-`torch.optim.SGD` over one ready-made batch. Ours is what the trainer does, mask applied; `with
-batches` makes its batches too (crop, flip, normalise) inside the timed part; `in bfloat16` is ours
-in that precision; `together` steps several runs side by side and counts the images of all. Each
-has a process of its own, set up as its user would; they take turns round by round, and the ratio
-is taken within each round, so that a machine whose speed drifts does not decide. Time is the
-process's CPU time on a CPU (other tenants of the machine do not count), wall time on a GPU.
+`torch.optim.SGD` over one ready-made batch. `ours` is what the trainer does: batches cropped,
+flipped and normalised inside the timed part, mask applied, on a GPU recorded as CUDA graphs.
+`together` steps several runs side by side and counts the images of all; `keras` is Keras's own
+`fit` with its default layers. Each has a process of its own, set up as its user would; they take
+turns round by round, and the ratio is taken within each round, so that a machine whose speed drifts
+does not decide. Time is the process's CPU time on a CPU (other tenants of the machine do not
+count), wall time on a GPU.
 """
 
 import argparse
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing.connection import Connection
+from typing import Any
 
+import keras
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks import record
 from benchmarks.plain import NETWORKS
 from trainer import networks
 from trainer.config import SGD
 from trainer.datasets import DATASETS, Split
-from trainer.datasets.batches import DeviceBatches, SideBySide
+from trainer.datasets.batches import DeviceBatches, Recordable, SideBySide
+from trainer.networks.layers import Blocks
 from trainer.networks.small_dense import trainable_parameters
 from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
-from trainer.training.process import keep_freed_memory
+from trainer.training import recording
+from trainer.training.process import prepare_process
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel
 
 Train = Callable[[int], int]
 """Takes so many steps and returns the images that it trained on."""
+SHAPE, CLASSES = (32, 32, 3), 10
 
 
-def plain(options: argparse.Namespace, device: str) -> Train:
+def plain(name: str, batch: int, device: str) -> Train:
     """The plain way."""
-    model = NETWORKS[options.network]().to(device, memory_format=torch.channels_last)
+    torch.backends.cudnn.benchmark = True
+    model = NETWORKS[name]().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    batch = options.batch
     images = torch.randn(batch, 3, 32, 32).to(device, memory_format=torch.channels_last)
-    labels = torch.randint(0, 10, (batch,), device=device)
-    network = networks.build(options.network, input_shape=(32, 32, 3), classes=10)
+    labels = torch.randint(0, CLASSES, (batch,), device=device)
+    with keras.device("meta"):
+        network = networks.build(name, input_shape=SHAPE, classes=CLASSES)
     assert sum(p.numel() for p in model.parameters()) == trainable_parameters(network)
 
     def train(steps: int) -> int:
@@ -62,105 +70,155 @@ def plain(options: argparse.Namespace, device: str) -> Train:
 
 
 def ours(
-    options: argparse.Namespace,
-    device: str,
-    *,
-    batches: bool = False,
-    precision: str = "float32",
-    together: int = 1,
+    name: str, batch: int, device: str, *, precision: str = "float32", together: int = 1
 ) -> Train:
-    """The trainer's own model, mask applied."""
-    keep_freed_memory()
+    """The trainer's own model."""
+    prepare_process()
     members = []
     for seed in range(together):
-        network = networks.build(options.network, input_shape=(32, 32, 3), classes=10, seed=seed)
+        network = networks.build(name, input_shape=SHAPE, classes=CLASSES, seed=seed)
         members.append(Member(network, TrainingState.of(network, SGD()), lambda step: 0.1))
-    model = SteppedModel(*members, precision=precision)
-    registered = networks.NETWORKS[options.network]
+    recorder = recording.recorder(torch.device(device))
+    model = SteppedModel(*members, precision=precision, recorder=recorder)
+    registered = networks.NETWORKS[name]
     for member in members:
         paths = masks.pruned_paths(member.network, registered.pruned, registered.kept)
         kernels = masks.kernels(member.network, paths)
         member.keep_masked(masks.prune(kernels, 0.832, magnitude))
-    rng, count = np.random.default_rng(0), 20 * options.batch
-    split = Split(rng.integers(0, 256, (count, 32, 32, 3), np.uint8), rng.integers(0, 10, count))
-    made = DeviceBatches(split, DATASETS["cifar10"], options.batch, device, epoch_seed=lambda e: e)
+    made: Any = DeviceBatches(
+        random_images(20 * batch), DATASETS["cifar10"], batch, device, epoch_seed=lambda e: e
+    )
     if together > 1:
         orders = [made.again(lambda e, k=k: 1000 * k + e, 0) for k in range(together)]
         made = SideBySide(orders, range(together))
-    made.on_epoch_begin()
-    ready = next(iter(made.get_torch_dataloader()))
+    passes = Recordable(made) if recorder else made
+
+    def endless() -> Iterator[Any]:
+        while True:
+            passes.on_epoch_begin()
+            yield from passes.get_torch_dataloader()
+
+    given = endless()
 
     def train(steps: int) -> int:
-        made.on_epoch_begin()
-        fresh = iter(made.get_torch_dataloader())
         for _ in range(steps):
-            model.train_step(next(fresh) if batches else ready)
-        return steps * options.batch * together
+            model.train_step(next(given))
+        return steps * batch * together
 
     return train
 
 
-VARIANTS: dict[str, Callable[[argparse.Namespace, str], Train]] = {
-    "plain": plain,
-    "ours": ours,
-    "ours with batches": partial(ours, batches=True),
-    "ours in bfloat16": partial(ours, precision="bfloat16"),
-}
+class DefaultBlocks(Blocks):
+    """Blocks with Keras's own batch norm."""
+
+    def norm(self, x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
+        """Keras's defaults."""
+        return keras.layers.BatchNormalization(name=name)(x)
 
 
-def variants(options: argparse.Namespace) -> dict[str, Callable[[argparse.Namespace, str], Train]]:
-    if options.together == 1:
-        return VARIANTS
-    return VARIANTS | {f"{options.together} together": partial(ours, together=options.together)}
+def with_keras(name: str, batch: int, device: str) -> Train:
+    """Keras's `fit`, default layers, on images that are in memory as floats."""
+    registered = networks.NETWORKS[name]
+    module = __import__(registered.module, fromlist=[registered.function])
+    model = getattr(module, registered.function)(DefaultBlocks(), SHAPE, CLASSES)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss, metrics=["accuracy"])
+    images = np.random.default_rng(0).normal(size=(20 * batch, *SHAPE)).astype(np.float32)
+    labels = np.zeros(20 * batch, np.int64)
+
+    def train(steps: int) -> int:
+        for start in range(0, steps, 20):
+            count = min(20, steps - start) * batch
+            model.fit(images[:count], labels[:count], batch_size=batch, verbose=0)
+        return steps * batch
+
+    return train
 
 
-def serve(name: str, options: argparse.Namespace, pipe: Connection) -> None:
+def random_images(count: int) -> Split:
+    """CIFAR-like images and labels."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, *SHAPE), np.uint8)
+    return Split(images, rng.integers(0, CLASSES, count))
+
+
+def variants(together: int) -> dict[str, Callable[[str, int, str], Train]]:
+    """All that can be measured."""
+    return {
+        "plain": plain,
+        "ours": ours,
+        "bfloat16": partial(ours, precision="bfloat16"),
+        "together": partial(ours, together=together),
+        "keras": with_keras,
+    }
+
+
+def serve(variant: str, name: str, options: argparse.Namespace, pipe: Connection) -> None:
     """A process that trains when told to and answers with the images per second."""
-    torch.set_num_threads(options.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    train = variants(options)[name](options, device)
+    train = variants(options.together)[variant](name, options.batch, device)
+    torch.set_num_threads(options.threads)
     clock = time.perf_counter if device == "cuda" else time.process_time
-    while pipe.recv():
+    while steps := pipe.recv():
         began = clock()
-        images = train(options.steps)
+        images = train(steps)
         if device == "cuda":
             torch.cuda.synchronize()
         pipe.send(images / (clock() - began))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", choices=NETWORKS, default="resnet20")
-    parser.add_argument("--together", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+def compare(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Images per second of each variant for one network, in turns; one row a variant."""
     context = multiprocessing.get_context("spawn")
     pipes = {}
-    for name in variants(options):
-        pipes[name], theirs = context.Pipe()
-        context.Process(target=serve, args=(name, options, theirs), daemon=True).start()
-    speeds: dict[str, list[float]] = {name: [] for name in pipes}
+    for variant in dict.fromkeys(["plain", *options.variants]):
+        pipes[variant], theirs = context.Pipe()
+        arguments = variant, name, options, theirs
+        context.Process(target=serve, args=arguments, daemon=True).start()
+    speeds: dict[str, list[float]] = {variant: [] for variant in pipes}
     for round_ in range(options.rounds + 1):
-        for name, pipe in pipes.items():
-            pipe.send(True)
+        for variant, pipe in pipes.items():
+            # The first round warms up, which takes a recorder some steps.
+            pipe.send(options.steps if round_ else max(6, options.steps) if record.gpu() else 1)
             speed = pipe.recv()
-            if round_:  # the first warms up
-                speeds[name].append(speed)
+            if round_:
+                speeds[variant].append(speed)
     for pipe in pipes.values():
-        pipe.send(False)
-    print(
-        f"{options.network}, batch {options.batch}, {options.threads} threads, "
-        f"{options.rounds} rounds"
-    )
-    for name, values in speeds.items():
+        pipe.send(0)
+    rows = []
+    for variant, values in speeds.items():
         ratios = [a / b for a, b in zip(values, speeds["plain"], strict=True)]
+        row = {
+            "network": name,
+            "variant": f"{options.together} side by side" if variant == "together" else variant,
+            "batch": options.batch,
+            "threads": options.threads,
+            "images_per_second": statistics.median(values),
+            "ratio": statistics.median(ratios),
+            "lowest": min(ratios),
+            "highest": max(ratios),
+        }
         print(
-            f"{name:>18}: {statistics.median(values):8.1f} images/s, ratio to plain "
-            f"{statistics.median(ratios):.3f} (from {min(ratios):.3f} to {max(ratios):.3f})"
+            f"{name:>13} {row['variant']:>15}: {row['images_per_second']:8.1f} images/s, ratio to "
+            f"plain {row['ratio']:.3f} (from {row['lowest']:.3f} to {row['highest']:.3f})",
+            flush=True,
         )
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--variants", nargs="+", choices=list(variants(1)), default=["ours"])
+    parser.add_argument("--together", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    rows = [row for name in options.networks for row in compare(name, options)]
+    record.keep("step", rows, by=("network", "variant", "batch", "threads"))
 
 
 if __name__ == "__main__":

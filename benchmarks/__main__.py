@@ -1,0 +1,63 @@
+"""Measures all that `docs/speed.md` shows, one benchmark after another, within some minutes.
+
+    TFDS_DATA_DIR=... python -m benchmarks [--minutes 8]
+
+On a GPU everything fits into eight minutes. On a CPU allow ninety. What does not fit is left out
+and named; results are in `benchmarks/results/`.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+
+from benchmarks import record
+
+# (what, on a GPU, on a CPU), the most asked for first.
+ALL = (
+    (
+        "ResNet-20 at batch 128",
+        "step --networks resnet20 --batch 128 --steps 100 --rounds 5 "
+        "--variants ours together bfloat16 keras --together 8",
+        "step --networks resnet20 --batch 128 --variants ours together keras",
+    ),
+    ("start and gaps", "overhead", "overhead"),
+    ("a whole study", "study", "study --set dataset.train_images=2500"),
+    (
+        "every network at batch 64",
+        "step --steps 40 --rounds 5 --variants ours together --together 4",
+        "step --steps 2 --rounds 5 --variants ours",
+    ),
+    ("distance to the floor", "floor", "floor --rounds 3"),
+    ("memory", "memory", "memory --networks resnet20"),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=8.0)
+    options = parser.parse_args()
+    began, left_out = time.monotonic(), []
+    for what, on_gpu, on_cpu in ALL:
+        left = 60 * options.minutes - (time.monotonic() - began)
+        command = (on_gpu if record.gpu() else on_cpu).split()
+        print(f"== {what}: python -m benchmarks.{' '.join(command)}", flush=True)
+        try:
+            if left <= 0:
+                raise subprocess.TimeoutExpired(command, left)
+            subprocess.run(
+                [sys.executable, "-m", f"benchmarks.{command[0]}", *command[1:]],
+                check=True,
+                timeout=left,
+            )
+        except subprocess.TimeoutExpired:
+            left_out.append(f"{what}: no time left")
+        except subprocess.CalledProcessError as error:
+            left_out.append(f"{what}: exit code {error.returncode}")
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes")
+    if left_out:
+        raise SystemExit("left out: " + "; ".join(left_out))
+
+
+if __name__ == "__main__":
+    main()

@@ -25,6 +25,7 @@ from benchmarks.step import ours
 # Side of the matrices, and bytes copied: far more than caches hold.
 _SIDE = {False: 1536, True: 8192}
 _COPIED = {False: 2**27, True: 2**30}
+_PICKS = ("index", "index_select", "gather")
 _VIEWS = ("view", "permute", "transpose", "t", "expand", "unsqueeze", "alias", "detach", "select")
 
 
@@ -38,8 +39,11 @@ class Traffic(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
         outputs = function(*args, **(kwargs or {}))
         if function.overloadpacket.__name__ not in _VIEWS:
-            tensors = [x for x in tree_leaves((args, kwargs, outputs)) if torch.is_tensor(x)]
-            self.bytes += sum(x.numel() * x.element_size() for x in tensors)
+            given = [x for x in tree_leaves((args, kwargs)) if torch.is_tensor(x)]
+            made = [x for x in tree_leaves(outputs) if torch.is_tensor(x)]
+            if function.overloadpacket.__name__ in _PICKS:
+                given[0] = made[0]  # Of a whole dataset, only what is picked is read.
+            self.bytes += sum(x.numel() * x.element_size() for x in [*given, *made])
         return outputs
 
 

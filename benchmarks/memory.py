@@ -15,7 +15,6 @@ import torch
 from benchmarks import record
 from benchmarks.plain import NETWORKS
 from trainer.config import Study
-from trainer.training.process import prepare_process
 
 
 def measure(network: str, batch: int, together: int) -> record.Row:
@@ -32,9 +31,8 @@ def measure(network: str, batch: int, together: int) -> record.Row:
             "training": {"epochs": 1, "batch_size": batch},
         }
     )
-    prepare_process()
     imports = _resident()
-    calibration.steps(config, together)(6)
+    calibration.rehearsal(config, together)(6)
     peak = torch.cuda.max_memory_reserved() if record.gpu() else _resident() - imports
     return {
         "network": network,

@@ -35,7 +35,8 @@ from trainer.training.stepped import Member, SteppedModel
 log = logging.getLogger(__name__)
 # Of one batch: a step of ImageNet's would take minutes and more memory than a laptop has.
 _MOST_PIXELS = 2**20
-_BATCHES = 4
+# Of a pass: on a GPU the pauses between passes would count too much otherwise.
+_BATCHES = {"cpu": 4, "cuda": 200}
 _BUDGET_S = {"cpu": 2.0, "cuda": 0.3}
 # Steps before the first that is timed: recordings are made within them.
 _WARM_UP = 5
@@ -137,28 +138,49 @@ def _middle_target(config: Study, source: Source) -> int | None:
     return round(small_dense.trainable_parameters(dense) * kept)
 
 
-def steps(config: Study, together: int) -> Callable[[int], None]:
-    """Takes so many training steps of some of the study's networks, on random images."""
-    train, _ = _Networks(config, _described(config), {}, together).training(together)
-    return train
+def rehearsal(config: Study, together: int) -> Callable[[int], None]:
+    """Takes so many training steps of some of the study's networks, and an evaluation step.
+
+    Batches are the study's, images are random. What it takes of memory a group of runs takes, but
+    for the dataset.
+    """
+    prepare_process(config.training.devices_per_run)
+    bench = _Networks(config, _described(config), {}, together, config.training.batch_size, 4)
+    train, _ = bench.training(together)
+    evaluate, _ = bench.evaluation(together)
+
+    def steps(count: int) -> None:
+        train(count)
+        evaluate(1)
+
+    return steps
 
 
 def _measured(
     config: Study, source: Source, channels: Mapping[int, int], counts: Sequence[int]
 ) -> Speed:
     """Steps and evaluates random images, some seconds for each of `counts`."""
-    bench = _Networks(config, source, channels, max(counts))
+    pixels = source.input_shape[0] * source.input_shape[1]
+    batch = min(config.training.batch_size, max(1, _MOST_PIXELS // pixels))
+    batches = _BATCHES["cuda" if torch.cuda.is_available() else "cpu"]
+    bench = _Networks(config, source, channels, max(counts), batch, batches)
     image_s: dict[int, float] = {}
     evaluation_s = float("inf")
     for count in sorted(counts):
         try:
             train, images = bench.training(count)
-        except CannotLower as reason:
-            log.info("runs of this network are stepped one by one: %s", reason)
+            trained = _seconds(train, bench.device) / images
+            evaluate, images = bench.evaluation(count)
+            evaluated = _seconds(evaluate, bench.device) / (images * count)
+        except (CannotLower, torch.OutOfMemoryError) as reason:
+            if not image_s:
+                raise
+            log.info("not more than %s runs side by side: %s", max(image_s), reason)
             break
-        image_s[count] = _seconds(train, bench.device) / images
-        evaluate, images = bench.evaluation(count)
-        evaluation_s = min(evaluation_s, _seconds(evaluate, bench.device) / (images * count))
+        finally:
+            bench.release()
+        image_s[count] = trained
+        evaluation_s = min(evaluation_s, evaluated)
     return Speed(image_s, evaluation_s)
 
 
@@ -169,10 +191,18 @@ class _Networks:
         config, source: the study, and what is known of its dataset.
         channels: channel counts in place of the network's own.
         count: how many networks.
+        batch: images of a training step.
+        batches: training steps of a pass.
     """
 
     def __init__(
-        self, config: Study, source: Source, channels: Mapping[int, int], count: int
+        self,
+        config: Study,
+        source: Source,
+        channels: Mapping[int, int],
+        count: int,
+        batch: int,
+        batches: int,
     ) -> None:
         self._source, self._precision = source, config.training.precision
         self._members: list[Member] = []
@@ -186,9 +216,8 @@ class _Networks:
             state = TrainingState.of(network, config.training.optimizer)
             self._members.append(Member(network, state, lambda step: 1e-6))
         self.device = self._members[0].state.device
-        pixels = source.input_shape[0] * source.input_shape[1]
-        self._batch = min(config.training.batch_size, max(1, _MOST_PIXELS // pixels))
-        images = max(_BATCHES * self._batch, evaluation_batch(source, 1, self.device))
+        self._batch = batch
+        images = max(batches * batch, evaluation_batch(source, 1, self.device))
         rng = np.random.default_rng(0)
         self._split = datasets.Split(
             rng.integers(0, 256, (images, *source.input_shape), np.uint8),
@@ -220,6 +249,12 @@ class _Networks:
             raise RuntimeError("nothing has been trained")
         test = torch.no_grad()(model.test_step)
         return self._stepping(model, test, self._passes(batch, None)), batch
+
+    def release(self) -> None:
+        """Lets go of what the networks were last stepped with."""
+        if self._model is not None:
+            self._model.release()
+            self._model = None
 
     def _passes(self, batch: int, epoch_seed: Callable[[int], int] | None) -> DeviceBatches:
         # Whole batches alone.

@@ -194,7 +194,8 @@ class Runs:
                 # Outside of the handler, and with a swept floor: what failed holds no memory now.
                 runs.clear()
                 gc.collect()
-                torch.cuda.empty_cache()
+                with suppress(RuntimeError):  # Of an allocator that a failed recording upset.
+                    torch.cuda.empty_cache()
         self.delivery.alive.difference_update(spec.key for spec in specs)
         return ended
 

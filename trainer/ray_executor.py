@@ -138,7 +138,10 @@ class Ray:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board = _Board.options(num_cpus=0, scheduling_strategy=here).remote()
         context = ray.put(self._context(share.threads))
-        train = _train.options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=_RETRIES)
+        several = any(node["Resources"].get("GPU", 0) > 1 for node in ray.nodes())
+        train = (_train_once if several else _train).options(
+            num_cpus=share.cpus, num_gpus=share.gpus, max_retries=_RETRIES
+        )
         todo = [spec for spec in self.plan.runs if spec.key not in outcomes]
         groups: dict[Any, list[RunSpec]] = {}
         task_of: dict[str, Any] = {}
@@ -281,7 +284,8 @@ def groups_per_gpu(free: float, needed: float, busy: float, cores: int) -> int:
     return max(1, min(_MOST_PER_GPU, int(free // needed), math.ceil(1 / busy), cores))
 
 
-@ray.remote
+# A process of its own, which gives back what it held of the GPU.
+@ray.remote(max_calls=1)
 def _measured_on_gpu(config: Study, work: str) -> tuple[int, float, float, float]:
     """Of a worker's GPU: runs of a group, free bytes, a group's bytes, and its share of time."""
     import torch
@@ -294,16 +298,19 @@ def _measured_on_gpu(config: Study, work: str) -> tuple[int, float, float, float
         speeds = WorkDir(Path(work)).speeds
         auto = config.fuse == "auto"
         together = calibration.together(config, speeds) if auto else int(config.fuse)
-    steps = calibration.steps(config, together)
-    steps(_WARM_UP)
+    steps = calibration.rehearsal(config, together)
     torch.cuda.reset_peak_memory_stats()
+    steps(_WARM_UP)
     began = time.perf_counter()
     steps(_MEASURED)
     took = time.perf_counter() - began
     with profile(activities=[ProfilerActivity.CUDA]) as kernels:
         steps(_MEASURED)
     computing = sum(event.self_device_time_total for event in kernels.key_averages()) / 1e6
-    needed = torch.cuda.max_memory_reserved() * 1.1 + _CUDA_CONTEXT
+    source = datasets.find(config.dataset.name)
+    images = 0 if source.streamed else source.train_size + source.test_size
+    images *= math.prod(source.input_shape)
+    needed = torch.cuda.max_memory_reserved() * 1.1 + images + _CUDA_CONTEXT
     free, _ = torch.cuda.mem_get_info()
     return together, free, needed, min(1.0, max(computing / took, 0.01))
 
@@ -419,8 +426,7 @@ class _Told:
             self._stop.set()
 
 
-@ray.remote
-def _train(
+def _trained(
     context: _Context, board: Any, group: list[RunSpec], *parents: dict[str, Outcome]
 ) -> dict[str, Outcome]:
     """Trains runs side by side in a worker process; left out is what was stopped before it began.
@@ -473,6 +479,11 @@ def _train(
                 reason = undelivered.reason
                 ended[key] = replace(ended[key], status=Status.FAILED, reason=reason)
     return ended
+
+
+_train = ray.remote(_trained)
+# On a machine of several GPUs: a process that has used one does not see another that Ray gives it.
+_train_once = ray.remote(max_calls=1)(_trained)
 
 
 def _wait_for(parents: Any, store: Store, stop: threading.Event) -> None:

@@ -31,10 +31,10 @@ from trainer.datasets.batches import (
     WHOLE,
     DeviceBatches,
     Part,
-    Recordable,
     SideBySide,
     batches,
     evaluation_batch,
+    recordable,
 )
 from trainer.journal import RunFolder
 from trainer.networks import small_dense
@@ -307,8 +307,8 @@ def _fit(
         log.info("steps are launched kernel by kernel: %s", reason)
         recorder = None
     if recorder:
-        trained, tests = Recordable(trained), Recordable(tests)
-        heldout = Recordable(heldout) if heldout else None
+        trained, tests = recordable(trained), recordable(tests)
+        heldout = recordable(heldout) if heldout else None
     model = SteppedModel(
         *[run.member for run in runs],
         label_smoothing=training.label_smoothing,
@@ -324,19 +324,22 @@ def _fit(
     callbacks.append(ForEach(runs, (lambda: model.measure(heldout)) if heldout else None))
     callbacks.append(StopWhenAsked(stop))
     last = first + min(run.epochs - run.epoch for run in runs)
-    model.fit(
-        trained,
-        validation_data=tests,
-        validation_freq=[
-            epoch
-            for epoch in range(first + 1, last + 1)
-            if any(epoch - first + run.epoch in run.evaluated for run in runs)
-        ],
-        initial_epoch=first,
-        epochs=last,
-        callbacks=callbacks,
-        verbose=0,
-    )
+    try:
+        model.fit(
+            trained,
+            validation_data=tests,
+            validation_freq=[
+                epoch
+                for epoch in range(first + 1, last + 1)
+                if any(epoch - first + run.epoch in run.evaluated for run in runs)
+            ],
+            initial_epoch=first,
+            epochs=last,
+            callbacks=callbacks,
+            verbose=0,
+        )
+    finally:
+        model.release()
 
 
 def _training_batches(

@@ -70,7 +70,7 @@ def training_worker() -> int | None:
             line = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if line.startswith(b"ray::_train"):
+        if line.startswith(b"ray::_trained"):
             return int(folder.name)
     return None
 

@@ -205,8 +205,8 @@ class DeviceBatches(Passes):
 
     def get_torch_dataloader(self) -> Iterator[Batch]:
         """The batches of the current epoch."""
-        self.begin()
-        return (self.make(count) for count in self.counts())
+        self.begin()  # With the first batch: Keras asks for a pass that it may not take.
+        yield from (self.make(count) for count in self.counts())
 
     def begin(self) -> None:
         """Goes to the first batch of the current epoch's pass."""
@@ -309,8 +309,8 @@ class SideBySide(_Like):
 
     def get_torch_dataloader(self) -> Iterator[Batch]:
         """The batches of the current epoch."""
-        self.begin()
-        return (self.make(count) for count in self.counts())
+        self.begin()  # With the first batch: Keras asks for a pass that it may not take.
+        yield from (self.make(count) for count in self.counts())
 
     def begin(self) -> None:
         """Goes to the first batch of each order's pass."""
@@ -338,9 +338,19 @@ class Recordable(_Like):
     def get_torch_dataloader(self) -> Iterator[Pending]:
         """The batches of the current epoch, not made yet."""
         self._batches.begin()
-        return (Pending(self._batches, count) for count in self._batches.counts())
+        yield from (Pending(self._batches, count) for count in self._batches.counts())
+
+
+def recordable(batches: DataAdapter) -> DataAdapter:
+    """The same batches, made in their steps if they are made on the device."""
+    on_device = isinstance(batches, DeviceBatches | SideBySide) and batches.on_device
+    return Recordable(batches) if on_device else batches
 
 
 def _fits(size: int, device: torch.device) -> bool:
     """Whether `size` bytes take no more than half of what is free on the device."""
-    return device.type != "cuda" or size < torch.cuda.mem_get_info(device)[0] / 2
+    if device.type != "cuda":
+        return True
+    # What torch keeps for reuse counts as taken there.
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return size < (torch.cuda.mem_get_info(device)[0] + kept) / 2

@@ -9,6 +9,7 @@ read from tensors and written in place.
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -38,11 +39,17 @@ def recorder(device: torch.device) -> Recorder | None:
     return CudaGraphs() if device.type == "cuda" else None
 
 
+@cache
+def _stream(device: int) -> torch.cuda.Stream:
+    """The one stream that this process records on: libraries keep a workspace for each."""
+    return torch.cuda.Stream(device)
+
+
 class CudaGraphs:
     """Records CUDA graphs, which share their memory for what lives within a step."""
 
     def __init__(self) -> None:
-        self._stream = torch.cuda.Stream()
+        self._stream = _stream(torch.cuda.current_device())
         self._pool = torch.cuda.graph_pool_handle()
 
     def run(self, work: Work) -> None:
@@ -55,11 +62,16 @@ class CudaGraphs:
 
     def record(self, work: Work) -> Work:
         """Records `work`; other threads may go on meanwhile."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(
-            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-        ):
-            work()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ):
+                work()
+        except RuntimeError:
+            # A failed recording ends where torch's own way back is not reached.
+            torch.cuda.set_stream(current)
+            raise
         return graph.replay
 
 
@@ -80,6 +92,10 @@ class Recordings:
 
     def __call__(self, name: Hashable, work: Work) -> None:
         """Runs `work` once. The same name always stands for the same work on the same tensors.
+
+        Args:
+            name: of the work.
+            work: takes nothing for granted that an earlier, failed recording of it has left.
 
         Raises:
             OutOfMemoryError: of the recording as of any run.

@@ -135,6 +135,11 @@ class SteppedModel(keras.Model):
         object.__setattr__(self, "_seen", self._seen + count)
 
     def _train(self, batch: Batch) -> None:
+        # First, not last: a recording that failed may have left gradients behind.
+        if len(self.members) > 1:
+            self._lowered.zero_gradients()
+        else:
+            self.members[0].state.drop_gradients()
         images, labels, *weight = batch
         logits, labels = self._each(self._forward(images), labels)
         losses = self._mean_losses(logits, labels, self._label_smoothing)
@@ -142,10 +147,6 @@ class SteppedModel(keras.Model):
         (loss * weight[0] if weight else loss).backward()
         for member, rate in zip(self.members, self._rates.of_this_step(), strict=True):
             member.state.step(rate)
-        if len(self.members) > 1:
-            self._lowered.zero_gradients()
-        else:
-            self.members[0].state.drop_gradients()
         self._count(logits.detach(), labels, losses.detach())
 
     def _test(self, batch: Batch) -> None:
@@ -163,6 +164,16 @@ class SteppedModel(keras.Model):
         self.get_metrics_result()
         self.reset_metrics()
         return self.results
+
+    def release(self) -> None:
+        """Lets go of all tensors and recordings: Keras's own cycles would keep them for a while.
+
+        The model is of no use afterwards.
+        """
+        if len(self.members) == 1:
+            self.members[0].state.drop_gradients()
+        for name in ("_recordings", "_rates", "_lowered", "_evaluate", "_forward", "_totals"):
+            object.__setattr__(self, name, None)
 
     def _each(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits as (batch, K, classes) and labels as (batch, K)."""

@@ -93,10 +93,11 @@ def compare(called, lowered, shape, training, dtype, **close):
         pytest.param("vgg16", (32, 32, 3), marks=pytest.mark.slow),
     ],
 )
-def test_ten_lowered_steps_equal_ten_of_the_keras_call(name, shape):
-    """In float64, so that nothing but an error can grow over the steps."""
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
+@pytest.mark.parametrize(("dtype", "close"), [("float64", 1e-9), ("float32", 1e-4)])
+def test_ten_lowered_steps_equal_ten_of_the_keras_call(name, shape, dtype, close):
+    """Weights, momentum and statistics; in float32 differences of sums grow over the steps."""
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
     try:
         called, lowered = (
             keras.Model(model.inputs, model.layers[-3].output) for model in pair(name, shape)
@@ -108,7 +109,7 @@ def test_ten_lowered_steps_equal_ten_of_the_keras_call(name, shape):
     states = [TrainingState.of(model, SGD()) for model in (called, lowered)]
     for seed in range(10):
         images = torch.randn(
-            4, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+            4, *shape, dtype=getattr(torch, dtype), generator=torch.Generator().manual_seed(seed)
         )
         for state, outputs in zip(
             states, (called(images, training=True), network(images, True)), strict=True
@@ -116,8 +117,8 @@ def test_ten_lowered_steps_equal_ten_of_the_keras_call(name, shape):
             (outputs * outputs).mean().backward()
             state.step(0.01)
             state.drop_gradients()
-    for path, weight in states[0].tensors().items():
-        torch.testing.assert_close(states[1].tensors()[path], weight, rtol=1e-7, atol=1e-10)
+    for path, tensor in states[0].tensors().items():
+        assert (states[1].tensors()[path] - tensor).norm() <= close * (tensor.norm() + 1e-3), path
 
 
 def test_bfloat16_is_near_float32_and_keeps_weights_whole():

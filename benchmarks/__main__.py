@@ -22,14 +22,18 @@ ALL = (
         "step --networks resnet20 --batch 128 --variants ours together keras",
     ),
     ("start and gaps", "overhead", "overhead"),
-    ("a whole study", "study", "study --set dataset.train_images=2500"),
+    (
+        "a whole study",
+        "study --set dataset.train_images=25000 --set fuse=8",
+        "study --set dataset.train_images=2500 --set dataset.test_images=500",
+    ),
     (
         "every network at batch 64",
-        "step --steps 40 --rounds 5 --variants ours together --together 4",
+        "step --steps 40 --rounds 5 --variants ours",
         "step --steps 2 --rounds 5 --variants ours",
     ),
     ("distance to the floor", "floor", "floor --rounds 3"),
-    ("memory", "memory", "memory --networks resnet20"),
+    ("memory", "memory --networks resnet20 --together 1 4 8", "memory --networks resnet20"),
 )
 
 

@@ -91,14 +91,14 @@ def estimate(overrides: Sequence[str], database: Path) -> float:
     from trainer import calibration
     from trainer.config_file import load_study
     from trainer.estimate import seconds
-    from trainer.launch import work_dir
+    from trainer.launch import together_at_once, work_dir
     from trainer.plan import in_turn, plan
     from trainer.tracking import Store
 
     config = load_study(CONFIG, list(overrides))
-    speeds = work_dir(Store(f"sqlite:///{database}")).speeds
-    together = calibration.together(config, speeds)
-    measured = calibration.calibrated(config, sorted({1, together}), speeds)
+    work = work_dir(Store(f"sqlite:///{database}"))
+    together = together_at_once(config, work)
+    measured = calibration.calibrated(config, sorted({1, together}), work.speeds)
     return seconds(in_turn(plan(config).runs, together), measured)
 
 

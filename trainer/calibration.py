@@ -25,6 +25,7 @@ from trainer.datasets.batches import DeviceBatches, Recordable, SideBySide, eval
 from trainer.estimate import Speed, Speeds
 from trainer.networks import small_dense
 from trainer.plan import plan
+from trainer.pruning import masks
 from trainer.shared import Shared
 from trainer.training import recording
 from trainer.training.lowering import CannotLower
@@ -236,6 +237,11 @@ class _Networks:
         model = self._model = SteppedModel(
             *self._members[:count], precision=self._precision, recorder=self._recorder
         )
+        for member in self._members[:count]:
+            # A mask, as most runs have one; what it prunes does not matter.
+            paths = masks.pruned_paths(member.network)
+            kernels = masks.kernels(member.network, paths)
+            member.keep_masked({path: np.ones(k.shape, bool) for path, k in kernels.items()})
         passes: Any = self._passes(self._batch, lambda epoch: epoch)
         if count > 1:
             orders = [passes.again(lambda e, k=k: 1000 * k + e, 0) for k in range(count)]

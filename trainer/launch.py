@@ -75,7 +75,9 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
     if todo:
         from trainer import calibration
 
-        together = _side_by_side(config, work, training=True)
+        # Measured anew: the machine may have been busy the last time.
+        work.speeds.clear()
+        together = together_at_once(config, work)
         speeds = estimate.from_earlier_runs(config, stored.values(), calibration.device_name())
         if speeds is None:
             speeds = calibration.calibrated(config, sorted({1, together}), work.speeds)
@@ -123,7 +125,7 @@ def launch(
             from trainer.start import check
 
             check(config, dataset(), here=options is None)
-    together = _side_by_side(config, work, bool(todo) and options is None)
+    together = together_at_once(config, work) if todo and options is None else 1
     delivery.start()
     with (
         _recorded(plan_, config, store, work, delivery, bool(todo)) as folder,
@@ -182,10 +184,10 @@ def launch(
     return Ended(outcomes, complete and undelivered is None, interrupted)
 
 
-def _side_by_side(config: Study, work: WorkDir, training: bool) -> int:
-    """How many runs to step together."""
+def together_at_once(config: Study, work: WorkDir) -> int:
+    """How many runs one process steps side by side."""
     # Streamed images are decoded for one run at a time.
-    if not training or config.fuse == "off" or datasets.find(config.dataset.name).streamed:
+    if config.fuse == "off" or datasets.find(config.dataset.name).streamed:
         return 1
     if config.fuse != "auto":
         return config.fuse

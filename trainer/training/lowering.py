@@ -85,7 +85,7 @@ def in_precision(name: str, network: Network) -> Network:
 
 
 # Forward and backward, measured by `python -m benchmarks.layers`.
-_KERAS_LAYER_MS = 0.3
+_KERAS_LAYER_MS = 0.4
 
 
 @dataclass

@@ -44,7 +44,7 @@ def wait_for_epochs(folder: Path, epochs: int, process: subprocess.Popen | None 
 @pytest.mark.parametrize(
     ("network", "dataset"),
     [
-        ("lenet-300-100", "digits"),
+        pytest.param("lenet-300-100", "digits", marks=pytest.mark.slow),
         ("resnet20", "{name: digits, train_images: 128, test_images: 50}"),
     ],
 )
@@ -249,6 +249,7 @@ def restart_in_mid_study(server: Server, folder: Path) -> None:
     server.start()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_costs_no_point(
     write_config, server, tmp_path, train, capsys, monkeypatch
 ):

@@ -75,6 +75,7 @@ def training_worker() -> int | None:
     return None
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_nothing(write_config, store_uri, train, tmp_path):
     config = write_config(
         settings="[lt]", pruners="[omp]", training="{epochs: 60, batch_size: 16, rewind_epoch: 1}"

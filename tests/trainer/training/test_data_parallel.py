@@ -239,6 +239,7 @@ LONG = {
 }
 
 
+@pytest.mark.slow
 def test_a_killed_process_costs_nothing(write_config, store_uri, tmp_path, train):
     config = write_config(**LONG)
     process = subprocess.Popen(command(config, store_uri), stdout=subprocess.PIPE, text=True)

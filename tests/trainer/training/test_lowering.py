@@ -44,7 +44,7 @@ def test_the_lowered_network_equals_the_keras_call(name, shape, training):
         ("resnet20", (16, 16, 3)),
         ("resnet32-no-residual", (16, 16, 3)),
         ("resnet18", (40, 40, 3)),
-        ("resnet50", (64, 64, 3)),
+        pytest.param("resnet50", (64, 64, 3), marks=pytest.mark.slow),
         ("mobilenet-v1", (16, 16, 3)),
         ("vgg16", (32, 32, 3)),
     ],

@@ -11,7 +11,7 @@ import torch
 
 from trainer import datasets
 from trainer.datasets import Augmentation, Source, Split, array_file
-from trainer.datasets.batches import DeviceBatches
+from trainer.datasets.batches import DeviceBatches, Recordable, recordable
 
 needs_cifar10 = pytest.mark.skipif(
     "TFDS_DATA_DIR" not in os.environ, reason="TFDS_DATA_DIR names no folder with CIFAR-10"
@@ -171,6 +171,29 @@ def test_every_image_comes_once_an_epoch_and_in_another_order_each_time():
     ]
     assert sums[0] == pytest.approx(sums[1])
     assert not torch.equal(first[0][1], second[0][1])
+
+
+def test_a_pass_that_is_not_taken_is_not_drawn():
+    """Keras asks for one more than it takes, at the end of each epoch."""
+    drawn = []
+
+    def seed(epoch: int) -> int:
+        drawn.append(epoch)
+        return epoch
+
+    batches = DeviceBatches(split(), source(), 8, "cpu", epoch_seed=seed)
+    for adapter in (batches, recordable(batches)):
+        adapter.on_epoch_begin()
+        passes = [adapter.get_torch_dataloader() for _ in range(3)]
+        list(passes[0])
+    assert drawn == [0, 1]
+
+
+def test_batches_of_images_on_the_host_are_not_recordable(monkeypatch):
+    batches = DeviceBatches(split(), source(), 8, "cpu")
+    assert isinstance(recordable(batches), Recordable)
+    monkeypatch.setattr(batches, "_device", torch.device("meta"))
+    assert recordable(batches) is batches
 
 
 def test_an_epoch_can_be_replayed_alone():

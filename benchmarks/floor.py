@@ -3,9 +3,9 @@
     python -m benchmarks.floor [--networks resnet20 …] [--batch 64] [--threads 1]
 
 Arithmetic floor: floating-point operations of the convolutions, forward and backward (torch's own
-counter), at the speed of a large matrix product. Memory floor: every tensor that an operation of our step
-reads or writes, once, at the speed of a large copy; caches can beat it. Both speeds are measured
-here, in turns with the step.
+counter), at the speed of a large matrix product. Memory floor: every tensor that an operation of
+our step reads or writes, once, at the speed of a large copy; caches can beat it. Both speeds are
+measured here, in turns with the step.
 """
 
 import argparse

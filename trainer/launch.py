@@ -102,7 +102,8 @@ def launch(
 
     Raises:
         DatasetError: the dataset is not to be had; nothing has been trained.
-        ValueError: the network cannot take the dataset's images, or has no layer to prune.
+        ValueError: the network cannot take the dataset's images, has no layer to prune, or none to
+            make narrower.
     """
     plan_ = plan(config)
     work = work_dir(store)
@@ -124,7 +125,7 @@ def launch(
         with console.status("preparing: imports, network, images …"):
             from trainer.start import check
 
-            check(config, dataset(), here=options is None)
+            check(config, todo, dataset(), work.shared, here=options is None)
     together = together_at_once(config, work) if todo and options is None else 1
     delivery.start()
     with (

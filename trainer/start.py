@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -203,12 +203,21 @@ def _from_parent(parent: RunSpec, name: str, read: Callable[..., T], *arguments:
         ) from None
 
 
-def check(config: "Study", dataset: Dataset, here: bool) -> None:
-    """Sees, before anything is trained, that a study can be; `here`: on this machine.
+def check(
+    config: "Study", todo: Iterable[RunSpec], dataset: Dataset, shared: Shared, here: bool
+) -> None:
+    """Sees, before anything is trained, that a study can be.
+
+    Args:
+        config: the study.
+        todo: its runs that are to be trained.
+        dataset: of the study.
+        shared: where the widths of small-dense networks are kept, which are found now.
+        here: whether runs are trained on this machine.
 
     Raises:
-        ValueError: the network cannot take the images, or `pruning.layers` names none of its
-            layers, or an epoch's batches cannot be shared by so many devices.
+        ValueError: the network cannot take the images, or cannot be narrowed, or `pruning.layers`
+            names none of its layers, or an epoch's batches cannot be shared by so many devices.
     """
     source = dataset.source
     sha256 = networks.fingerprint(config.network)
@@ -217,6 +226,9 @@ def check(config: "Study", dataset: Dataset, here: bool) -> None:
     _pruned_paths(config.network, None if layers == "default" else tuple(layers), built)
     splits = [s for s in (dataset.test, dataset.heldout) if s is not None]
     data_parallel.check(config.training, len(dataset.train), min(map(len, splits)), here)
+    small_dense_runs = {spec.sparsity: spec for spec in todo if spec.setting == Setting.SDT}
+    for spec in small_dense_runs.values():
+        _narrowed(spec, dataset, non_zeros(spec, dataset), shared)
 
 
 def non_zeros(spec: RunSpec, dataset: Dataset) -> int:

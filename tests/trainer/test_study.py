@@ -255,6 +255,20 @@ def test_a_network_of_ones_own_gets_the_whole_treatment(
     assert (model.get_layer("body").kernel.numpy()[~mask["body/kernel"]] == 0).all()
 
 
+def test_a_network_that_cannot_be_narrowed_is_told_of_before_anything_is_trained(
+    train, write_config, store_uri, tmp_path, monkeypatch, capsys
+):
+    from tests.trainer.networks.test_networks import OWN
+
+    (tmp_path / "rigid.py").write_text(OWN.replace("blocks.channels(", "int("))
+    monkeypatch.syspath_prepend(tmp_path)
+    config = write_config(network="rigid:build", pruners="[omp]", settings="[lt, sdt]")
+    assert train(config) == 2
+    assert "'rigid:build' has no small-dense counterpart" in capsys.readouterr().err
+    assert stored.runs(store_uri) == []
+    assert train(config, "--set", "settings=[lt]") == 0
+
+
 def test_table_4_trains_masks_of_one_rate_at_another(train, write_config, store_uri):
     config = write_config(settings="[lt]", pruners="[imp, omp]")
     crossed = "ablation=[{pretrain_learning_rate: 0.05, learning_rates: [0.01, 0.05]}]"

@@ -26,50 +26,45 @@ def read(name: str) -> pl.DataFrame:
     return pl.concat(frames, how="diagonal_relaxed")
 
 
-def steps(rows: pl.DataFrame) -> alt.FacetChart:
+def steps(rows: pl.DataFrame) -> alt.LayerChart:
     """Ratio to the plain loop by network and variant, with the range over rounds."""
-    tidy = rows.filter(pl.col("variant") != "plain").with_columns(
-        network=pl.format("{} ({})", "network", "batch")
+    tidy = (
+        rows.filter(pl.col("variant") != "plain")
+        .with_columns(
+            what=pl.format("{}, batch {}: {} ({})", "network", "batch", "variant", "device"),
+            place=pl.col("network").replace_strict({name: i for i, name in enumerate(_ORDER)}),
+        )
+        .sort("device", "place", "batch", "variant")
     )
     base = alt.Chart(tidy).encode(
-        y=alt.Y("variant:N", title=None),
+        y=alt.Y("what:N", title=None, sort=None, axis=alt.Axis(labelLimit=300)),
         x=alt.X("ratio:Q", title="× images per second of a plain PyTorch loop"),
     )
-    bars = base.mark_bar().encode(color=alt.Color("variant:N", legend=None))
+    bars = base.mark_bar().encode(
+        color=alt.when(alt.datum.variant == "ours")
+        .then(alt.value("#4c78a8"))
+        .otherwise(alt.value("#b9c8da"))
+    )
     ranges = base.mark_rule().encode(x="lowest:Q", x2="highest:Q")
     labels = base.mark_text(align="left", dx=4).encode(
         x="highest:Q", text=alt.Text("ratio:Q", format=".2f")
     )
     one = alt.Chart(tidy).mark_rule(strokeDash=[4, 3]).encode(x=alt.datum(1.0))
-    return (
-        (bars + ranges + labels + one)
-        .properties(width=420, height=alt.Step(18))
-        .facet(
-            row=alt.Row(
-                "network:N",
-                title="network (batch)",
-                sort=[f"{name} ({batch})" for name in _ORDER for batch in (64, 128)],
-                header=alt.Header(labelAngle=0, labelAlign="left"),
-            ),
-            column=alt.Column("device:N", title=None),
-            spacing=6,
-        )
-        .resolve_scale(y="independent")
-    )
+    return (bars + ranges + labels + one).properties(width=420, height=alt.Step(20))
 
 
 def study(rows: pl.DataFrame) -> alt.LayerChart:
     """Seconds of a study, of the plain loops, and as the planner estimated."""
     tidy = rows.unpivot(["ours", "plain"], index="device", variable_name="way", value_name="s")
-    tidy = tidy.with_columns(
-        way=pl.col("way").replace_strict({"ours": "our study", "plain": "plain loops"})
-    )
+    named = {"ours": "our study", "plain": "plain loops"}
+    way = pl.format("{} ({})", pl.col("way").replace_strict(named), "device")
+    tidy = tidy.with_columns(way=way)
     base = alt.Chart(tidy).encode(
         x=alt.X("s:Q", title="seconds of the ResNet-20 smoke study"), y=alt.Y("way:N", title=None)
     )
     bars = base.mark_bar().encode(color=alt.Color("way:N", legend=None))
     labels = base.mark_text(align="left", dx=4).encode(text=alt.Text("s:Q", format=",.0f"))
-    expected = rows.select("device", "estimate", way=pl.lit("our study"))
+    expected = rows.select("estimate", way=pl.format("our study ({})", "device"))
     ticks = (
         alt.Chart(expected)
         .mark_tick(color="black", thickness=3, size=26)
@@ -84,6 +79,8 @@ def overhead(rows: pl.DataFrame) -> alt.LayerChart:
     """Seconds of the start and between runs."""
     columns = [name for name in rows.columns if name.endswith(", s") and "steps" not in name]
     tidy = rows.unpivot(columns, index="device", variable_name="what", value_name="s")
+    what = pl.format("{} ({})", pl.col("what").str.strip_suffix(", s"), "device")
+    tidy = tidy.with_columns(what=what)
     base = alt.Chart(tidy).encode(
         x=alt.X("s:Q", title="seconds"), y=alt.Y("what:N", title=None, sort=None)
     )
@@ -91,45 +88,44 @@ def overhead(rows: pl.DataFrame) -> alt.LayerChart:
     return (base.mark_bar() + labels).properties(width=420, height=alt.Step(22))
 
 
-def floors(rows: pl.DataFrame) -> alt.FacetChart:
-    """Milliseconds of a step and of what the machine would need at best."""
+def floors(rows: pl.DataFrame) -> alt.VConcatChart:
+    """Milliseconds of a step and of what the machine would need at best, network by network."""
     named = {"step_ms": "our step", "arithmetic_ms": "arithmetic", "memory_ms": "memory"}
-    tidy = rows.unpivot(
-        list(named), index=["network", "device"], variable_name="what", value_name="ms"
-    ).with_columns(what=pl.col("what").replace_strict(named))
-    base = alt.Chart(tidy).encode(
-        x=alt.X("ms:Q", title="milliseconds at batch 64"),
-        y=alt.Y("what:N", title=None, sort=list(named.values())),
-    )
-    bars = base.mark_bar().encode(color=alt.Color("what:N", legend=None, sort=list(named.values())))
-    labels = base.mark_text(align="left", dx=4).encode(text=alt.Text("ms:Q", format=",.1f"))
-    return (
-        (bars + labels)
-        .properties(width=420, height=alt.Step(16))
-        .facet(
-            row=alt.Row(
-                "network:N",
-                title=None,
-                sort=_ORDER,
-                header=alt.Header(labelAngle=0, labelAlign="left"),
-            ),
-            column=alt.Column("device:N", title=None),
-            spacing=6,
-        )
-        .resolve_scale(x="independent")
-    )
+    charts = []
+    for device in rows["device"].unique(maintain_order=True):
+        for network in _ORDER:
+            one = rows.filter(pl.col("device") == device, pl.col("network") == network)
+            if one.is_empty():
+                continue
+            tidy = one.unpivot(list(named), variable_name="what", value_name="ms").with_columns(
+                what=pl.col("what").replace_strict(named)
+            )
+            base = alt.Chart(tidy).encode(
+                x=alt.X("ms:Q", title="ms" if network == _ORDER[-1] else None),
+                y=alt.Y("what:N", title=None, sort=list(named.values())),
+            )
+            bars = base.mark_bar().encode(
+                color=alt.Color("what:N", legend=None, sort=list(named.values()))
+            )
+            labels = base.mark_text(align="left", dx=4).encode(text=alt.Text("ms:Q", format=",.1f"))
+            title = f"{network}, batch {one['batch'][0]} ({device}): {one['distance'][0]:.1f} ×"
+            charts.append(
+                (bars + labels).properties(
+                    width=420, height=alt.Step(16), title=alt.Title(title, anchor="start")
+                )
+            )
+    return alt.vconcat(*charts, spacing=8)
 
 
 def memory(rows: pl.DataFrame) -> alt.Chart:
     """Megabytes by number of runs side by side."""
     return (
-        alt.Chart(rows)
+        alt.Chart(rows.with_columns(what=pl.format("{} ({})", "network", "device")))
         .mark_line(point=True)
         .encode(
             x=alt.X("together:O", title="runs side by side"),
             y=alt.Y("megabytes:Q", title="MiB at the peak"),
-            color=alt.Color("network:N", title=None),
-            strokeDash=alt.StrokeDash("device:N", title=None),
+            color=alt.Color("what:N", title=None),
         )
         .properties(width=420, height=220)
     )

@@ -46,18 +46,18 @@ def main() -> None:
         left = 60 * options.minutes - (time.monotonic() - began)
         command = (on_gpu if record.gpu() else on_cpu).split()
         print(f"== {what}: python -m benchmarks.{' '.join(command)}", flush=True)
-        try:
-            if left <= 0:
-                raise subprocess.TimeoutExpired(command, left)
-            subprocess.run(
-                [sys.executable, "-m", f"benchmarks.{command[0]}", *command[1:]],
-                check=True,
-                timeout=left,
-            )
-        except subprocess.TimeoutExpired:
+        if left <= 0:
             left_out.append(f"{what}: no time left")
-        except subprocess.CalledProcessError as error:
-            left_out.append(f"{what}: exit code {error.returncode}")
+            continue
+        module = f"benchmarks.{command[0]}"
+        process = subprocess.Popen([sys.executable, "-m", module, *command[1:]])
+        try:
+            if process.wait(left):
+                left_out.append(f"{what}: exit code {process.returncode}")
+        except subprocess.TimeoutExpired:
+            process.terminate()  # So that it ends what it has started.
+            process.wait()
+            left_out.append(f"{what}: no time left")
     print(f"{(time.monotonic() - began) / 60:.1f} minutes")
     if left_out:
         raise SystemExit("left out: " + "; ".join(left_out))

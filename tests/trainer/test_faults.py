@@ -81,7 +81,13 @@ def test_a_killed_run_ends_with_the_same_bits(
         assert [m.value for m in history] == [m.value for m in same]
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b[:-9] + b"\x01" + b[-8:]])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda b: b[:-9], marks=pytest.mark.slow),
+        lambda b: b[:-9] + b"\x01" + b[-8:],
+    ],
+)
 def test_a_damaged_checkpoint_is_not_trusted(
     write_config, store_uri, tmp_path, train, capsys, damage
 ):

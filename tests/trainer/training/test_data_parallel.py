@@ -262,7 +262,9 @@ def test_a_killed_process_costs_nothing(write_config, store_uri, tmp_path, train
     assert histories[0] == histories[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_no_process_outlives_the_run(write_config, store_uri, tmp_path, number):
     process = subprocess.Popen(
         command(write_config(**LONG), store_uri), stdout=subprocess.PIPE, start_new_session=True

@@ -17,7 +17,7 @@ from trainer.tracking import StoredRun
 _EVALUATION_SPEEDUP = 3.0
 # Seconds that a launch takes besides its runs, and a run besides its steps, on the machine of
 # `benchmarks/results/overhead-cpu.json`: imports, schema, images; weights, masks, files.
-_LAUNCH_S, _RUN_S = 8.0, 0.25
+LAUNCH_S, RUN_S = 10.0, 0.12
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Speeds:
 
 def seconds(groups: Iterable[Sequence[RunSpec]], speeds: Speeds) -> float:
     """Estimated time of a launch that trains groups one after another, in seconds."""
-    return _LAUNCH_S + sum(_group(group, speeds) for group in groups)
+    return LAUNCH_S + sum(_group(group, speeds) for group in groups)
 
 
 def _group(group: Sequence[RunSpec], speeds: Speeds) -> float:
@@ -65,7 +65,7 @@ def _group(group: Sequence[RunSpec], speeds: Speeds) -> float:
     heldout = data.validation_images or 0
     # The slowest decides for all; each leaves the group when it is done.
     speed = max((speeds.of(spec.setting) for spec in group), key=lambda s: s.of(len(group)))
-    total, done = _RUN_S * len(group), 0
+    total, done = RUN_S * len(group), 0
     for left, spec in zip(range(len(group), 0, -1), sorted(group, key=_epochs), strict=True):
         total += (spec.epochs - done) * (train - heldout) * speed.of(left)
         done = spec.epochs

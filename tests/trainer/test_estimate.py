@@ -2,7 +2,7 @@ import pytest
 
 from mlflow_server.contract import Setting
 from tests.trainer.test_plan import BASE, study
-from trainer.estimate import Speed, Speeds, from_earlier_runs, seconds
+from trainer.estimate import LAUNCH_S, RUN_S, Speed, Speeds, from_earlier_runs, seconds
 from trainer.plan import in_turn, plan
 from trainer.tracking import StoredRun
 
@@ -22,7 +22,7 @@ def small(**replace: object):
 def took(config, speeds: Speeds, most: int = 1) -> float:
     """Of all runs, without what a launch and a run take besides."""
     runs = plan(config).runs
-    return seconds(in_turn(runs, most), speeds) - 8.0 - 0.25 * len(runs)
+    return seconds(in_turn(runs, most), speeds) - LAUNCH_S - RUN_S * len(runs)
 
 
 def test_the_time_of_one_run_is_that_of_its_images():

@@ -4,7 +4,6 @@ First draws, masks, widths of small-dense networks. Files lie in the work direct
 ends; one that is lost or damaged is made again.
 """
 
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -56,5 +55,9 @@ class Shared:
             return read(path)
 
     def clear(self) -> None:
-        """Removes all files; a process that needs one makes it again."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Removes all files, none between its making and reading; who needs one makes it again."""
+        for path in self._folder.glob("*.safetensors"):
+            lock = path.with_suffix(".lock")
+            with FileLock(lock):
+                path.unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import keras
 import numpy as np
@@ -35,6 +36,28 @@ def test_a_file_is_made_once_by_whoever_comes_first(tmp_path: Path):
     shared.clear()
     assert ask(0) == 3
     assert len(made) == 4
+
+
+def test_clearing_waits_until_a_file_that_was_made_is_read(tmp_path: Path):
+    """A launch that ends clears what another launch on the same store may be making."""
+    shared, made, cleared = Shared(tmp_path), Event(), Event()
+
+    def make(path: Path) -> None:
+        artifacts.write(path, {"x": np.arange(3)}, {})
+        made.set()
+        assert not cleared.wait(0.5), "cleared before it was read"
+
+    def clear() -> None:
+        made.wait()
+        shared.clear()
+        cleared.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        clearing = pool.submit(clear)
+        arrays, _ = Shared(tmp_path).once("some", {}, make, artifacts.read)
+        clearing.result()
+    assert arrays["x"].sum() == 3
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_made_leaves_nothing_behind(tmp_path: Path):

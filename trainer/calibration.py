@@ -29,7 +29,7 @@ from trainer.pruning import masks
 from trainer.shared import Shared
 from trainer.training import recording
 from trainer.training.lowering import CannotLower
-from trainer.training.process import prepare_process
+from trainer.training.process import device_name, prepare_process
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel
 
@@ -44,11 +44,6 @@ _WARM_UP = 5
 # One network more is worth stepping side by side if all together gain so much.
 _GAIN = 1.05
 _ON_A_GPU = (1, 2, 4, 8)
-
-
-def device_name() -> str:
-    """Name of the device that runs train on."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def together(config: Study, shared: Shared) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from statistics import median
 
 import numpy as np
@@ -66,16 +67,13 @@ def _group(group: Sequence[RunSpec], speeds: Speeds) -> float:
     # The slowest decides for all; each leaves the group when it is done.
     speed = max((speeds.of(spec.setting) for spec in group), key=lambda s: s.of(len(group)))
     total, done = RUN_S * len(group), 0
-    for left, spec in zip(range(len(group), 0, -1), sorted(group, key=_epochs), strict=True):
+    in_order = sorted(group, key=attrgetter("epochs"))
+    for left, spec in zip(range(len(group), 0, -1), in_order, strict=True):
         total += (spec.epochs - done) * (train - heldout) * speed.of(left)
         done = spec.epochs
         evaluated = sum(epoch > spec.first_epoch for epoch in training.evaluated_epochs)
         total += evaluated * (test + heldout) * speed.evaluation_s
     return total
-
-
-def _epochs(spec: RunSpec) -> int:
-    return spec.epochs
 
 
 def from_earlier_runs(config: Study, known: Iterable[StoredRun], device: str) -> Speeds | None:

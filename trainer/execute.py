@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Protocol
 from filelock import Timeout
 
 from mlflow_server.contract import Kind, Metric, Setting, Tag
+from trainer import datasets
+from trainer.config import Study
 from trainer.delivery import Delivery
 from trainer.journal import RunFolder, Start, WorkDir
 from trainer.plan import Plan, RunSpec, side_by_side
@@ -345,6 +347,14 @@ class Runs:
                 waiting = True
                 self.stop.wait(_WAIT_S)
         raise KeyboardInterrupt
+
+
+def asked_together(config: Study) -> int | None:
+    """How many runs a study says to step side by side; None leaves it to what the device gains."""
+    # Streamed images are decoded for one run at a time.
+    if config.fuse == "off" or datasets.find(config.dataset.name).streamed:
+        return 1
+    return None if config.fuse == "auto" else config.fuse
 
 
 class Executor(Protocol):

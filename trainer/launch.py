@@ -21,7 +21,7 @@ from mlflow_server.contract import Artifact, Kind, Metric, Tag
 from trainer import datasets, environment, estimate, live, report
 from trainer.config import Study
 from trainer.delivery import Delivery
-from trainer.execute import Executor, Outcome, Runs, Serial, Status
+from trainer.execute import Executor, Outcome, Runs, Serial, Status, asked_together
 from trainer.journal import RunFolder, Start, WorkDir
 from trainer.plan import Plan, in_turn, plan, reported
 from trainer.tracking import Store, StoreAway, StoredRun, StoreRefused
@@ -74,11 +74,12 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
     )
     if todo:
         from trainer import calibration
+        from trainer.training.process import device_name
 
         # Measured anew: the machine may have been busy the last time.
         work.speeds.clear()
         together = together_at_once(config, work)
-        speeds = estimate.from_earlier_runs(config, stored.values(), calibration.device_name())
+        speeds = estimate.from_earlier_runs(config, stored.values(), device_name())
         if speeds is None:
             speeds = calibration.calibrated(config, sorted({1, together}), work.speeds)
         groups = in_turn(todo, together)
@@ -186,12 +187,10 @@ def launch(
 
 
 def together_at_once(config: Study, work: WorkDir) -> int:
-    """How many runs one process steps side by side."""
-    # Streamed images are decoded for one run at a time.
-    if config.fuse == "off" or datasets.find(config.dataset.name).streamed:
-        return 1
-    if config.fuse != "auto":
-        return config.fuse
+    """How many runs one process of this machine steps side by side."""
+    asked = asked_together(config)
+    if asked is not None:
+        return asked
     from trainer import calibration
 
     return calibration.together(config, work.speeds)

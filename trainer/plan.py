@@ -9,7 +9,7 @@ SDT: no parent
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -222,7 +222,7 @@ def by_depth(runs: Sequence[RunSpec], most: int, places: int) -> Iterator[list[R
     """
     left = {run.key: run for run in runs}
     while left:
-        ready = [r for r in left.values() if not any(p.key in left for p in r.parents)]
+        ready = _ready(left)
         yield from side_by_side(ready, most, places)
         for run in ready:
             del left[run.key]
@@ -237,11 +237,15 @@ def in_turn(runs: Sequence[RunSpec], most: int) -> Iterator[list[RunSpec]]:
     """
     left = {run.key: run for run in runs}
     while left:
-        ready = [r for r in left.values() if not any(p.key in left for p in r.parents)]
-        group = next(side_by_side(ready, most))
+        group = next(side_by_side(_ready(left), most))
         yield group
         for run in group:
             del left[run.key]
+
+
+def _ready(left: Mapping[str, RunSpec]) -> list[RunSpec]:
+    """Those of `left`, by key, that wait for none of them."""
+    return [run for run in left.values() if not any(p.key in left for p in run.parents)]
 
 
 def _structure(run: RunSpec) -> tuple[Any, ...]:

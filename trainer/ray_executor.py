@@ -23,7 +23,7 @@ from typing import Any
 from trainer import datasets
 from trainer.config import Dataset, Study
 from trainer.delivery import Delivery
-from trainer.execute import Outcome, Runs, Status, already_known
+from trainer.execute import Outcome, Runs, Status, already_known, asked_together
 from trainer.journal import WorkDir
 from trainer.plan import Plan, RunSpec, by_depth
 from trainer.tracking import Store, StoreAway, StoreRefused
@@ -240,7 +240,7 @@ class Ray:
         if not devices:
             threads = int(os.environ.get("OMP_NUM_THREADS", 1))
             cpus = min(threads * spread, cores) if wanted is None else max(cores / wanted, 1e-3)
-            together = self.config.fuse if isinstance(self.config.fuse, int) else 1
+            together = asked_together(self.config) or 1
             return _Share(cpus, 0, threads, together, max(1, int(cores / cpus)))
         together, fitting = self._measured(cores // devices)
         per_device = wanted or fitting
@@ -293,11 +293,7 @@ def _measured_on_gpu(config: Study, work: str) -> tuple[int, float, float, float
 
     from trainer import calibration
 
-    together = 1
-    if not datasets.find(config.dataset.name).streamed and config.fuse != "off":
-        speeds = WorkDir(Path(work)).speeds
-        auto = config.fuse == "auto"
-        together = calibration.together(config, speeds) if auto else int(config.fuse)
+    together = asked_together(config) or calibration.together(config, WorkDir(Path(work)).speeds)
     steps = calibration.rehearsal(config, together)
     torch.cuda.reset_peak_memory_stats()
     steps(_WARM_UP)

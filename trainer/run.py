@@ -58,7 +58,7 @@ from trainer.training.callbacks import (
 )
 from trainer.training.data_parallel import AverageStatistics, Together, together
 from trainer.training.lowering import CannotLower
-from trainer.training.process import keep_freed_memory, prepare_process
+from trainer.training.process import device_name, keep_freed_memory, prepare_process
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel
 
@@ -192,7 +192,7 @@ class Run:
             self.ticket, start.values(network), self.folder, record, len(self._dataset.train)
         )
         tags = {
-            Tag.DEVICE: _device_name(self.state.device),
+            Tag.DEVICE: device_name(),
             Tag.THREADS: str(torch.get_num_threads()),
             Tag.DATASET_SHA256: self._dataset.digest,
         }
@@ -302,7 +302,7 @@ def _fit(
     tests = evaluated(dataset.test)
     heldout = None if dataset.heldout is None else evaluated(dataset.heldout)
     recorder = recording.recorder(device)
-    if recorder and (others or not getattr(trained, "on_device", False)):
+    if recorder and (others or recordable(trained) is trained):
         reason = "several devices share each batch" if others else "images are on the host"
         log.info("steps are launched kernel by kernel: %s", reason)
         recorder = None
@@ -443,7 +443,3 @@ def _summary(
     if record.training_s:
         values[Metric.IMAGES_PER_SECOND] = images * record.epochs / record.training_s
     return values
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mlflow_server.contract import Param, Setting
 from trainer import plan as plan_module
 from trainer.config import Study
+from trainer.execute import asked_together
 from trainer.plan import by_depth, in_turn, plan
 
 BASE = {
@@ -219,6 +220,21 @@ def test_no_place_is_empty_while_others_are_crowded():
     runs = plan(study(settings=["pretrain"], learning_rates=rates, trials=1)).runs
     for places, expected in ((1, [5]), (2, [3, 2]), (3, [2, 2, 1]), (9, [1] * 5)):
         assert [len(group) for group in by_depth(runs, 8, places)] == expected
+
+
+@pytest.mark.parametrize(
+    ("dataset", "fuse", "asked"),
+    [
+        ("cifar10", "auto", None),
+        ("cifar10", "off", 1),
+        ("cifar10", 4, 4),
+        # Streamed images are for one run at a time, whatever the executor.
+        ("imagenet2012", "auto", 1),
+        ("imagenet2012", 4, 1),
+    ],
+)
+def test_how_many_runs_a_study_steps_side_by_side(dataset: str, fuse: str | int, asked: int | None):
+    assert asked_together(study(dataset=dataset, fuse=fuse)) == asked
 
 
 def test_params_follow_the_contract():

@@ -28,6 +28,11 @@ def prepare_process(sharing: int = 1) -> None:
     torch.backends.cudnn.benchmark = True
 
 
+def device_name() -> str:
+    """Name of the device that runs of this process train on."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
 def keep_freed_memory() -> bool:
     """Tells glibc not to hand the buffers of each step back to the kernel.
 

@@ -1,9 +1,9 @@
-"""Measures all that `docs/speed.md` shows, one benchmark after another, within some minutes.
+"""Measures what the charts of `docs/speed.md` show, one benchmark after another, in some minutes.
 
     TFDS_DATA_DIR=... python -m benchmarks [--minutes 8]
 
-On a GPU everything fits into eight minutes. On a CPU allow ninety. What does not fit is left out
-and named; results are in `benchmarks/results/`.
+Laid out for eight minutes on a GPU; on a CPU allow ninety. What does not fit is left out and named;
+results are in `benchmarks/results/`.
 """
 
 import argparse

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import record
 from trainer import networks
-from trainer.config import SGD
+from trainer.study.config import SGD
 from trainer.training import lowering
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_server.contract import Kind, Metric, Param, Tag
+from jackpot.contract import Kind, Metric, Param, Tag
 from tests.servers import PG_CTL, Postgresql, Server, free_port
-from trainer.journal import Start
-from trainer.tracking import Store
+from trainer.store.journal import Start
+from trainer.store.tracking import Store
 
 EPOCHS, PER_CALL = 160, 10
 METRICS = (

@@ -15,16 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from explorer.definitions import accuracies, judge
 from explorer.store import Store as Reader
 from explorer.store import different, launches, merged, of_plan
-from mlflow_server.contract import Kind, Tag
-from trainer.config import Study
-from trainer.delivery import Delivery
-from trainer.journal import Start, WorkDir
+from jackpot.contract import Kind, Tag
+from jackpot.definition import judge
+from jackpot.trials import accuracies
 from trainer.launch import write_record
-from trainer.plan import Plan, RunSpec, plan
-from trainer.tracking import Store
+from trainer.store.delivery import Delivery
+from trainer.store.journal import Start, WorkDir
+from trainer.store.tracking import Store
+from trainer.study.config import Study
+from trainer.study.plan import Plan, RunSpec, plan
 
 EPOCHS = 160
 

@@ -14,12 +14,12 @@ import torch
 
 from benchmarks import record
 from benchmarks.plain import NETWORKS
-from trainer.config import Study
+from trainer.study.config import Study
 
 
 def measure(network: str, batch: int, together: int) -> record.Row:
     """Bytes at the peak, in this process."""
-    from trainer import calibration
+    from trainer.execution import calibration
 
     config = Study.model_validate(
         {

@@ -35,9 +35,9 @@ def measure(overrides: list[str]) -> dict[str, float]:
     """Seconds of the start and of gaps, and the share of time outside of steps."""
     from rich.console import Console
 
-    from trainer.config_file import load_study
     from trainer.launch import launch
-    from trainer.tracking import Store
+    from trainer.store.tracking import Store
+    from trainer.study.config_file import load_study
     from trainer.training.stepped import SteppedModel
 
     study = load_study(CONFIG, [*CUT, *overrides])

@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 
 from trainer import networks
-from trainer.config import SGD
 from trainer.datasets import DATASETS, Split, decoding
 from trainer.datasets.batches import DeviceBatches
+from trainer.study.config import SGD
 from trainer.training.process import prepare_process
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel

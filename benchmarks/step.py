@@ -30,13 +30,13 @@ import torch.nn.functional as F
 from benchmarks import record
 from benchmarks.plain import NETWORKS
 from trainer import networks
-from trainer.config import SGD
 from trainer.datasets import DATASETS, Split
 from trainer.datasets.batches import DeviceBatches, Recordable, SideBySide
 from trainer.networks.layers import Blocks
 from trainer.networks.small_dense import trainable_parameters
 from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
+from trainer.study.config import SGD
 from trainer.training import recording
 from trainer.training.process import prepare_process
 from trainer.training.state import TrainingState

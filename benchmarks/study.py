@@ -90,12 +90,12 @@ def in_turns(commands: dict[str, tuple[list[str], Path]]) -> dict[str, float]:
 
 def estimate(overrides: Sequence[str], database: Path) -> float:
     """What `--dry-run` would say, in seconds; the calibration is not counted."""
-    from trainer import calibration
-    from trainer.config_file import load_study
-    from trainer.estimate import seconds
+    from trainer.execution import calibration
+    from trainer.execution.estimate import seconds
     from trainer.launch import together_at_once, work_dir
-    from trainer.plan import in_turn, plan
-    from trainer.tracking import Store
+    from trainer.store.tracking import Store
+    from trainer.study.config_file import load_study
+    from trainer.study.plan import in_turn, plan
 
     config = load_study(CONFIG, list(overrides))
     work = work_dir(Store(f"sqlite:///{database}"))
@@ -110,8 +110,8 @@ def train_all(overrides: Sequence[str]) -> None:
 
     from benchmarks.plain import narrow_resnet20, train
     from trainer import datasets
-    from trainer.config_file import load_study
-    from trainer.plan import plan
+    from trainer.study.config_file import load_study
+    from trainer.study.plan import plan
     from trainer.training.process import prepare_process
 
     config = load_study(CONFIG, list(overrides))

@@ -7,8 +7,10 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from explorer.definitions import Criteria, Judgement, Verdict, means
 from explorer.landscape import Landscape, contours, path
+from jackpot.conditions import Criteria, Verdict
+from jackpot.definition import Judgement
+from jackpot.trials import means
 
 # One colour per setting, readable on white and on dark grey; pruners differ by dash and shape.
 COLOURS = {
@@ -233,9 +235,7 @@ def accuracy_by_sparsity(runs: pl.DataFrame, columns: int = 3, width: int = 260)
     )
 
 
-def definition(
-    curves_: pl.DataFrame, judgement: Judgement, tolerance: float, gap: float
-) -> alt.Chart:
+def definition(curves_: pl.DataFrame, judgement: Judgement, criteria: Criteria) -> alt.Chart:
     """Figure 2 with a study's own numbers: what each condition compares, and by how much.
 
     One column per condition: the ticket's accuracy, what it is compared with, and the height that
@@ -243,16 +243,10 @@ def definition(
 
     Args:
         curves_: from `curves`.
-        judgement: whose conditions 2 to 5 are drawn.
-        tolerance, gap: fractions, as in the criteria.
+        judgement: whose comparisons are drawn.
+        criteria: with which it was made.
     """
     ticket = f"{judgement.ticket.upper()}-{judgement.pruner.upper()}"
-    rivals = {
-        2: ("② small-dense", "SDT", gap),
-        3: ("③ reinitialised", f"RR-{judgement.pruner.upper()}", gap),
-        4: ("④ dense, same rate", "pretrain", -tolerance),
-        5: ("⑤ dense, best", "pretrain", -tolerance),
-    }
     accuracy = {
         (row["line"], row["learning_rate"]): row["accuracy"]
         for row in curves_.filter(pl.col("sparsity").is_in([0.0, judgement.sparsity])).iter_rows(
@@ -260,14 +254,20 @@ def definition(
         )
     }
     rows = []
-    for condition in judgement.conditions[1:]:
-        if condition.margin is None:
+    for found in judgement.conditions:
+        condition = found.condition
+        if found.margin is None or condition.rival is None or condition.allowance is None:
             continue
-        name, rival, allowance = rivals[condition.number]
-        own_rate, rival_rate = condition.learning_rates
+        rival = condition.rival.label
+        if condition.rival.is_masked:
+            rival = f"{rival}-{judgement.pruner.upper()}"
+        own_rate, rival_rate = found.learning_rates
         reached, compared = accuracy[ticket, own_rate], accuracy[rival, rival_rate]
-        verdict = "holds" if condition.holds else "fails"
-        shared = {"condition": name, "need": compared + 100 * allowance, "verdict": verdict}
+        shared = {
+            "condition": f"{condition.symbol} {condition.rival_words}",
+            "need": compared + 100 * condition.allowance(criteria, judgement.dataset),
+            "verdict": "holds" if found.holds else "fails",
+        }
         rows += [
             shared | {"line": ticket, "accuracy": reached, "learning_rate": own_rate},
             shared | {"line": rival, "accuracy": compared, "learning_rate": rival_rate},

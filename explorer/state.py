@@ -9,7 +9,6 @@ from typing import Literal
 import polars as pl
 import streamlit as st
 
-from explorer.definitions import CLEAR_GAP, NON_TRIVIAL_SPARSITY, Criteria, accuracies
 from explorer.store import (
     PLAN_SCHEMA,
     SCHEMA,
@@ -21,7 +20,9 @@ from explorer.store import (
     of_plan,
     pending,
 )
-from mlflow_server.contract import Tag, tracking_uri
+from jackpot.conditions import CLEAR_GAP, NON_TRIVIAL_SPARSITY, Criteria
+from jackpot.contract import Tag, tracking_uri
+from jackpot.trials import accuracies
 
 REFRESH_S = 10.0
 # Through the API a run of which the store learns late is seen only by reading all of it.
@@ -109,7 +110,7 @@ class Chosen:
         return pending(self.plan, self.runs)
 
     def accuracies(self, which: Literal["last", "best"] = "last") -> pl.DataFrame:
-        """Finished runs as `explorer.definitions` wants them, by last or best epoch."""
+        """Finished runs as `jackpot.definition` wants them, by last or best epoch."""
         return accuracies(self.runs, which)
 
 

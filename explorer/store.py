@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mlflow_server import drivers, search
-from mlflow_server.contract import PARENT_TAG, Artifact, Kind, Metric, Param, Tag
+from jackpot import stores as drivers
+from jackpot.contract import PARENT_TAG, Artifact, Kind, Metric, Param, Tag
+from mlflow_server import search
 
 if TYPE_CHECKING:
     import sqlalchemy

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mlflow_server.contract import DEFAULT_TRACKING_URI
+from jackpot.contract import DEFAULT_TRACKING_URI
 
 OK, BAD_INPUT = 0, 2
 _AUTH_INI = """\

@@ -8,7 +8,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 from uuid import uuid4
 
-from mlflow_server import drivers
+from jackpot import stores as drivers
 from mlflow_server.settings import Settings
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from jackpot.contract import PARENT_TAG, Kind, Tag, experiment_settings
 from mlflow_server import search
-from mlflow_server.contract import PARENT_TAG, Kind, Tag, experiment_settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

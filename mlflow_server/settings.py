@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mlflow_server.contract import DEFAULT_TRACKING_URI
+from jackpot.contract import DEFAULT_TRACKING_URI
 
 
 class SettingsError(Exception):

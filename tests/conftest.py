@@ -33,7 +33,7 @@ def write_config(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow takes seconds to make its tables: once per session."""
-    from trainer.tracking import Store
+    from trainer.store.tracking import Store
 
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
     Store(f"sqlite:///{file}").create_schema()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlflow_server.contract import DEFAULT_TRACKING_URI, tracking_uri
+from jackpot.contract import DEFAULT_TRACKING_URI, tracking_uri
 
 OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Past this point imports cost time: `--help` and usage errors do not get here.
     from rich.console import Console
 
-    from trainer.config_file import ConfigError, load_study
     from trainer.datasets import DatasetError
+    from trainer.study.config_file import ConfigError, load_study
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("trainer").setLevel(logging.INFO)
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_study(options.config, options.overrides)
         # MLflow's imports are slow: only after the config has been read.
         from trainer.launch import dry_run, launch
-        from trainer.tracking import Store
+        from trainer.store.tracking import Store
 
         store = Store(uri)
         if options.dry_run:
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return OK
         ray = None
         if options.executor == "ray":
-            from trainer.ray_executor import RayOptions
+            from trainer.execution.ray_executor import RayOptions
 
             ray = RayOptions(options.ray_address, options.runs_per_device)
         elif options.ray_address or options.runs_per_device:

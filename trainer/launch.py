@@ -17,17 +17,20 @@ from filelock import Timeout
 from rich.console import Console
 from ruamel.yaml import YAML
 
-from mlflow_server.contract import Artifact, Kind, Metric, Tag
-from trainer import datasets, environment, estimate, live, report
-from trainer.config import Study
-from trainer.delivery import Delivery
-from trainer.execute import Executor, Outcome, Runs, Serial, Status, asked_together
-from trainer.journal import RunFolder, Start, WorkDir
-from trainer.plan import Plan, in_turn, plan, reported
-from trainer.tracking import Store, StoreAway, StoredRun, StoreRefused
+from jackpot.contract import Artifact, Kind, Metric, Tag
+from trainer import datasets
+from trainer.execution import environment, estimate
+from trainer.execution.execute import Executor, Outcome, Runs, Serial, Status, asked_together
+from trainer.report import live
+from trainer.report import tables as report
+from trainer.store.delivery import Delivery
+from trainer.store.journal import RunFolder, Start, WorkDir
+from trainer.store.tracking import Store, StoreAway, StoredRun, StoreRefused
+from trainer.study.config import Study
+from trainer.study.plan import Plan, in_turn, plan, reported
 
 if TYPE_CHECKING:
-    from trainer.ray_executor import RayOptions
+    from trainer.execution.ray_executor import RayOptions
 
 # How long nothing may reach the store at the end before a launch leaves the rest to the next one.
 DELIVERY_PATIENCE_S = 60.0
@@ -73,7 +76,7 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
         f"finished, {len(todo)} runs with {left:,} epochs are left."
     )
     if todo:
-        from trainer import calibration
+        from trainer.execution import calibration
         from trainer.training.process import device_name
 
         # Measured anew: the machine may have been busy the last time.
@@ -124,7 +127,7 @@ def launch(
             highlight=False,
         )
         with console.status("preparing: imports, network, images …"):
-            from trainer.start import check
+            from trainer.execution.start import check
 
             check(config, todo, dataset(), work.shared, here=options is None)
     together = together_at_once(config, work) if todo and options is None else 1
@@ -150,7 +153,7 @@ def launch(
             )
             executor: Executor = Serial(plan_, runs, known, together)
             if options is not None and todo:
-                from trainer.ray_executor import Ray
+                from trainer.execution.ray_executor import Ray
 
                 executor = Ray(plan_, runs, known, config, options)
             outcomes = executor.run()
@@ -191,7 +194,7 @@ def together_at_once(config: Study, work: WorkDir) -> int:
     asked = asked_together(config)
     if asked is not None:
         return asked
-    from trainer import calibration
+    from trainer.execution import calibration
 
     return calibration.together(config, work.speeds)
 

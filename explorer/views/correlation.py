@@ -5,11 +5,11 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from explorer import charts, correlation, show, state
-from explorer.definitions import OWN_RATE
+from explorer import charts, show, state
 from explorer.store import StoreUnavailable
-from mlflow_server import artifacts
-from mlflow_server.contract import Artifact, tracking_uri
+from jackpot import artifacts, correlation
+from jackpot.contract import Artifact, tracking_uri
+from jackpot.trials import OWN_RATE
 
 # Appendix G compares with pretraining; the companion paper (Liu et al., ICML 2021) also with the
 # trained subnetwork.

@@ -5,7 +5,7 @@ import streamlit as st
 
 from explorer import charts, show, state
 from explorer.store import StoreUnavailable
-from mlflow_server.contract import tracking_uri
+from jackpot.contract import tracking_uri
 
 st.title("Training curves")
 study = state.chosen()

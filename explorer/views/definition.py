@@ -4,21 +4,14 @@ import polars as pl
 import streamlit as st
 
 from explorer import charts, show, state
-from explorer.definitions import Condition, Judgement, Verdict, judge
-
-WORDS = {
-    1: "non-trivial sparsity and sufficient epochs",
-    2: "clearly better than small-dense training",
-    3: "clearly better than random reinitialisation",
-    4: "similar to pretraining at the same learning rate",
-    5: "similar to the best pretraining",
-}
+from jackpot.conditions import Verdict
+from jackpot.definition import Finding, Judgement, judge
 
 
-def mark(condition: Condition) -> str:
+def mark(found: Finding) -> str:
     """✓, × or ?, with the paper's △ where the trials do not decide."""
-    known = {True: "✓", False: "×", None: "?"}[condition.holds]
-    return f"{known} △" if condition.boundary else known
+    known = {True: "✓", False: "×", None: "?"}[found.holds]
+    return f"{known} △" if found.boundary else known
 
 
 def points(value: float | None) -> float | None:
@@ -28,7 +21,7 @@ def points(value: float | None) -> float | None:
 
 def row(judgement: Judgement) -> dict:
     """One line of the overview of all sparsities."""
-    conditions = {f"{'①②③④⑤'[c.number - 1]}": mark(c) for c in judgement.conditions}
+    conditions = {f.condition.symbol: mark(f) for f in judgement.conditions}
     return {
         "pruner": judgement.pruner.upper(),
         "sparsity": judgement.sparsity,
@@ -65,8 +58,8 @@ show.table(
     pl.DataFrame(
         [
             {
-                "": "①②③④⑤"[c.number - 1],
-                "condition": WORDS[c.number],
+                "": c.condition.symbol,
+                "condition": c.condition.words,
                 "holds": mark(c),
                 "margin (points)": points(c.margin),
                 "95 % from": points(c.low),
@@ -81,13 +74,11 @@ show.table(
     f"{study.name}-{label.replace(' ', '-')}",
 )
 if any(c.margin is not None for c in judgement.conditions):
-    dataset = judgement.dataset
     show.figure(
         charts.definition(
             charts.curves(study.accuracies(which)),
             judgement,
-            criteria.tolerance_for(dataset),
-            criteria.gap,
+            criteria,
         ),
         f"{study.name}-definition-{label.replace(' ', '-')}",
         f"What conditions 2 to 5 compare for {label}.",

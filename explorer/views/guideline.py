@@ -4,7 +4,7 @@ import polars as pl
 import streamlit as st
 
 from explorer import show, state
-from explorer.guideline import RULES, evidence
+from jackpot.guideline import RULES, evidence
 
 st.title("Guideline")
 snapshot = state.opened()

@@ -6,8 +6,8 @@ import streamlit as st
 
 from explorer import charts, landscape, show, state
 from explorer.store import StoreUnavailable
-from mlflow_server import artifacts
-from mlflow_server.contract import Tag, landscape_artifact
+from jackpot import artifacts
+from jackpot.contract import Tag, landscape_artifact
 
 st.title("Loss landscape")
 study = state.chosen()

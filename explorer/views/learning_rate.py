@@ -4,7 +4,7 @@ import polars as pl
 import streamlit as st
 
 from explorer import charts, links, show, state
-from explorer.definitions import judge
+from jackpot.definition import judge
 
 st.title("Accuracy vs learning rate")
 study = state.chosen()

@@ -4,8 +4,9 @@ import polars as pl
 import streamlit as st
 
 from explorer import show, state
-from explorer.definitions import Verdict, judge
-from explorer.marks import NAMES, PUBLISHED, marks
+from jackpot.conditions import Verdict
+from jackpot.definition import judge
+from jackpot.marks import NAMES, PUBLISHED, marks
 
 st.title("Does your winning ticket really win?")
 studies = state.studies(state.opened())

@@ -5,8 +5,8 @@ import streamlit as st
 
 from explorer import links, show, state
 from explorer.store import StoreUnavailable
-from mlflow_server import artifacts
-from mlflow_server.contract import Artifact, tracking_uri
+from jackpot import artifacts
+from jackpot.contract import Artifact, tracking_uri
 
 COLUMNS = [
     *("name", "status", "setting", "pruner", "sparsity", "round", "learning_rate", "trial"),
@@ -112,7 +112,7 @@ with st.container(horizontal=True):
         )
 st.code(
     f"""from trainer.pruning.callbacks import ApplyMask
-from trainer.ticket import load_ticket
+from trainer.store.ticket import load_ticket
 
 model, mask = load_ticket("{run_id}", tracking_uri="{state.shown_uri()}")
 model.compile("sgd", loss=...)

@@ -4,9 +4,11 @@ from urllib.parse import parse_qs, urlparse
 import polars as pl
 
 from explorer import charts
-from explorer.definitions import Criteria, accuracies, judge
 from explorer.links import address, of_points
 from explorer.store import Store
+from jackpot.conditions import Criteria
+from jackpot.definition import judge
+from jackpot.trials import accuracies
 
 
 def test_one_run_has_a_page_and_several_a_comparison():

@@ -7,7 +7,7 @@ from explorer.store import Store, launches, of_plan, trainings
 from mlflow_server.copy import main
 from tests.servers import Server
 from tests.trainer import stored
-from trainer.ticket import load_ticket
+from trainer.store.ticket import load_ticket
 
 _OF_THE_STORE = ["run_id", "experiment_id", "artifact_uri", "mask_run_id", "init_run_id"]
 

@@ -18,7 +18,7 @@ from mlflow_server import checks, settings
 from mlflow_server.__main__ import command, environment, main
 from tests.servers import Server
 from tests.trainer import stored
-from trainer.ticket import load_ticket
+from trainer.store.ticket import load_ticket
 
 
 def test_the_ui_opens_on_the_trainers_store(store_uri: str, unused_tcp_port: int):

@@ -7,7 +7,7 @@ import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from mlflow_server import artifacts
+from jackpot import artifacts
 
 
 def runs(uri: str, kind: str = "training", study: str | None = None) -> list[Run]:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from mlflow_server.artifacts import ArtifactError
-from mlflow_server.contract import Metric
+from jackpot.artifacts import ArtifactError
+from jackpot.contract import Metric
 from tests.trainer import stored
 from trainer.pruning.callbacks import ApplyMask
-from trainer.ticket import load_ticket
+from trainer.store.ticket import load_ticket
 
 PRUNED = ["hidden1/kernel", "hidden2/kernel"]
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-    from trainer import config
+    from trainer.study import config
 
 
 class DatasetError(Exception):

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mlflow_server.contract import DEFAULT_TRACKING_URI, tracking_uri
+from jackpot.contract import DEFAULT_TRACKING_URI, tracking_uri
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
@@ -44,10 +44,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
     options = parser().parse_args(arguments)
-    from mlflow_server.artifacts import ArtifactError
+    from jackpot.artifacts import ArtifactError
     from trainer.datasets import DatasetError
     from trainer.landscape.of_run import Options, landscape
-    from trainer.tracking import Store, StoreAway, StoreRefused
+    from trainer.store.tracking import Store, StoreAway, StoreRefused
 
     try:
         chosen = Options(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from rich.progress import Progress
 
-from mlflow_server import artifacts
-from mlflow_server.contract import (
+from jackpot import artifacts
+from jackpot.contract import (
     TRAJECTORY,
     Artifact,
     Param,
@@ -24,8 +24,8 @@ from trainer import datasets
 from trainer.landscape import surface
 from trainer.landscape.plane import Plane, Vector, filter_normalised, principal
 from trainer.launch import work_dir
-from trainer.ticket import described, fill
-from trainer.tracking import Store
+from trainer.store.ticket import described, fill
+from trainer.store.tracking import Store
 
 if TYPE_CHECKING:
     import keras
@@ -190,8 +190,8 @@ def _measure(model: "keras.Model", dataset: "Dataset", paths: list[str]) -> surf
     """Loss and accuracy at given weights, on the device."""
     import torch
 
-    from trainer.config import SGD
     from trainer.datasets.batches import batches
+    from trainer.study.config import SGD
     from trainer.training.process import prepare_process
     from trainer.training.state import TrainingState
     from trainer.training.stepped import Member, SteppedModel

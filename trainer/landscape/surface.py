@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlflow_server import artifacts
+from jackpot import artifacts
 from trainer.landscape.plane import Plane, Vector
 
 Measure = Callable[[Vector], tuple[float, float]]

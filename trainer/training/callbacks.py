@@ -10,8 +10,8 @@ from pathlib import Path
 import keras
 import torch
 
-from mlflow_server import artifacts
-from mlflow_server.contract import Metric
+from jackpot import artifacts
+from jackpot.contract import Metric
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member
 

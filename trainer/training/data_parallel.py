@@ -26,9 +26,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mlflow_server.contract import Metric
-from trainer.config import Training
+from jackpot.contract import Metric
 from trainer.datasets.batches import Part
+from trainer.study.config import Training
 from trainer.training.lowering import Network
 
 _HOST = "127.0.0.1"

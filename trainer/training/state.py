@@ -7,12 +7,12 @@ import keras
 import torch
 from torch import Tensor
 
-from trainer.config import SGD
 from trainer.pruning.callbacks import apply_, masked_tensors
 from trainer.pruning.masks import Mask
+from trainer.study.config import SGD
 
 if TYPE_CHECKING:
-    from mlflow_server.artifacts import Arrays
+    from jackpot.artifacts import Arrays
 
 
 @dataclass

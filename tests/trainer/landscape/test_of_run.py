@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from mlflow_server import artifacts
+from jackpot import artifacts
 from tests.trainer import stored
 from trainer.landscape import surface
 from trainer.landscape.__main__ import main

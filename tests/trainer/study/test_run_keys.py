@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.config_file import load_study
-from trainer.plan import plan
+from trainer.study.config_file import load_study
+from trainer.study.plan import plan
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 # Written from commit 2e8229f, before anything was moved.

@@ -13,16 +13,16 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from mlflow_server import artifacts
+from jackpot import artifacts
 from tests.trainer import stored
-from tests.trainer.test_faults import command, wait_for_epochs
+from tests.trainer.execution.test_faults import command, wait_for_epochs
 from trainer import datasets, networks
-from trainer.config import SGD
 from trainer.datasets import Augmentation, Source, Split, Stream
 from trainer.datasets.batches import WHOLE, DeviceBatches, Part
 from trainer.datasets.streams import StreamedBatches
 from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
+from trainer.study.config import SGD
 from trainer.training.data_parallel import AverageStatistics, PeerLost, Together, together
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from trainer import networks
-from trainer.config import SGD
 from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
+from trainer.study.config import SGD
 from trainer.training.lowering import lower
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel

@@ -10,11 +10,11 @@ from tests.trainer import stored
 from tests.trainer.training.tape import Tape
 from tests.trainer.training.test_lowering import odd
 from trainer import networks
-from trainer.config import SGD
 from trainer.datasets import Augmentation, Source, Split
 from trainer.datasets.batches import DeviceBatches, Recordable, SideBySide
 from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
+from trainer.study.config import SGD
 from trainer.training import recording, stepped
 from trainer.training.recording import Recordings
 from trainer.training.state import TrainingState

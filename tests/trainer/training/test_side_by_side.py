@@ -9,13 +9,13 @@ import torch
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from tests.trainer import stored
-from tests.trainer.test_faults import command, journals, wait_for_epochs
+from tests.trainer.execution.test_faults import command, journals, wait_for_epochs
 from trainer import networks
-from trainer.config import SGD
 from trainer.datasets import Augmentation, Source, Split
 from trainer.datasets.batches import DeviceBatches, SideBySide
 from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
+from trainer.study.config import SGD
 from trainer.training.lowering import CannotLower, lower
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel
@@ -375,7 +375,7 @@ def test_a_killed_group_goes_on_in_another_composition(write_config, store_uri, 
 def test_a_group_too_large_for_the_memory_is_halved(
     write_config, store_uri, train, capsys, monkeypatch
 ):
-    from trainer import run
+    from trainer.execution import run
 
     advance, asked = run.advance, []
 

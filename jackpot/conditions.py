@@ -1,0 +1,250 @@
+"""The conditions of the definition (section 2.2) as a table.
+
+A row says which setting the ticket is compared with, by how much it must exceed it, and which
+verdicts need the condition. The judge (in both readings), marks, pages and charts iterate over
+rows. A condition of your own is a `Condition` in a module of yours: give it to `jackpot.judge`, or
+name it in the explorer's JACKPOT_CONDITIONS.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from jackpot.settings import LT, PRETRAIN, RR, SDT, Setting, TableError
+
+NON_TRIVIAL_SPARSITY = 0.59
+CLEAR_GAP = 0.005
+# "Similar accuracy" and the epochs of the standard recipe, per dataset (section 2.2, table E.1).
+SIMILAR = {
+    "cifar10": 0.005,
+    "cifar100": 0.01,
+    "tiny_imagenet": 0.01,
+    "imagenet2012": 0.015,
+}
+STANDARD_EPOCHS = {"cifar10": 160, "cifar100": 160, "tiny_imagenet": 160, "imagenet2012": 90}
+
+
+class Verdict(StrEnum):
+    """What a ticket is worth (section 2.2), the highest first."""
+
+    JACKPOT = "jackpot"
+    SECONDARY = "secondary"
+    NONE = "none"
+    NOT_ENOUGH_RUNS = "not enough runs"
+
+
+PRIZES = (Verdict.JACKPOT, Verdict.SECONDARY)
+"""The verdicts that conditions earn, the highest first."""
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """The numbers behind the words of the definition; None takes the dataset's own.
+
+    Attributes:
+        tolerance: accuracy drop that still counts as similar (conditions 4 and 5).
+        gap: difference that counts as clear (conditions 2 and 3).
+        sparsity: least non-trivial sparsity (condition 1).
+        epochs: least number of epochs that is sufficient (condition 1).
+        reading: `literal`: each condition may choose its own learning rate, as the paper's text
+            has it; `joint`: one learning rate must meet 3 and 4 (and 5).
+        ticket: the setting that is judged: `lt`, or `wr` for weight rewinding (appendix B).
+        rate_by: accuracy by which each setting's best learning rate is chosen: on the `test`
+            split, as the paper does, or on `heldout` images where all trials have that. Test
+            accuracies are compared either way.
+
+    Example:
+        >>> Criteria().tolerance_for("cifar100"), Criteria(gap=0.01).gap
+        (0.01, 0.01)
+    """
+
+    tolerance: float | None = None
+    gap: float = CLEAR_GAP
+    sparsity: float = NON_TRIVIAL_SPARSITY
+    epochs: int | None = None
+    reading: Literal["literal", "joint"] = "literal"
+    ticket: str = LT.name
+    rate_by: Literal["test", "heldout"] = "test"
+
+    def tolerance_for(self, dataset: str) -> float:
+        """The tolerance on a dataset; that of CIFAR-10 where the paper names none."""
+        return self.tolerance if self.tolerance is not None else SIMILAR.get(dataset, CLEAR_GAP)
+
+    def epochs_for(self, dataset: str) -> int:
+        """Sufficient epochs on a dataset; 1 where there is no standard recipe to compare with."""
+        return self.epochs if self.epochs is not None else STANDARD_EPOCHS.get(dataset, 1)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a condition on the study itself looks at.
+
+    Attributes:
+        sparsity: of the ticket.
+        epochs: least number that the dense network was trained for.
+        dataset: name.
+    """
+
+    sparsity: float
+    epochs: int
+    dataset: str
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A row of the table: a comparison of the ticket with a rival, or a test of the study itself.
+
+    Attributes:
+        name: short and unique: the paper's number.
+        symbol: one character for column heads and charts.
+        words: what it asks, to be read after "the ticket is" (or "has").
+        verdicts: the verdicts that need it; none: it is shown beside them.
+        rival: setting that the ticket is compared with. Both have the same sparsity and pruner,
+            where the rival has them.
+        rival_words: how charts name the rival.
+        at: `best`: each at its own best learning rate; `same rate`: both at one rate, the one that
+            favours the ticket most.
+        allowance: (criteria, dataset) → by how much the ticket must exceed its rival, a fraction;
+            negative: by how much it may fall short.
+        is_strict: whether the difference must be larger than the allowance, or may equal it.
+        is_joint: whether the joint reading wants it at the same learning rate as the others.
+        names_rate_of: verdict whose learning rate is the one at which the ticket meets this
+            condition.
+        test: (facts, criteria) → whether it holds; for a condition without a rival.
+
+    Raises:
+        TableError: a row that is incomplete or contradicts itself.
+    """
+
+    name: str
+    symbol: str
+    words: str
+    verdicts: frozenset[Verdict]
+    rival: Setting | None = None
+    rival_words: str = ""
+    at: Literal["best", "same rate"] | None = None
+    allowance: Callable[[Criteria, str], float] | None = None
+    is_strict: bool = False
+    is_joint: bool = False
+    names_rate_of: Verdict | None = None
+    test: Callable[[Facts, Criteria], bool] | None = None
+
+    def __post_init__(self) -> None:
+        def refuse(problem: str) -> None:
+            raise TableError(f"condition {self.name!r}: {problem}")
+
+        if not re.fullmatch(r"[A-Za-z0-9_]+", self.name):
+            refuse("a name has letters, digits and '_'")
+        if len(self.symbol) != 1 or not self.words.strip():
+            refuse("it needs a symbol of one character, and words")
+        if not self.verdicts <= set(PRIZES):
+            refuse(f"only {' and '.join(PRIZES)} can need it")
+        if (self.rival is None) == (self.test is None):
+            refuse("it needs a rival to compare with, or a test of the study, and not both")
+        if self.rival is None:
+            if self.at or self.allowance or self.is_joint or self.names_rate_of:
+                refuse("at, allowance, is_joint and names_rate_of belong to a comparison")
+            return
+        if self.at not in ("best", "same rate"):
+            refuse(f"at must be 'best' or 'same rate', found {self.at!r}")
+        if self.allowance is None or not self.rival_words.strip():
+            refuse("a comparison needs an allowance, and words for the rival")
+        if self.names_rate_of and self.names_rate_of not in self.verdicts:
+            refuse(f"it cannot name the learning rate of {self.names_rate_of}, which it is not for")
+
+
+def table(rows: Iterable[Condition]) -> tuple[Condition, ...]:
+    """Rows in order.
+
+    Raises:
+        TableError: two rows of one name or symbol, or a verdict that no row names a rate of.
+    """
+    found = tuple(rows)
+    for attribute in ("name", "symbol"):
+        values = [getattr(row, attribute) for row in found]
+        twice = [value for i, value in enumerate(values) if value in values[:i]]
+        if twice:
+            raise TableError(f"two conditions have the {attribute} {twice[0]!r}")
+    for verdict in PRIZES:
+        naming = [row.name for row in found if row.names_rate_of is verdict]
+        if len(naming) != 1:
+            raise TableError(
+                f"one condition must name the learning rate of {verdict}; found {naming}"
+            )
+    return found
+
+
+def _gap(criteria: Criteria, dataset: str) -> float:
+    return criteria.gap
+
+
+def _tolerance(criteria: Criteria, dataset: str) -> float:
+    return -criteria.tolerance_for(dataset)
+
+
+def _is_serious(facts: Facts, criteria: Criteria) -> bool:
+    deep = facts.sparsity >= criteria.sparsity - 1e-9
+    return deep and facts.epochs >= criteria.epochs_for(facts.dataset)
+
+
+_EVERY = frozenset(PRIZES)
+CONDITIONS = table(
+    [
+        Condition(
+            name="1",
+            symbol="①",
+            words="non-trivial sparsity and sufficient epochs",
+            verdicts=_EVERY,
+            test=_is_serious,
+        ),
+        Condition(
+            name="2",
+            symbol="②",
+            words="clearly better than small-dense training",
+            verdicts=_EVERY,
+            rival=SDT,
+            rival_words="small-dense",
+            at="best",
+            allowance=_gap,
+            is_strict=True,
+        ),
+        Condition(
+            name="3",
+            symbol="③",
+            words="clearly better than random reinitialisation",
+            verdicts=_EVERY,
+            rival=RR,
+            rival_words="reinitialised",
+            at="best",
+            allowance=_gap,
+            is_strict=True,
+            is_joint=True,
+        ),
+        Condition(
+            name="4",
+            symbol="④",
+            words="similar to pretraining at the same learning rate",
+            verdicts=_EVERY,
+            rival=PRETRAIN,
+            rival_words="dense, same rate",
+            at="same rate",
+            allowance=_tolerance,
+            is_joint=True,
+            names_rate_of=Verdict.SECONDARY,
+        ),
+        Condition(
+            name="5",
+            symbol="⑤",
+            words="similar to the best pretraining",
+            verdicts=frozenset({Verdict.JACKPOT}),
+            rival=PRETRAIN,
+            rival_words="dense, best",
+            at="best",
+            allowance=_tolerance,
+            is_joint=True,
+            names_rate_of=Verdict.JACKPOT,
+        ),
+    ]
+)

@@ -1,0 +1,210 @@
+"""The settings of the paper (section 2.1) as a table.
+
+A row says all that distinguishes a setting: where its weights come from, which mask it has, and
+where in the schedule it starts. The plan, the start of a run, run keys, config checks, reports and
+legends read rows; nothing else names a setting. A setting of your own is a `Setting` in a module
+of yours, named `package.module:name` in a config.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+import numpy as np
+
+from jackpot import plugins
+from jackpot.artifacts import Mask
+
+MaskRule = Callable[[Mask, np.random.Generator], Mask]
+"""The mask that a setting trains under, from the pruner's mask. Draws come from the generator,
+which is the same for all runs of a trial."""
+_NAME, _COLOUR = re.compile(r"[a-z][a-z0-9_]*"), re.compile(r"#[0-9a-f]{6}")
+
+
+class TableError(ValueError):
+    """A row of a table is incomplete or contradicts itself; the message says which and why."""
+
+
+class Weights(Enum):
+    """Where a setting's initial weights come from."""
+
+    DRAWN = "θ₀, the trial's draw"
+    REDRAWN = "θ₀′, a second draw of the trial"
+    KEPT = "θ₀ of pretraining"
+    REWOUND = "θ_t of pretraining, with a fresh optimizer"
+    NARROW = "a draw of a narrower network, with as many parameters as the pruned one keeps"
+
+    @property
+    def of_pretraining(self) -> bool:
+        """Whether they are weights that pretraining has kept."""
+        return self in (Weights.KEPT, Weights.REWOUND)
+
+
+class FirstEpoch(Enum):
+    """Where in the schedule training starts."""
+
+    START = "T epochs"
+    REWIND = "the remaining T − t epochs of the schedule"
+
+
+def as_pruned(mask: Mask, rng: np.random.Generator) -> Mask:
+    """The pruner's mask as it is."""
+    return mask
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A row of the table.
+
+    Attributes:
+        name: in configs and in MLflow: lower case.
+        label: on screen.
+        colour: of its lines, `#rrggbb`; readable on white and on dark grey.
+        weights: where its initial weights come from.
+        mask: which mask it trains under, from the pruner's mask; None: it is dense.
+        first_epoch: where in the schedule it starts.
+        is_ticket: whether it can be judged as a winning ticket.
+
+    Raises:
+        TableError: a row that is incomplete or contradicts itself.
+
+    Example:
+        >>> from jackpot import settings
+        >>> settings.find("wr").weights.value
+        'θ_t of pretraining, with a fresh optimizer'
+    """
+
+    name: str
+    label: str
+    colour: str
+    weights: Weights
+    mask: MaskRule | None
+    first_epoch: FirstEpoch = FirstEpoch.START
+    is_ticket: bool = False
+
+    def __post_init__(self) -> None:
+        def refuse(problem: str) -> None:
+            raise TableError(f"setting {self.name!r}: {problem}")
+
+        if not _NAME.fullmatch(self.name):
+            refuse("a name has lower-case letters, digits and '_', and starts with a letter")
+        if not self.label.strip() or "-" in self.label:
+            refuse("it needs a label without '-', which stands before the pruner in legends")
+        if not _COLOUR.fullmatch(self.colour):
+            refuse(f"expected a colour such as '#1f77b4', found {self.colour!r}")
+        if not isinstance(self.weights, Weights):
+            refuse(f"weights must be one of {', '.join(map(str, Weights))}")
+        if not isinstance(self.first_epoch, FirstEpoch):
+            refuse(f"first_epoch must be one of {', '.join(map(str, FirstEpoch))}")
+        if self.mask is not None and not callable(self.mask):
+            refuse("mask must be a function (mask, rng) -> mask, or None for a dense network")
+        if self.mask is not None and self.weights in (Weights.NARROW, Weights.DRAWN):
+            refuse(
+                "a masked network starts from pretraining's weights or from a second draw; a mask "
+                "does not fit a narrower network, and θ₀ under a mask is Weights.KEPT"
+            )
+        if self.is_ticket and self.mask is None:
+            refuse("a ticket is weights under a mask, and it has no mask")
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether it trains under a mask."""
+        return self.mask is not None
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it trains a narrower network in place of a masked one."""
+        return self.weights is Weights.NARROW
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it trains the whole network."""
+        return not (self.is_masked or self.is_narrow)
+
+    @property
+    def uses_rewind_epoch(self) -> bool:
+        """Whether the rewind epoch t decides its result."""
+        return self.weights is Weights.REWOUND or self.first_epoch is FirstEpoch.REWIND
+
+
+PRETRAIN = Setting("pretrain", "pretrain", "#7f7f7f", Weights.DRAWN, mask=None)
+"""Gives θ₀ and θ_t, and the weights that the first masks are pruned from."""
+LT = Setting("lt", "LT", "#1f77b4", Weights.KEPT, as_pruned, is_ticket=True)
+"""The lottery ticket. Pruners that go in rounds train their rounds as this setting."""
+RR = Setting("rr", "RR", "#e6863b", Weights.REDRAWN, as_pruned)
+WR = Setting("wr", "WR", "#2ca02c", Weights.REWOUND, as_pruned, FirstEpoch.REWIND, is_ticket=True)
+SDT = Setting("sdt", "SDT", "#b279a2", Weights.NARROW, mask=None)
+
+
+def table(rows: Iterable[Setting]) -> Mapping[str, Setting]:
+    """Rows by name, in order.
+
+    Raises:
+        TableError: two rows of one name or one label.
+    """
+    found: dict[str, Setting] = {}
+    for row in rows:
+        for other in found.values():
+            if row.name == other.name or row.label == other.label:
+                raise TableError(f"settings {other.name!r} and {row.name!r} share name or label")
+        found[row.name] = row
+    return MappingProxyType(found)
+
+
+SETTINGS = table([PRETRAIN, LT, RR, WR, SDT])
+
+# Of settings that a store names and no row describes.
+_STRANGERS = ("#17becf", "#d62728", "#bcbd22", "#8c564b", "#e377c2", "#393b79")
+
+
+def find(name: str) -> Setting:
+    """The setting of a name in the table, or a user's own by `package.module:name`.
+
+    Raises:
+        PluginError: a user's own that cannot be imported.
+        ValueError: an unknown name.
+    """
+    if name in SETTINGS:
+        return SETTINGS[name]
+    if plugins.is_plugin(name):
+        return plugins.load("setting", name, Setting)
+    raise ValueError(
+        f"unknown setting {name!r}; known are {', '.join(SETTINGS)}, and a setting of your own as "
+        "'package.module:name'"
+    )
+
+
+def label(name: str) -> str:
+    """How a setting that a store names is called on screen, known or not.
+
+    >>> label("lt"), label("mypackage.mymodule:shuffled")
+    ('LT', 'SHUFFLED')
+    """
+    return SETTINGS[name].label if name in SETTINGS else plugins.short(name).upper()
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Names that a store has, each once: the table's in its order, then all others by name.
+
+    >>> ordered(["zz", "sdt", "lt", "lt"])
+    ['lt', 'sdt', 'zz']
+    """
+    names = set(names)
+    return [*(name for name in SETTINGS if name in names), *sorted(names - set(SETTINGS))]
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each of the names that a store has: those that no row describes get one too.
+
+    >>> colours(["lt", "unheard_of"])
+    {'lt': '#1f77b4', 'unheard_of': '#17becf'}
+    """
+    names = ordered(names)
+    strangers = [name for name in names if name not in SETTINGS]
+    palette = {name: _STRANGERS[i % len(_STRANGERS)] for i, name in enumerate(strangers)}
+    return {name: SETTINGS[name].colour if name in SETTINGS else palette[name] for name in names}

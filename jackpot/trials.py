@@ -1,0 +1,81 @@
+"""Accuracies of finished runs, and their means over trials, as tidy polars frames. Pure."""
+
+from typing import Literal
+
+import polars as pl
+
+from jackpot.contract import Metric
+
+# Subnetworks trained at another rate than their mask's are the ablation's (Table 4) alone.
+OWN_RATE = pl.col("pretrain_learning_rate").is_null() | (
+    pl.col("pretrain_learning_rate") == pl.col("learning_rate")
+)
+CELL = ("network", "dataset", "setting", "pruner", "sparsity", "learning_rate")
+"""The columns that trials of one cell share."""
+
+
+def accuracies(runs: pl.DataFrame, which: Literal["last", "best"] = "last") -> pl.DataFrame:
+    """Finished runs as `means` wants them, `accuracy` being that of the last or best epoch.
+
+    Args:
+        runs: rows of a store, with the params and metrics of `jackpot.contract` as columns, and
+            `status`.
+        which: epoch.
+    """
+    column = Metric.VAL_ACCURACY if which == "last" else Metric.BEST_VAL_ACCURACY
+    held_out = Metric.HELDOUT_ACCURACY if which == "last" else Metric.BEST_HELDOUT_ACCURACY
+    return runs.filter(pl.col("status") == "FINISHED", OWN_RATE).with_columns(
+        pl.col(held_out).alias(Metric.HELDOUT_ACCURACY),
+        pl.col(column).alias("accuracy"),
+        # WR trains the rest of the schedule: its recipe is as long as the others'.
+        (pl.col("epochs") + pl.col("rewind_epoch").fill_null(0)).alias("epochs"),
+    )
+
+
+def means(runs: pl.DataFrame) -> pl.DataFrame:
+    """Mean, standard deviation (n − 1) and count over trials.
+
+    Args:
+        runs: one row per finished run with `network dataset setting pruner sparsity
+            learning_rate trial accuracy epochs`; pruner is null for dense and small-dense
+            networks. A column `link`, if there is one, is kept.
+
+    Returns:
+        One row per setting and learning rate with `accuracy deviation trials epochs`.
+
+    Example:
+        >>> runs = pl.DataFrame(
+        ...     {"network": "n", "dataset": "d", "setting": "lt", "pruner": "imp", "sparsity": 0.5,
+        ...      "learning_rate": 0.1, "trial": [1, 2], "accuracy": [0.8, 0.9], "epochs": 2})
+        >>> means(runs).select("trials", pl.col("accuracy").round(3)).row(0)
+        (2, 0.85)
+    """
+    return (
+        runs.drop_nulls("accuracy")
+        .group_by(CELL, maintain_order=True)
+        .agg(
+            pl.col("accuracy").mean(),
+            pl.col("accuracy").std().alias("deviation"),
+            pl.len().alias("trials"),
+            pl.col("epochs").min(),
+            *(pl.col(name).first() for name in runs.columns if name == "link"),
+            # Null unless all trials have it.
+            *(
+                pl.when(pl.col(name).is_not_null().all()).then(pl.col(name).mean()).alias(name)
+                for name in runs.columns
+                if name == Metric.HELDOUT_ACCURACY
+            ),
+        )
+        .sort("setting", "pruner", "sparsity", "learning_rate")
+    )
+
+
+def best(table: pl.DataFrame) -> dict | None:
+    """The row of the highest mean accuracy, of equal ones that of the lowest rate; None of none.
+
+    Args:
+        table: from `means`.
+    """
+    if table.is_empty():
+        return None
+    return table.sort(-pl.col("accuracy"), "learning_rate").row(0, named=True)

@@ -1,0 +1,104 @@
+"""Table 3's marks from numbers that the paper prints, and from made cases by hand."""
+
+import polars as pl
+import pytest
+
+from jackpot.conditions import Criteria
+from jackpot.definition import judge
+from jackpot.marks import PUBLISHED, marks
+from tests.jackpot.test_definition import runs
+
+KEY = ("resnet20", "cifar10")
+
+
+def of(*frames: pl.DataFrame, **criteria: object) -> str:
+    frame, read = pl.concat(frames), Criteria(**criteria)
+    ((own, _),) = marks(frame, judge(frame, read), read).values()
+    return str(own)
+
+
+def test_resnet_20_at_0_914_gets_the_marks_that_the_paper_gives_it():
+    # Figure 3 and section 3.1: LT meets pretraining at 0.005, RR is more than half a point below,
+    # the best pretraining is far above; IMP is better than OMP. SDT is not given in numbers.
+    imp = runs(
+        {
+            "pretrain": {0.005: 89.6, 0.01: 90.3, 0.1: 92.4},
+            "lt": {0.005: 89.7, 0.01: 89.4, 0.1: 87.3},
+            "rr": {0.005: 82.9, 0.1: 87.2},
+            "sdt": {0.1: 87.0},
+        }
+    )
+    omp = runs(
+        {"lt": {0.005: 85.3, 0.01: 86.5, 0.1: 87.2}, "rr": {0.005: 82.0, 0.1: 87.2}},
+        pruner="omp",
+    )
+    assert of(imp, omp) == str(PUBLISHED[KEY]) == "× ✓ ✓ ✓"
+    both = pl.concat([imp, omp])
+    ((_, highest),) = marks(both, judge(both)).values()
+    assert highest == 0.914
+
+
+def test_a_gap_that_trials_do_not_decide_is_at_the_boundary():
+    curves = {
+        "pretrain": {0.1: [93.0, 92.6, 93.4]},
+        "lt": {0.1: [93.0, 92.5, 93.5]},
+        "rr": {0.1: [92.4, 92.0, 92.7]},
+        "sdt": {0.1: [90.0, 90.1, 90.2]},
+    }
+    assert of(runs(curves)) == "△ △ ? ?"
+    # With one trial the means decide.
+    assert of(runs({k: {0.1: v[0.1][:1]} for k, v in curves.items()})) == "✓ ✓ ? ?"
+
+
+def test_a_trivial_sparsity_makes_no_mark():
+    curves = {"pretrain": {0.1: 93.0}, "lt": {0.1: 93.0}, "rr": {0.1: 90.0}, "sdt": {0.1: 90.0}}
+    assert of(runs(curves, sparsity=0.2)) == "? ? ? ?"
+    assert of(runs(curves, sparsity=0.2), sparsity=0.1) == "✓ ✓ ? ?"
+
+
+@pytest.mark.parametrize("absent", ["rr", "sdt", "pretrain"])
+def test_what_was_not_trained_is_not_known(absent):
+    curves = {"pretrain": {0.1: 93.0}, "lt": {0.1: 93.0}, "rr": {0.1: 90.0}, "sdt": {0.1: 90.0}}
+    del curves[absent]
+    assert of(runs(curves)).startswith("? ?")
+
+
+def test_a_preference_needs_most_of_the_sparsities():
+    def at(sparsity: float, small_is_best: bool) -> pl.DataFrame:
+        lt = {0.01: 92.0, 0.1: 91.0 if small_is_best else 93.0}
+        return runs({"lt": lt}, sparsity=sparsity)
+
+    dense = runs({"pretrain": {0.01: 91.0, 0.1: 93.0}})
+    assert of(dense, at(0.7, True), at(0.8, True), at(0.9, False)).split()[2] == "✓"
+    assert of(dense, at(0.7, True), at(0.9, False)).split()[2] == "×"
+
+
+def test_an_unfinished_study_has_no_marks_yet():
+    # Only the smallest rate is done: nothing is known of the best, as the paper warns.
+    curves = {
+        "pretrain": {0.005: 89.6},
+        "lt": {0.005: 89.5},
+        "rr": {0.005: 82.9},
+        "sdt": {0.005: 85.0},
+    }
+    frame = runs(curves)
+    assert of(frame) == "✓ ✓ ? ?"
+    to_come = runs({"pretrain": {0.1: 0.0}}).with_columns(
+        pl.lit(None, pl.Float64).alias("pretrain_learning_rate")
+    )
+    ((own, _),) = marks(frame, judge(frame, Criteria(), to_come)).values()
+    assert str(own) == "? ? ? ?"
+    (judgement,) = judge(frame, Criteria(), to_come)
+    assert str(judgement) == "jackpot (so far: 1 runs to come)"
+
+
+def test_a_clear_no_in_the_joint_reading_is_no_boundary():
+    # Conditions 3 and 4 hold clearly, but at different rates.
+    curves = {
+        "pretrain": {0.01: [88.0, 88.1, 88.2], 0.1: [95.0, 95.1, 95.2]},
+        "lt": {0.01: [88.0, 88.1, 88.2], 0.1: [92.0, 92.1, 92.2]},
+        "rr": {0.01: [80.0, 80.1, 80.2], 0.1: [90.0, 90.1, 90.2]},
+        "sdt": {0.1: [85.0, 85.1, 85.2]},
+    }
+    assert of(runs(curves), reading="joint")[:3] == "× ×"
+    assert of(runs(curves))[:3] == "× ✓"

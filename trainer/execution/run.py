@@ -1,0 +1,447 @@
+"""Trains runs: parents' artifacts → network, weights, mask → fit → artifacts.
+
+Only this module calls `fit`.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import keras
+import torch
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+
+from jackpot import artifacts
+from jackpot.contract import (
+    Artifact,
+    Metric,
+    Setting,
+    Tag,
+    rewind_artifact,
+    trajectory_artifact,
+)
+from trainer import datasets
+from trainer.datasets import Dataset, Split, Stream
+from trainer.datasets.batches import (
+    WHOLE,
+    DeviceBatches,
+    Part,
+    SideBySide,
+    batches,
+    evaluation_batch,
+    recordable,
+)
+from trainer.execution import start
+from trainer.networks import small_dense
+from trainer.pruning.callbacks import ApplyMask
+from trainer.store.journal import RunFolder
+from trainer.store.shared import Shared
+from trainer.store.ticket import fill
+from trainer.study import schedule
+from trainer.study.plan import RunSpec
+from trainer.study.seeds import Purpose, derive
+from trainer.training import recording
+from trainer.training.callbacks import (
+    Checkpoint,
+    Followed,
+    ForEach,
+    KeepBestWeights,
+    KeepRewindWeights,
+    KeepTrajectory,
+    Record,
+    SeedEpochs,
+    StopWhenAsked,
+    merit,
+)
+from trainer.training.data_parallel import AverageStatistics, Together, together
+from trainer.training.lowering import CannotLower
+from trainer.training.process import device_name, keep_freed_memory, prepare_process
+from trainer.training.state import TrainingState
+from trainer.training.stepped import Member, SteppedModel
+
+if TYPE_CHECKING:
+    from jackpot.artifacts import Arrays
+    from trainer.pruning.masks import Mask
+
+log = logging.getLogger(__name__)
+Fetch = Callable[[RunSpec, str, Path], Path]
+"""Gives a local file of a parent's artifact: (parent, artifact name, folder to download into)."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Where a run's time went, in seconds."""
+
+    training: float
+    evaluation: float
+
+
+class Run:
+    """A run from before its first step, or from its last checkpoint, to after its last.
+
+    Args:
+        spec: what to train.
+        dataset: the dataset (or subset) that `spec` names.
+        folder: takes metrics, artifacts and checkpoints; its start event is written already.
+        fetch: gives parents' artifacts.
+        shared: what other runs need as well.
+        checkpoint_every: epochs between checkpoints.
+        trajectory_every: epochs between weights to keep for a loss landscape; None keeps none.
+        on_begin: told how many of the run's epochs its checkpoint has.
+        on_epoch: told each epoch (1-based, counted along the schedule) and its metrics.
+        say: told what a user should know, such as a checkpoint that cannot be used.
+
+    Attributes:
+        progress: how far it is, and why it has failed if it has.
+
+    Raises:
+        ArtifactError, MaskError: a parent's artifact is damaged or does not fit.
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        dataset: Dataset,
+        folder: RunFolder,
+        fetch: Fetch,
+        shared: Shared,
+        *,
+        checkpoint_every: int = 1,
+        trajectory_every: int | None = None,
+        on_begin: Callable[[int], None] = lambda epochs_done: None,
+        on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, metrics: None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        prepare_process(spec.training.devices_per_run)
+        with TemporaryDirectory(prefix="jackpot-") as downloads:
+            ticket = start.ticket(
+                spec, dataset, lambda parent, name: fetch(parent, name, Path(downloads)), shared
+            )
+        ticket = replace(ticket, mask=_recorded_mask(folder) or ticket.mask)
+        fill(ticket.network, ticket.initial, "the initial weights")
+        self.spec, self.ticket, self.folder = spec, ticket, folder
+        self._dataset, self._about = dataset, _about(spec, dataset, ticket)
+        if not folder.checkpoint.exists():
+            _write_ticket(folder, ticket, self._about)
+
+        self._widest = 1
+        self.state = TrainingState.of(ticket.network, spec.training.optimizer)
+        steps = _steps_per_epoch(spec, dataset)
+        self.state.steps = spec.first_epoch * steps
+        checkpoint = Checkpoint(folder.checkpoint, self.state, spec.key, checkpoint_every)
+        try:
+            first_epoch = checkpoint.resume() or spec.first_epoch
+        except artifacts.ArtifactError as error:
+            say(f"{spec.name}: its checkpoint cannot be used, starting it anew ({error})")
+            first_epoch = spec.first_epoch
+        on_begin(first_epoch - spec.first_epoch)
+
+        def record_epoch(epoch: int, metrics: dict[str, float]) -> None:
+            folder.metrics(epoch, metrics)
+            on_epoch(epoch, metrics)
+
+        self._record = Record(record_epoch, _rates(spec, dataset), steps)
+        recorders: list[keras.callbacks.Callback] = []
+        if spec.mask_epoch == "best":
+            earlier = [e["values"] for e in folder.history() if e["step"] <= first_epoch]
+            recorders.append(KeepBestWeights(lambda: self._write(Artifact.WEIGHTS_BEST), earlier))
+        if spec.setting == Setting.PRETRAIN:
+            rewind = spec.training.rewind
+            recorders.append(KeepRewindWeights(rewind, lambda: self._keep(rewind_artifact(rewind))))
+        if trajectory_every is not None:
+            recorders.append(
+                KeepTrajectory(
+                    trajectory_every, lambda epoch: self._keep(trajectory_artifact(epoch))
+                )
+            )
+        recorders += [self._record, checkpoint]
+        member = Member(ticket.network, self.state, _rates(spec, dataset))
+        self.progress = _followed(spec, member, ticket.mask, first_epoch, recorders)
+
+    @property
+    def done(self) -> bool:
+        """Whether all its epochs are trained."""
+        return self.progress.epoch >= self.spec.training.epochs
+
+    def job(self) -> "_Job":
+        """What other processes need to train it with this one."""
+        channels, state = dict(self.ticket.channels), self.state
+        return _Job(
+            self.spec, channels, self.ticket.mask, state.arrays(), state.steps, self.progress.epoch
+        )
+
+    def shared_by(self, runs: int) -> None:
+        """Says how many runs are stepped from now on, this one included."""
+        self._widest = max(self._widest, runs)
+
+    def release(self) -> None:
+        """Leaves its network to runs that come after it."""
+        start.give_back(self.spec, self._dataset, self.ticket)
+
+    def finish(self) -> Seconds:
+        """Records what a run leaves once it is done. Raises: OSError."""
+        self._keep(Artifact.WEIGHTS_FINAL)
+        if self.spec.mask_epoch == "best":
+            self.folder.artifact_written(Artifact.WEIGHTS_BEST)
+        record, network = self._record, self.ticket.network
+        summary = _summary(
+            self.ticket, start.values(network), self.folder, record, len(self._dataset.train)
+        )
+        tags = {
+            Tag.DEVICE: device_name(),
+            Tag.THREADS: str(torch.get_num_threads()),
+            Tag.DATASET_SHA256: self._dataset.digest,
+        }
+        if self._widest > 1:
+            tags[Tag.FUSED] = str(self._widest)
+        self.folder.summary(self.spec.training.epochs, summary, tags)
+        self.folder.checkpoint.unlink(missing_ok=True)
+        return Seconds(record.training_s, record.evaluation_s)
+
+    def _write(self, name: str) -> None:
+        values = start.values(self.ticket.network)
+        artifacts.write_weights(self.folder.artifact(name), values, self._about, self.ticket.mask)
+
+    def _keep(self, name: str) -> None:
+        self._write(name)
+        self.folder.artifact_written(name)
+
+
+def advance(runs: Sequence[Run], dataset: Dataset, stop: threading.Event) -> None:
+    """Trains runs side by side until the first of them is done or has failed.
+
+    Networks that cannot be stepped side by side are trained one after another: the first alone.
+
+    Args:
+        runs: of one structure and recipe (`trainer.study.plan.side_by_side`).
+        dataset: of all of them.
+        stop: once set, training stops between two steps.
+
+    Raises:
+        Interrupted: `stop` was set.
+        PeerLost: a process that trains a part of each batch died.
+        OSError: a folder cannot be written.
+    """
+    if any(run.done for run in runs):
+        return
+    devices = runs[0].spec.training.devices_per_run
+    for run in runs:
+        run.shared_by(len(runs))
+    try:
+        job = runs[0].job() if devices > 1 else None
+        with together(devices, _follow, job, stop) as others:
+            _fit([run.spec for run in runs], [r.progress for r in runs], dataset, others, stop)
+            if others and runs[0].progress.failure:
+                raise runs[0].progress.failure  # The other processes are not to wait for it.
+    except CannotLower as reason:
+        log.warning("runs are trained one after another, not side by side: %s", reason)
+        advance(runs[:1], dataset, stop)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the other processes of a run need to train it with the first one."""
+
+    spec: RunSpec
+    channels: Mapping[int, int]
+    mask: "Mask | None"
+    state: "Arrays"
+    steps: int
+    first_epoch: int
+
+
+def _follow(others: Together, job: _Job) -> None:
+    """Trains a part of each batch of a run that another process records."""
+    keep_freed_memory()
+    spec, dataset = job.spec, datasets.as_chosen(job.spec.dataset)
+    network = start.build(spec, dataset, job.channels, 0)
+    state = TrainingState.of(network, spec.training.optimizer)
+    state.load(job.state, job.steps)
+    member = Member(network, state, _rates(spec, dataset))
+    progress = _followed(spec, member, job.mask, job.first_epoch, [])
+    _fit([spec], [progress], dataset, others, threading.Event())
+
+
+def _followed(
+    spec: RunSpec,
+    member: Member,
+    mask: "Mask | None",
+    epoch: int,
+    recorders: list[keras.callbacks.Callback],
+) -> Followed:
+    masked = [ApplyMask(mask)] if mask is not None else []
+    return Followed(
+        member,
+        [*masked, *recorders],
+        epoch,
+        spec.training.epochs,
+        frozenset(spec.training.evaluated_epochs),
+    )
+
+
+def _fit(
+    specs: Sequence[RunSpec],
+    runs: Sequence[Followed],
+    dataset: Dataset,
+    others: Together | None,
+    stop: threading.Event,
+) -> None:
+    """Trains from where each run is until the first of them is done."""
+    training, first = specs[0].training, runs[0].epoch
+    device, part = runs[0].member.state.device, others.part if others else WHOLE
+
+    def evaluated(split: Split | Stream) -> DataAdapter:
+        own, at_once = part.of(len(split)), evaluation_batch(dataset.source, len(runs), device)
+        return batches(split.part(own.start, own.stop), dataset.source, at_once, device)
+
+    trained = _training_batches(specs, runs, dataset, device, part)
+    tests = evaluated(dataset.test)
+    heldout = None if dataset.heldout is None else evaluated(dataset.heldout)
+    recorder = recording.recorder(device)
+    if recorder and (others or recordable(trained) is trained):
+        reason = "several devices share each batch" if others else "images are on the host"
+        log.info("steps are launched kernel by kernel: %s", reason)
+        recorder = None
+    if recorder:
+        trained, tests = recordable(trained), recordable(tests)
+        heldout = recordable(heldout) if heldout else None
+    model = SteppedModel(
+        *[run.member for run in runs],
+        label_smoothing=training.label_smoothing,
+        precision=training.precision,
+        others=others,
+        recorder=recorder,
+    )
+    dropout = _epoch_seed(specs[0])
+    # Each process drops other units than the rest (where a network has dropout).
+    callbacks: list[keras.callbacks.Callback] = [SeedEpochs(lambda e: dropout(e) + part.index)]
+    if others:
+        callbacks.append(AverageStatistics(others, runs[0].member.state.statistics.values()))
+    callbacks.append(ForEach(runs, (lambda: model.measure(heldout)) if heldout else None))
+    callbacks.append(StopWhenAsked(stop))
+    last = first + min(run.epochs - run.epoch for run in runs)
+    try:
+        model.fit(
+            trained,
+            validation_data=tests,
+            validation_freq=[
+                epoch
+                for epoch in range(first + 1, last + 1)
+                if any(epoch - first + run.epoch in run.evaluated for run in runs)
+            ],
+            initial_epoch=first,
+            epochs=last,
+            callbacks=callbacks,
+            verbose=0,
+        )
+    finally:
+        model.release()
+
+
+def _training_batches(
+    specs: Sequence[RunSpec],
+    runs: Sequence[Followed],
+    dataset: Dataset,
+    device: torch.device,
+    part: Part,
+) -> DataAdapter:
+    """The training images of each run, in its own order, from its own epoch on."""
+    first = batches(
+        dataset.train,
+        dataset.source,
+        specs[0].training.batch_size,
+        device,
+        epoch_seed=_epoch_seed(specs[0]),
+        first_epoch=runs[0].epoch,
+        part=part,
+    )
+    if len(runs) == 1:
+        return first
+    if not isinstance(first, DeviceBatches):
+        raise TypeError("streamed images are for one run at a time")
+    # Runs of one trial at one epoch see the same batches.
+    seen = [(spec.seed, spec.trial, run.epoch) for spec, run in zip(specs, runs, strict=True)]
+    orders = list(dict.fromkeys(seen))
+    firsts = [specs[seen.index(order)] for order in orders]
+    return SideBySide(
+        [
+            first.again(_epoch_seed(spec), epoch)
+            for spec, (_, _, epoch) in zip(firsts, orders, strict=True)
+        ],
+        [orders.index(order) for order in seen],
+    )
+
+
+def _epoch_seed(spec: RunSpec) -> Callable[[int], int]:
+    return lambda epoch: derive(spec.seed, spec.trial, Purpose.DATA_ORDER, epoch)
+
+
+def _steps_per_epoch(spec: RunSpec, dataset: Dataset) -> int:
+    return -(-len(dataset.train) // spec.training.batch_size)
+
+
+def _rates(spec: RunSpec, dataset: Dataset) -> Callable[[int], float]:
+    """Learning rate of a step, counted from epoch 0 of the schedule."""
+    steps = _steps_per_epoch(spec, dataset)
+    return schedule.learning_rates(spec.training, spec.learning_rate, steps)
+
+
+def _recorded_mask(folder: RunFolder) -> "Mask | None":
+    """The mask of a run that goes on: its own, whatever has become of its parent since."""
+    path = folder.artifact(Artifact.TICKET_MASK)
+    if not (folder.checkpoint.exists() and path.exists()):
+        return None
+    mask, _ = artifacts.read_mask(path)
+    return mask
+
+
+def _about(spec: RunSpec, dataset: Dataset, ticket: start.Ticket) -> dict[str, str]:
+    """Metadata that makes a file of weights readable by itself (`trainer.store.ticket`)."""
+    return {
+        "network": spec.network,
+        "input_shape": "x".join(map(str, dataset.source.input_shape)),
+        "classes": str(dataset.source.classes),
+        "channels": json.dumps({str(own): new for own, new in ticket.channels.items()}),
+        "run_key": spec.key,
+        "run_name": spec.name,
+    }
+
+
+def _write_ticket(folder: RunFolder, ticket: start.Ticket, about: dict[str, str]) -> None:
+    initial = folder.artifact(Artifact.TICKET_INITIAL)
+    artifacts.write_weights(initial, ticket.initial, about, ticket.mask)
+    folder.artifact_written(Artifact.TICKET_INITIAL)
+    if ticket.mask is not None:
+        artifacts.write_mask(folder.artifact(Artifact.TICKET_MASK), ticket.mask, about)
+        folder.artifact_written(Artifact.TICKET_MASK)
+
+
+def _summary(
+    ticket: start.Ticket, final: "Arrays", folder: RunFolder, record: Record, images: int
+) -> dict[str, float]:
+    trainable = small_dense.trainable_parameters(ticket.network)
+    mask = ticket.mask or {}
+    pruned = sum(int((final[path] == 0).sum()) for path in mask)
+    prunable = sum(entry.size for entry in mask.values())
+    best = max(folder.history(), key=lambda event: (merit(event["values"]), -event["step"]))
+    values = {
+        # What is left to train: a pruned weight is no parameter.
+        Metric.TRAINABLE_PARAMETERS: trainable
+        - sum(entry.size - int(entry.sum()) for entry in mask.values()),
+        Metric.MEASURED_SPARSITY: pruned / prunable if prunable else 0.0,
+        Metric.BEST_VAL_ACCURACY: best["values"][Metric.VAL_ACCURACY],
+        Metric.BEST_EPOCH: best["step"],
+    }
+    if Metric.HELDOUT_ACCURACY in best["values"]:
+        values[Metric.BEST_HELDOUT_ACCURACY] = best["values"][Metric.HELDOUT_ACCURACY]
+    if ticket.target_parameters is not None:
+        values[Metric.TARGET_PARAMETERS] = ticket.target_parameters
+    if record.training_s:
+        values[Metric.IMAGES_PER_SECOND] = images * record.epochs / record.training_s
+    return values

@@ -1,0 +1,96 @@
+"""Tables of a study for the terminal: what a launch will train, and what came out."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import polars as pl
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from jackpot.contract import Setting
+from trainer.execution.execute import Outcome
+from trainer.study.plan import Plan, RunSpec
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `45 s`, `3 min`, `2 h 05 min`, `3 d 4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def planned(plan: Plan, known: Iterable[str]) -> RenderableType:
+    """Runs by setting, sparsity and learning rate: how many trials, how many finished already."""
+    known = set(known)
+    frame = _frame(plan.runs).with_columns(
+        pl.Series("known", [spec.key in known for spec in plan.runs])
+    )
+    cells = frame.group_by("label", "sparsity", "rate").agg(pl.len(), pl.col("known").sum())
+
+    def cell(group: dict) -> str:
+        trials = f"{group['len']} trial{'s' * (group['len'] > 1)}"
+        return f"{trials}, {group['known']} done" if group["known"] else trials
+
+    return _table(plan, cells, cell, f"Plan of study '{plan.study}'")
+
+
+def results(plan: Plan, outcomes: Iterable[Outcome]) -> RenderableType:
+    """Last-epoch accuracy in percent by setting, sparsity and learning rate, over trials."""
+    rated = [o for o in outcomes if o.val_accuracy is not None and not o.reason]
+    if not rated:
+        return "No run has finished."
+    frame = _frame([outcome.spec for outcome in rated]).with_columns(
+        pl.Series("accuracy", [100.0 * (outcome.val_accuracy or 0.0) for outcome in rated])
+    )
+    cells = frame.group_by("label", "sparsity", "rate").agg(
+        pl.len(), pl.col("accuracy").mean().alias("mean"), pl.col("accuracy").std().alias("std")
+    )
+
+    def cell(group: dict) -> str:
+        spread = f" ± {group['std']:.1f}" if group["std"] is not None else ""
+        return f"{group['mean']:.1f}{spread}"
+
+    trials = cells["len"]
+    counted = f"n = {trials.min()}" + (
+        f" to {trials.max()}" if trials.max() != trials.min() else ""
+    )
+    title = f"Study '{plan.study}': accuracy after the last epoch, % (mean ± s.d., {counted})"
+    return _table(plan, cells, cell, title)
+
+
+def _frame(runs: Sequence[RunSpec]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "label": [spec.label for spec in runs],
+            "sparsity": [spec.sparsity for spec in runs],
+            "rate": [spec.learning_rate for spec in runs],
+        }
+    )
+
+
+def _table(
+    plan: Plan, cells: pl.DataFrame, cell: Callable[[dict], str], title: str
+) -> RenderableType:
+    rates = sorted({spec.learning_rate for spec in plan.runs})
+    table = Table()
+    table.add_column("setting")
+    table.add_column("sparsity", justify="right")
+    for rate in rates:
+        table.add_column(f"lr {rate:g}", justify="right")
+    groups = {(g["label"], g["sparsity"], g["rate"]): g for g in cells.iter_rows(named=True)}
+    order = {setting: place for place, setting in enumerate(Setting)}
+    rows = sorted({(spec.sparsity, order[spec.setting], spec.label) for spec in plan.runs})
+    for i, (sparsity, _, label) in enumerate(rows):
+        found = [groups.get((label, sparsity, rate)) for rate in rates]
+        table.add_row(
+            label,
+            f"{sparsity:.3f}" if sparsity else "0",
+            *(cell(group) if group else "–" for group in found),
+            end_section=i + 1 < len(rows) and rows[i + 1][0] != sparsity,
+        )
+    # A title of the table's own would be wrapped to the table's width.
+    return Group(Text(title), table)

@@ -1,0 +1,1 @@
+"""Where results go: journal, delivery, MLflow, tickets, shared files."""

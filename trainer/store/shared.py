@@ -1,0 +1,63 @@
+"""What several runs need and each would make alike: made once per machine, read by all processes.
+
+First draws, masks, widths of small-dense networks. Files lie in the work directory until the launch
+ends; one that is lost or damaged is made again.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock
+
+from jackpot.artifacts import ArtifactError
+from trainer.study.plan import digest
+
+T = TypeVar("T")
+
+
+class Shared:
+    """A folder of such files.
+
+    Args:
+        folder: made when it is needed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def once(
+        self,
+        what: str,
+        facts: Mapping[str, Any],
+        make: Callable[[Path], object],
+        read: Callable[[Path], T],
+    ) -> T:
+        """What `read` reads of a file, which `make` makes unless some process has done so.
+
+        Args:
+            what: kind of file.
+            facts: all that decides its contents; JSON values.
+            make: writes the file whole or not at all.
+            read: its `ArtifactError` says that the file is of no use.
+
+        Raises:
+            OSError: the disk is full, say; and whatever `make` raises.
+        """
+        path = self._folder / f"{what}-{digest(facts)}.safetensors"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if path.exists():
+                with suppress(ArtifactError, FileNotFoundError):
+                    return read(path)
+            make(path)
+            return read(path)
+
+    def clear(self) -> None:
+        """Removes all files, none between its making and reading; who needs one makes it again."""
+        for path in self._folder.glob("*.safetensors"):
+            lock = path.with_suffix(".lock")
+            with FileLock(lock):
+                path.unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)

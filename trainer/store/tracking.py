@@ -1,0 +1,341 @@
+"""The trainer's only door to MLflow."""
+
+import getpass
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from jackpot import stores as drivers
+from jackpot.contract import Kind, Tag, experiment_settings
+from mlflow_server import search
+from trainer.store.journal import Start
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+# Delivery retries by itself, for as long as it takes; a single request should fail fast.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+_URI = re.compile(
+    r"sqlite:///[^?]+|(postgresql|mysql|mssql)(\+\w+)?://\S+|https?://[^/\s:]+(:\d+)?(/\S*)?"
+)
+STALE_AFTER_S = 300
+_METRICS_PER_BATCH = 1000
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+
+
+class StoreAway(Exception):
+    """The store cannot be reached, or cannot do it now: trying again may help."""
+
+
+class StoreRefused(Exception):
+    """The store answered, and will answer the same again: the run is gone or the value is bad."""
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run in the store.
+
+    Attributes:
+        fused: how many runs were stepped side by side, this one included.
+        device: what it was trained on.
+    """
+
+    run_id: str
+    key: str
+    metrics: dict[str, float]
+    params: dict[str, str]
+    fused: int
+    device: str
+    heartbeat_age_s: float
+
+
+class Store:
+    """An MLflow tracking store.
+
+    Args:
+        uri: `sqlite:///file`, a database URL, or a tracking server's `http(s)://host:port`.
+
+    Raises:
+        ValueError: a URI that MLflow cannot mean, or one for whose database a package is missing.
+    """
+
+    def __init__(self, uri: str) -> None:
+        if not _URI.fullmatch(uri):
+            raise ValueError(
+                f"tracking URI '{uri}': expected sqlite:///file.db, postgresql://… or "
+                "http://host:port"
+            )
+        drivers.check(uri)
+        self.uri = uri
+        self._client: MlflowClient | None = None
+        self._experiments: dict[str, str] = {}
+
+    @property
+    def sqlite_file(self) -> Path | None:
+        """The database file, if the store is one."""
+        prefix = "sqlite:///"
+        return Path(self.uri.removeprefix(prefix)).absolute() if self.uri[:10] == prefix else None
+
+    def create_schema(self) -> None:
+        """Connects, and makes a new database's tables. Raises: StoreAway."""
+        with _errors():
+            self._connected()
+
+    def finished(self, network: str, dataset: str) -> dict[str, StoredRun]:
+        """Finished trainings of a network on a dataset by run key, whichever study's.
+
+        Raises:
+            StoreAway: the store cannot be reached.
+        """
+        runs = self._search(
+            f"attributes.status = 'FINISHED' and tags.{Tag.KIND} = '{Kind.TRAINING}' "
+            f"and params.network = '{network}' and params.dataset = '{dataset}'"
+        )
+        return {run.key: run for run in map(_stored, runs)}
+
+    def running(self, key: str) -> list[StoredRun]:
+        """Runs of one key that say they are running. Raises: StoreAway."""
+        return [_stored(run) for run in self._search(_with_key(key, "RUNNING"))]
+
+    def finished_run(self, key: str) -> StoredRun | None:
+        """A finished run of one key. Raises: StoreAway."""
+        return next(map(_stored, self._search(_with_key(key, "FINISHED"))), None)
+
+    def launch_of(self, study: str, plan_key: str) -> tuple[str, str] | None:
+        """Run id and status of an earlier launch of the same plan. Raises: StoreAway."""
+        launches = self._search(
+            f"tags.{Tag.KIND} = '{Kind.LAUNCH}' and tags.{Tag.PLAN_KEY} = '{plan_key}' "
+            f"and tags.{Tag.STUDY} = '{study}'"
+        )
+        return next(((run.info.run_id, run.info.status) for run in launches), None)
+
+    def create(self, start: Start, start_time: int, tags: dict[str, str]) -> str:
+        """Creates the run that `start` describes, without its params, and returns its id.
+
+        Raises:
+            StoreAway, StoreRefused.
+        """
+        from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
+
+        with _errors():
+            experiment = self._experiment(start.experiment)
+            # Asked for anew next time if this one turns out to be deleted.
+            del self._experiments[start.experiment]
+            run = self._connected().create_run(
+                experiment,
+                start_time=start_time,
+                run_name=start.name,
+                tags={
+                    MLFLOW_SOURCE_NAME: "python -m trainer",
+                    MLFLOW_SOURCE_TYPE: "LOCAL",
+                    MLFLOW_USER: _user(),
+                    **start.tags,
+                    **tags,
+                },
+            )
+            self._experiments[start.experiment] = experiment
+            run_id: str = run.info.run_id
+        return run_id
+
+    def log_params(self, run_id: str, params: dict[str, str]) -> None:
+        """Logs params; the same again is no error. Raises: StoreAway, StoreRefused."""
+        from mlflow.entities import Param
+
+        with _errors():
+            self._connected().log_batch(run_id, params=[Param(*item) for item in params.items()])
+
+    def created_at(self, key: str, start_time: int) -> str | None:
+        """Id of the run of one key made at `start_time` (ms), if it is there. Raises: StoreAway."""
+        runs = self._search(f"tags.{Tag.RUN_KEY} = '{key}'")
+        return next((r.info.run_id for r in runs if r.info.start_time == start_time), None)
+
+    def log(
+        self, run_id: str, metrics: list[tuple[str, float, int, int]], tags: dict[str, str]
+    ) -> None:
+        """Logs metrics (name, value, time in ms, step) and tags, as few calls as MLflow allows.
+
+        Raises:
+            StoreAway, StoreRefused.
+        """
+        from mlflow.entities import Metric as MlflowMetric
+        from mlflow.entities import RunTag
+
+        points = [MlflowMetric(*metric) for metric in metrics]
+        labels = [RunTag(name, value) for name, value in tags.items()]
+        with _errors():
+            for first in range(0, max(len(points), 1), _METRICS_PER_BATCH):
+                self._connected().log_batch(
+                    run_id,
+                    metrics=points[first : first + _METRICS_PER_BATCH],
+                    tags=labels if first == 0 else [],
+                )
+
+    def put(self, run_id: str, file: Path, name: str) -> None:
+        """Stores `file` as the run's artifact `name`. Raises: StoreAway, StoreRefused."""
+        folder = name.rpartition("/")[0] or None
+        with _errors():
+            self._connected().log_artifact(run_id, str(file), folder)
+
+    def fetch(self, run_id: str, name: str, into: Path) -> Path:
+        """A local file of the run's artifact `name`, downloaded into `into` if it is elsewhere.
+
+        Raises:
+            StoreAway: the store or its artifacts cannot be reached, or there is no such artifact.
+            StoreRefused: there is no such run.
+        """
+        with _errors():
+            return Path(self._connected().download_artifacts(run_id, name, str(into)))
+
+    def run(self, run_id: str) -> StoredRun:
+        """The run of an id. Raises: StoreAway, StoreRefused."""
+        with _errors():
+            return _stored(self._connected().get_run(run_id))
+
+    def listed(self, run_id: str, folder: str) -> list[str]:
+        """Names of a run's artifacts in a folder. Raises: StoreAway, StoreRefused."""
+        with _errors():
+            return [item.path for item in self._connected().list_artifacts(run_id, folder)]
+
+    def resume(self, run_id: str) -> None:
+        """Marks the run as running again, without the reason for which it had ended.
+
+        Raises:
+            StoreAway, StoreRefused.
+        """
+        with _errors():
+            client = self._connected()
+            client.update_run(run_id, status="RUNNING")
+            if Tag.FAILURE in client.get_run(run_id).data.tags:
+                client.delete_tag(run_id, Tag.FAILURE)
+
+    def terminate(self, run_id: str, status: str, end_time: int | None = None) -> None:
+        """Ends the run. Raises: StoreAway, StoreRefused."""
+        with _errors():
+            self._connected().set_terminated(run_id, status, end_time)
+
+    def _search(self, condition: str) -> Iterator["Run"]:
+        if self.sqlite_file and not self.sqlite_file.exists():
+            return  # Nothing is there yet, and asking should not make it.
+        with _errors():
+            client = self._connected()
+            experiments = [e.experiment_id for e in client.search_experiments()]
+            yield from search.found(client, experiments, condition)
+
+    def _connected(self) -> "MlflowClient":
+        if self._client is None:
+            from mlflow import MlflowClient
+
+            with self._alone():
+                client = MlflowClient(self.uri)
+                client.search_experiments(max_results=1)
+                self._use_wal()
+            self._client = client
+        return self._client
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time: the first creates the schema, which several at once cannot."""
+        file = self.sqlite_file
+        if file is None:
+            yield
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{file}.lock"):
+            yield
+
+    def _use_wal(self) -> None:
+        """Readers and the writer of a SQLite store do not block each other in WAL mode."""
+        if self.sqlite_file:
+            with sqlite3.connect(self.sqlite_file) as database:
+                database.execute("PRAGMA journal_mode=WAL")
+
+    def _experiment(self, study: str) -> str:
+        if study not in self._experiments:
+            client = self._connected()
+            with self._alone():
+                found = client.get_experiment_by_name(study)
+                if found is not None and found.lifecycle_stage == "deleted":
+                    self._restore(found.experiment_id)
+                self._experiments[study] = (
+                    found.experiment_id if found else self._create_experiment(study)
+                )
+        return self._experiments[study]
+
+    def _restore(self, experiment: str) -> None:
+        """Restores a deleted experiment, whose name MLflow keeps taken, but none of its runs."""
+        client = self._connected()
+        deleted = [run.info.run_id for run in search.found(client, [experiment], deleted=True)]
+        client.restore_experiment(experiment)
+        for run_id in deleted:
+            client.delete_run(run_id)
+
+    def _create_experiment(self, study: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._connected().create_experiment(
+                study, **experiment_settings(self.uri, study)
+            )
+        except MlflowException:
+            # Another launch, on another machine, was faster.
+            found = self._connected().get_experiment_by_name(study)
+            if found is None:
+                raise
+            return found.experiment_id
+
+
+def _with_key(key: str, status: str) -> str:
+    return f"tags.{Tag.RUN_KEY} = '{key}' and attributes.status = '{status}'"
+
+
+def _stored(run: "Run") -> StoredRun:
+    tags: dict[str, Any] = run.data.tags
+    beat = run.info.start_time / 1000
+    with suppress(KeyError, ValueError):
+        beat = float(tags[Tag.HEARTBEAT])
+    return StoredRun(
+        run_id=run.info.run_id,
+        key=tags.get(Tag.RUN_KEY, ""),
+        metrics=dict(run.data.metrics),
+        params=dict(run.data.params),
+        fused=int(tags.get(Tag.FUSED, "1")),
+        device=tags.get(Tag.DEVICE, ""),
+        # A clock ahead of ours must not make a run immortal.
+        heartbeat_age_s=abs(time.time() - beat),
+    )
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Sorts what MLflow and its drivers raise into "away" and "refused"."""
+    try:
+        yield
+    except (StoreAway, StoreRefused):
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        # MlflowException, which is not imported here because that takes seconds.
+        if getattr(error, "error_code", "") in _REFUSALS:
+            raise StoreRefused(text) from error
+        raise StoreAway(f"{type(error).__name__}: {text}") from error
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

@@ -1,0 +1,304 @@
+"""The schema of a study: what a YAML file in `configs/` may say.
+
+Everything in table E.1 of the paper can be said here. Units: epochs are whole passes over the
+training images, learning rates are those of plain SGD, sparsities are fractions of the pruned
+layers' weights.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from fractions import Fraction as Rational
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from jackpot.contract import Setting
+from trainer import datasets, networks, pruning
+
+NAME_PATTERN = r"^[A-Za-z0-9](\.?[A-Za-z0-9_-])*$"
+NAME_RULE = "letters, digits, '_', '-' and single dots inside, starting with a letter or digit"
+# The paper rounds sparsities to three decimals: 0.590 stands for 1 - 0.8**4 = 0.5904.
+SPARSITY_ROUNDING = 0.0005
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+
+
+def problem(message: str, *at: str | int) -> PydanticCustomError:
+    """A validation error about the field at path `at` below the model that raises it."""
+    return PydanticCustomError("study", "{message}", {"message": message, "at": list(at)})
+
+
+def _known(
+    kind: str, names: Callable[[], list[str]], own: re.Pattern[str] | None = None
+) -> AfterValidator:
+    """One of `names()`, or what `own` matches: a user's own, found out when it is imported."""
+
+    def check(name: str) -> str:
+        if name not in names() and not (own and own.fullmatch(name)):
+            raise PydanticCustomError("unknown_name", "unknown " + kind, {"choices": names()})
+        return name
+
+    return AfterValidator(check)
+
+
+NetworkName = Annotated[str, _known("network", networks.names, networks.OWN)]
+DatasetName = Annotated[str, _known("dataset", datasets.names, datasets.OWN)]
+PrunerName = Annotated[str, _known("pruner", pruning.names)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Augmentation(_Section):
+    """What training applies to images in place of the dataset's own augmentation."""
+
+    pad: Annotated[int, Field(ge=0, le=64)] = 0
+    flip: bool = False
+
+
+class Dataset(_Section):
+    """Which images to train and evaluate on; a subset takes the first images of a split."""
+
+    name: DatasetName
+    train_images: PositiveInt | None = None
+    test_images: PositiveInt | None = None
+    validation_images: PositiveInt | None = None
+    """Last of the training images, held out from training to choose learning rates and epochs."""
+    augmentation: Augmentation | None = None
+
+
+class SGD(_Section):
+    """SGD with coupled L2, torch's form: v ← μv + g + λw; w ← w − ηv (table E.1)."""
+
+    name: Literal["sgd"] = "sgd"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
+    nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "SGD":
+        if self.nesterov and self.momentum == 0:
+            raise problem("Nesterov's rule needs a momentum above 0", "nesterov")
+        return self
+
+
+class StepSchedule(_Section):
+    """Learning rate times `factor` after each of the epochs in `milestones`."""
+
+    name: Literal["step"]
+    milestones: Annotated[list[PositiveInt], Field(min_length=1)]
+    factor: Fraction = 0.1
+
+    @field_validator("milestones")
+    @classmethod
+    def _ascending(cls, milestones: list[int]) -> list[int]:
+        if milestones != sorted(set(milestones)):
+            raise ValueError("milestones must ascend, each named once")
+        return milestones
+
+
+class CosineSchedule(_Section):
+    """Half a cosine from the learning rate to 0, from the end of warm-up to the last step."""
+
+    name: Literal["cosine"]
+
+
+class ConstantSchedule(_Section):
+    """The same learning rate throughout (after warm-up)."""
+
+    name: Literal["constant"] = "constant"
+
+
+Schedule = Annotated[StepSchedule | CosineSchedule | ConstantSchedule, Field(discriminator="name")]
+
+
+class Training(_Section):
+    """The recipe that every setting of the study is trained with."""
+
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    optimizer: SGD = SGD()
+    schedule: Schedule = ConstantSchedule()
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    rewind_epoch: PositiveInt | None = None
+    """Epoch whose weights WR starts from; left out, 5 % of `epochs` (appendix D)."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of convolutions and matrix products; weights, batch norm's statistics and the loss stay
+    float32 (torch's autocast)."""
+    evaluate_every: PositiveInt = 1
+    """Epochs between evaluations; the last epoch is evaluated in any case."""
+    devices_per_run: Annotated[int, Field(ge=1, le=64)] = 1
+    """Devices of one machine that share each batch; each normalises its own part of it."""
+
+    @property
+    def rewind(self) -> int:
+        """The epoch t whose weights pretraining keeps for weight rewinding."""
+        return self.rewind_epoch or max(1, math.floor(0.05 * self.epochs + 0.5))
+
+    @property
+    def evaluated_epochs(self) -> list[int]:
+        """The 1-based epochs after which test (and held-out) images are evaluated."""
+        every = range(self.evaluate_every, self.epochs + 1, self.evaluate_every)
+        return sorted({*every, self.epochs})
+
+    @model_validator(mode="after")
+    def _fits_into_the_epochs(self) -> "Training":
+        last = self.epochs
+        if self.warmup_epochs > last:
+            raise problem(
+                f"warm-up of {self.warmup_epochs} epochs is longer than the training of {last}",
+                "warmup_epochs",
+            )
+        if self.rewind_epoch is not None and self.rewind_epoch >= last:
+            raise problem(
+                f"rewind epoch {self.rewind_epoch} leaves nothing to train: it must be below "
+                f"epochs ({last})",
+                "rewind_epoch",
+            )
+        if isinstance(self.schedule, StepSchedule) and self.schedule.milestones[-1:] >= [last]:
+            raise problem(
+                f"milestone {self.schedule.milestones[-1]} is never reached: the training ends "
+                f"after epoch {last}",
+                "schedule",
+                "milestones",
+            )
+        return self
+
+
+class Pruning(_Section):
+    """How deep the networks are pruned, and which of their layers."""
+
+    fraction: Fraction = 0.2
+    """Share of the *remaining* weights that each IMP round removes."""
+    rounds: PositiveInt | None = None
+    """IMP rounds to train; left out, as many as the deepest sparsity needs."""
+    sparsities: Annotated[list[Fraction], Field(min_length=1)] | None = None
+    """Sparsities at which every sparse setting is trained; left out, those of all rounds."""
+    mask_epoch: Literal["last", "best"] = "last"
+    """Epoch whose weights are pruned: the last (the paper's θ_T), or the best by held-out accuracy,
+    without held-out images by test accuracy (as the authors' code does)."""
+    layers: Literal["default"] | Annotated[list[str], Field(min_length=1)] = "default"
+    """Layers to prune, as shell patterns over layer names; `default` is the network's own list."""
+
+    def sparsity_of(self, round_: int) -> float:
+        """Sparsity 1 − (1 − fraction)ⁿ after n IMP rounds, rounded once: the same everywhere."""
+        return float(1 - (1 - Rational(repr(self.fraction))) ** round_)
+
+    def round_reaching(self, sparsity: float) -> int | None:
+        """The IMP round whose sparsity, rounded as the paper rounds, is `sparsity`."""
+        round_ = 1
+        while self.sparsity_of(round_) < sparsity + SPARSITY_ROUNDING and round_ < 200:
+            if abs(self.sparsity_of(round_) - sparsity) <= SPARSITY_ROUNDING:
+                return round_
+            round_ += 1
+        return None
+
+    def nearest(self, sparsity: float) -> str:
+        """The reachable sparsities just below and above `sparsity`, for an error message."""
+        above = 1
+        while self.sparsity_of(above) < sparsity and above < 200:
+            above += 1
+        around = [n for n in (above - 1, above) if n > 0]
+        return " and ".join(f"{self.sparsity_of(n):.3f} (round {n})" for n in around)
+
+
+class Ablation(_Section):
+    """Subnetworks trained at other learning rates than the pretraining of their mask (Table 4)."""
+
+    pretrain_learning_rate: Rate
+    learning_rates: Annotated[list[Rate], Field(min_length=1)]
+
+
+class Study(_Section):
+    """One study: settings × learning rates × sparsities × trials of one network and dataset."""
+
+    study: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
+    network: NetworkName
+    dataset: Dataset
+    learning_rates: Annotated[list[Rate], Field(min_length=1)]
+    trials: PositiveInt = 3
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    settings: Annotated[list[Literal["pretrain", "lt", "rr", "wr", "sdt"]], Field(min_length=1)] = [
+        "pretrain",
+        "lt",
+        "rr",
+        "sdt",
+    ]
+    pruners: Annotated[list[PrunerName], Field(min_length=1)] = ["imp", "omp"]
+    pruning: Pruning = Pruning()
+    ablation: list[Ablation] = []
+    training: Training
+    checkpoint_every: PositiveInt = 1
+    """Epochs between checkpoints: what a killed run loses at most. Does not change results."""
+    fuse: Literal["auto", "off"] | PositiveInt = "auto"
+    """Runs that are stepped side by side in one process; `auto`: on a GPU as many as a short
+    calibration finds fastest, on a CPU one."""
+    trajectory_every: PositiveInt | None = None
+    """Epochs between weights that pretraining and the runs at `pruning.sparsities` keep, for
+    `python -m trainer.landscape`. Does not change results."""
+
+    @field_validator("dataset", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("learning_rates", "settings", "pruners")
+    @classmethod
+    def _named_once(cls, values: list[Any]) -> list[Any]:
+        twice = [value for i, value in enumerate(values) if value in values[:i]]
+        if twice:
+            raise ValueError(f"{twice[0]!r} is named twice")
+        return values
+
+    @property
+    def sparse_settings(self) -> list[Setting]:
+        """Those of the study's settings that train at a given sparsity."""
+        return [Setting(name) for name in self.settings if name != Setting.PRETRAIN]
+
+    @property
+    def has_rounds(self) -> bool:
+        """Whether some pruner of the study works in rounds, so that sparsities must be theirs."""
+        return any(pruning.PRUNERS[name].iterative for name in self.pruners)
+
+    @model_validator(mode="after")
+    def _rewinding_leaves_epochs(self) -> "Study":
+        if Setting.WR in self.settings and self.training.rewind >= self.training.epochs:
+            raise problem(
+                f"wr starts after epoch {self.training.rewind} and would have none left to train",
+                "training",
+                "epochs",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sparsities_are_reached(self) -> "Study":
+        if not self.sparse_settings:
+            return self
+        chosen, rounds = self.pruning.sparsities, self.pruning.rounds
+        if chosen is None and rounds is None:
+            raise problem(
+                "say how deep to prune: rounds (14 in the paper), sparsities, or both", "pruning"
+            )
+        for i, sparsity in enumerate(chosen or []):
+            at = ("pruning", "sparsities", i)
+            reached = self.pruning.round_reaching(sparsity)
+            if reached is None and self.has_rounds:
+                raise problem(
+                    f"no IMP round reaches sparsity {sparsity:g}; the nearest are "
+                    f"{self.pruning.nearest(sparsity)}",
+                    *at,
+                )
+            if reached is not None and rounds is not None and reached > rounds:
+                raise problem(
+                    f"sparsity {sparsity:g} is reached in round {reached}, but rounds is {rounds}",
+                    *at,
+                )
+            if sparsity in (chosen or [])[:i]:
+                raise problem(f"sparsity {sparsity:g} is named twice", *at)
+        return self

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import record
 from trainer import networks
-from trainer.study.config import SGD
+from trainer.study.optimizers import SGD
 from trainer.training import lowering
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel
@@ -24,7 +24,9 @@ from trainer.training.stepped import Member, SteppedModel
 def stepped() -> SteppedModel:
     """A small step."""
     network = networks.build("resnet20", input_shape=(8, 8, 3), classes=10)
-    return SteppedModel(Member(network, TrainingState.of(network, SGD()), lambda step: 1e-3))
+    return SteppedModel(
+        Member(network, TrainingState.fresh(network, SGD(name="sgd")), lambda step: 1e-3)
+    )
 
 
 def refuse(layer: Any, *_: Any) -> lowering.Call:

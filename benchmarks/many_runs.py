@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from explorer.store import Store as Reader
-from explorer.store import different, launches, merged, of_plan
+from explorer.readers import ApiReader, reader
+from explorer.readers.frames import different, launches, merged, of_plan
 from jackpot.contract import Kind, Tag
 from jackpot.definition import judge
 from jackpot.trials import accuracies
-from trainer.launch import write_record
+from trainer.execution.record import write_record
 from trainer.store.delivery import Delivery
 from trainer.store.journal import Start, WorkDir
 from trainer.store.tracking import Store
@@ -128,18 +128,18 @@ def main() -> None:
     os.chdir(file.parent)
     if not file.exists():
         timed("filling the store", lambda: fill(file, options.runs))
-    reader = Reader(f"sqlite:///{file}")
-    runs = timed("first read, SQL", reader.runs)
+    sql = reader(f"sqlite:///{file}")
+    runs = timed("first read, SQL", sql.runs)
     print(f"{runs.height:>34} runs, {file.stat().st_size / 1e9:.2f} GB")
-    timed("first read, MLflow's API", Reader(f"sqlite:///{file}", api=True).runs)
+    timed("first read, MLflow's API", ApiReader(f"sqlite:///{file}").runs)
 
     def refresh() -> None:
-        listing = reader.listing()
-        merged(runs, reader.runs(different(runs, listing).to_list()), listing["run_id"])
+        listing = sql.listing()
+        merged(runs, sql.runs(different(runs, listing).to_list()), listing["run_id"])
 
     timed("refresh", refresh)
     chosen = launches(runs)["run_id"][0]
-    plan_ = timed("plan of the launch", lambda: reader.plan(chosen))
+    plan_ = timed("plan of the launch", lambda: sql.plan(chosen))
     found = timed("runs of the plan", lambda: of_plan(runs, plan_))
     timed("verdicts", lambda: judge(accuracies(found, "last")))
 

@@ -19,7 +19,7 @@ from PIL import Image
 from trainer import networks
 from trainer.datasets import DATASETS, Split, decoding
 from trainer.datasets.batches import DeviceBatches
-from trainer.study.config import SGD
+from trainer.study.optimizers import SGD
 from trainer.training.process import prepare_process
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel
@@ -40,7 +40,7 @@ def rate(images: int, work: Callable[[], None], device: str, seconds: float = 5.
 def step_rate(name: str, shape: tuple[int, int, int], batch: int, device: str) -> float:
     """Images per second of training steps on a batch that is there."""
     network = networks.build(name, input_shape=shape, classes=10)
-    state = TrainingState.of(network, SGD())
+    state = TrainingState.fresh(network, SGD(name="sgd"))
     model = SteppedModel(Member(network, state, lambda step: 1e-6))
     images = torch.randn(batch, *shape, device=device)
     labels = torch.zeros(batch, dtype=torch.long, device=device)

@@ -31,12 +31,12 @@ from benchmarks import record
 from benchmarks.plain import NETWORKS
 from trainer import networks
 from trainer.datasets import DATASETS, Split
-from trainer.datasets.batches import DeviceBatches, Recordable, SideBySide
+from trainer.datasets.batches import DeviceBatches, GroupBatches, Recordable
 from trainer.networks.layers import Blocks
 from trainer.networks.small_dense import trainable_parameters
 from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
-from trainer.study.config import SGD
+from trainer.study.optimizers import SGD
 from trainer.training import recording
 from trainer.training.process import prepare_process
 from trainer.training.state import TrainingState
@@ -77,20 +77,22 @@ def ours(
     members = []
     for seed in range(together):
         network = networks.build(name, input_shape=SHAPE, classes=CLASSES, seed=seed)
-        members.append(Member(network, TrainingState.of(network, SGD()), lambda step: 0.1))
+        members.append(
+            Member(network, TrainingState.fresh(network, SGD(name="sgd")), lambda step: 0.1)
+        )
     recorder = recording.recorder(torch.device(device))
     model = SteppedModel(*members, precision=precision, recorder=recorder)
     registered = networks.NETWORKS[name]
     for member in members:
         paths = masks.pruned_paths(member.network, registered.pruned, registered.kept)
         kernels = masks.kernels(member.network, paths)
-        member.keep_masked(masks.prune(kernels, 0.832, magnitude))
+        member.keep_masked(masks.prune(magnitude(kernels), 0.832))
     # An epoch of CIFAR-10 on a GPU, where the pause between two would count too much otherwise.
     images = random_images(20 * batch if device == "cpu" else 50_000 // batch * batch)
     made: Any = DeviceBatches(images, DATASETS["cifar10"], batch, device, epoch_seed=lambda e: e)
     if together > 1:
         orders = [made.again(lambda e, k=k: 1000 * k + e, 0) for k in range(together)]
-        made = SideBySide(orders, range(together))
+        made = GroupBatches(orders, range(together))
     passes = Recordable(made) if recorder else made
 
     def endless() -> Iterator[Any]:

@@ -90,16 +90,17 @@ def in_turns(commands: dict[str, tuple[list[str], Path]]) -> dict[str, float]:
 
 def estimate(overrides: Sequence[str], database: Path) -> float:
     """What `--dry-run` would say, in seconds; the calibration is not counted."""
-    from trainer.execution import calibration
+    from trainer.execution import calibration, group_size
     from trainer.execution.estimate import seconds
-    from trainer.launch import together_at_once, work_dir
+    from trainer.launch import work_dir
     from trainer.store.tracking import Store
     from trainer.study.config_file import load_study
-    from trainer.study.plan import in_turn, plan
+    from trainer.study.groups import in_turn
+    from trainer.study.plan import plan
 
     config = load_study(CONFIG, list(overrides))
     work = work_dir(Store(f"sqlite:///{database}"))
-    together = together_at_once(config, work)
+    together = group_size.here(config, work)
     measured = calibration.calibrated(config, sorted({1, together}), work.speeds)
     return seconds(in_turn(plan(config).runs, together), measured)
 

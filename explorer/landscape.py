@@ -30,11 +30,16 @@ class Landscape:
     explained: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> "Landscape":
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Landscape":
         """From the arrays of the artifact. Raises: KeyError, ValueError."""
         explained = arrays.get("explained")
         found = cls(
-            *(arrays[name] for name in ("a", "b", "loss", "accuracy", "path", "epochs")),
+            a=arrays["a"],
+            b=arrays["b"],
+            loss=arrays["loss"],
+            accuracy=arrays["accuracy"],
+            path=arrays["path"],
+            epochs=arrays["epochs"],
             explained=None if explained is None else (float(explained[0]), float(explained[1])),
         )
         if found.loss.shape != (len(found.b), len(found.a)):

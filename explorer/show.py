@@ -2,14 +2,17 @@
 
 import io
 import re
+from functools import partial
 from typing import Any
 
 import altair as alt
 import polars as pl
 import streamlit as st
 
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart
 
-def figure(chart: alt.Chart, name: str, description: str) -> None:
+
+def figure(chart: Chart, name: str, description: str) -> None:
     """Draws a chart, with downloads as SVG and PNG.
 
     Args:
@@ -22,7 +25,7 @@ def figure(chart: alt.Chart, name: str, description: str) -> None:
         for kind, mime in (("svg", "image/svg+xml"), ("png", "image/png")):
             st.download_button(
                 kind.upper(),
-                lambda kind=kind: exported(chart, kind),
+                partial(exported, chart, kind),
                 f"{name}.{kind}",
                 mime,
                 key=f"{name}-{kind}",
@@ -30,18 +33,20 @@ def figure(chart: alt.Chart, name: str, description: str) -> None:
             )
 
 
-def exported(chart: alt.Chart, kind: str) -> bytes:
+def exported(chart: Chart, kind: str) -> bytes:
     """The chart as an SVG, or a PNG at 300 dots per inch, on white."""
-    file = io.BytesIO() if kind == "png" else io.StringIO()
     printed = chart.configure_axis(labelFontSize=11, titleFontSize=12).properties(
         background="white"
     )
     # Links lead to a server that the reader of a paper does not have.
-    alt.Chart.from_dict(_without_links(printed.to_dict())).save(
-        file, format=kind, **({"ppi": 300} if kind == "png" else {})
-    )
-    content = file.getvalue()
-    return content if isinstance(content, bytes) else content.encode()
+    plain = alt.Chart.from_dict(_without_links(printed.to_dict()))
+    if kind == "png":
+        image = io.BytesIO()
+        plain.save(image, format="png", ppi=300)
+        return image.getvalue()
+    drawing = io.StringIO()
+    plain.save(drawing, format="svg")
+    return drawing.getvalue().encode()
 
 
 def _without_links(spec: Any) -> Any:
@@ -50,7 +55,7 @@ def _without_links(spec: Any) -> Any:
     return [_without_links(item) for item in spec] if isinstance(spec, list) else spec
 
 
-def table(frame: pl.DataFrame, name: str, **columns: object) -> None:
+def table(frame: pl.DataFrame, name: str, **columns: Any) -> None:
     """Shows a table, with downloads as CSV and LaTeX.
 
     Args:

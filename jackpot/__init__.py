@@ -31,7 +31,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jackpot import artifacts, conditions, contract, correlation, guideline, marks, settings
+    from jackpot import (
+        artifacts,
+        conditions,
+        contract,
+        correlation,
+        guideline,
+        marks,
+        settings,
+        stores,
+    )
     from jackpot.conditions import CONDITIONS, Condition, Criteria, Verdict
     from jackpot.definition import Finding, Judgement, judge
     from jackpot.settings import SETTINGS, Setting
@@ -56,6 +65,7 @@ __all__ = [
     "marks",
     "means",
     "settings",
+    "stores",
 ]
 _HOME = {
     **dict.fromkeys(("CONDITIONS", "Condition", "Criteria", "Verdict"), "conditions"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from jackpot import plugins
 from jackpot.settings import LT, PRETRAIN, RR, SDT, Setting, TableError
 
 NON_TRIVIAL_SPARSITY = 0.59
@@ -248,3 +249,17 @@ CONDITIONS = table(
         ),
     ]
 )
+
+
+def with_own(names: Iterable[str]) -> tuple[Condition, ...]:
+    """The table, and conditions of a user's own.
+
+    Args:
+        names: of your own, each `package.module:name`.
+
+    Raises:
+        PluginError: one that cannot be imported.
+        TableError: one that has the name or symbol of another.
+    """
+    own = [plugins.load("condition", name, Condition) for name in names]
+    return table([*CONDITIONS, *own])

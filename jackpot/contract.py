@@ -4,20 +4,7 @@ An MLflow experiment is a study. Each launch of a study is one parent run; each 
 child run of the launch that trained it. Accuracies are fractions; metric steps are 1-based epochs.
 """
 
-import os
 from enum import StrEnum
-from pathlib import Path
-from typing import Any
-
-
-class Setting(StrEnum):
-    """How a network starts and what is trained (section 2.1 of the paper)."""
-
-    PRETRAIN = "pretrain"
-    LT = "lt"
-    RR = "rr"
-    WR = "wr"
-    SDT = "sdt"
 
 
 class Param(StrEnum):
@@ -46,6 +33,7 @@ class Param(StrEnum):
     TEST_IMAGES = "test_images"
     PRUNED_LAYERS = "pruned_layers"
     NESTEROV = "nesterov"
+    OPTIMIZER_OPTIONS = "optimizer_options"
     VALIDATION_IMAGES = "validation_images"
     AUGMENTATION = "augmentation"
     LABEL_SMOOTHING = "label_smoothing"
@@ -127,6 +115,9 @@ TRAJECTORY = "trajectory"
 """Folder of the artifacts that `trajectory_artifact` names."""
 PARENT_TAG = "mlflow.parentRunId"
 """MLflow's own tag by which a run names the launch that trained it."""
+SOURCE_NAME_TAG, SOURCE_TYPE_TAG = "mlflow.source.name", "mlflow.source.type"
+USER_TAG = "mlflow.user"
+"""MLflow's own tags for what made a run, and who."""
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 
 
@@ -138,22 +129,3 @@ def trajectory_artifact(epoch: int) -> str:
 def landscape_artifact(directions: str) -> str:
     """Path of the loss over a plane through a run's final weights; see `trainer.landscape`."""
     return f"landscape/{directions}.safetensors"
-
-
-def experiment_settings(uri: str, study: str) -> dict[str, Any]:
-    """How a study's experiment is created: keyword arguments of MLflow's `create_experiment`.
-
-    Beside a SQLite file the artifacts go to `mlartifacts`; anywhere else the server decides.
-    """
-    location = None
-    if uri.startswith("sqlite:///"):
-        folder = Path(uri.removeprefix("sqlite:///")).absolute().parent
-        location = (folder / "mlartifacts" / study).as_uri()
-    # MLflow's UI would otherwise take an experiment for one of language models.
-    tags = {"mlflow.experimentKind": "custom_model_development"}
-    return {"artifact_location": location, "tags": tags}
-
-
-def tracking_uri() -> str:
-    """The store that is meant where none is named: $MLFLOW_TRACKING_URI, else the default."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI

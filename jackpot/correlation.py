@@ -57,8 +57,8 @@ def indicator(weights: Weights, other: Weights, p: float) -> float:
         >>> indicator({"conv": first}, {"conv": second}, p=0.5)
         0.5
     """
-    layers = by_layer(weights, other, p)
-    return float(layers["overlap"].sum() / layers["top"].sum())
+    totals = by_layer(weights, other, p).select(pl.col("overlap", "top").sum())
+    return float(totals["overlap"][0] / totals["top"][0])
 
 
 def _largest(array: np.ndarray, count: int) -> np.ndarray:

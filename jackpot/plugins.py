@@ -4,8 +4,9 @@ import hashlib
 import importlib
 import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 PLUGIN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -36,19 +37,35 @@ def load(noun: str, name: str, kind: type[T]) -> T:
     Raises:
         PluginError: no such module or name, or an object of another type.
     """
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise PluginError(
-            f"{noun} '{name}' cannot be imported: {error}. Start the program in the folder that "
-            "holds the module, or install its package"
-        ) from error
+    found = _imported(noun, name)
     if not isinstance(found, kind):
         raise PluginError(
             f"{noun} '{name}': expected a {kind.__name__}, found a {type(found).__name__}"
         )
     return found
+
+
+def load_function(noun: str, name: str) -> Callable[..., Any]:
+    """As `load`, for a function.
+
+    Raises:
+        PluginError: no such module or name, or nothing that can be called.
+    """
+    found = _imported(noun, name)
+    if not callable(found):
+        raise PluginError(f"{noun} '{name}': expected a function, found a {type(found).__name__}")
+    return found
+
+
+def _imported(noun: str, name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(
+            f"{noun} '{name}' cannot be imported: {error}. Start the program in the folder that "
+            "holds the module, or install its package"
+        ) from error
 
 
 def fingerprint(noun: str, name: str) -> str:

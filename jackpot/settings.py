@@ -127,6 +127,11 @@ class Setting:
         return not (self.is_masked or self.is_narrow)
 
     @property
+    def is_pretraining(self) -> bool:
+        """Whether it is the setting that gives others their weights and first masks."""
+        return self.name == PRETRAIN.name
+
+    @property
     def uses_rewind_epoch(self) -> bool:
         """Whether the rewind epoch t decides its result."""
         return self.weights is Weights.REWOUND or self.first_epoch is FirstEpoch.REWIND
@@ -172,7 +177,13 @@ def find(name: str) -> Setting:
     if name in SETTINGS:
         return SETTINGS[name]
     if plugins.is_plugin(name):
-        return plugins.load("setting", name, Setting)
+        own = plugins.load("setting", name, Setting)
+        for row in SETTINGS.values():
+            if own.name == row.name or own.label == row.label:
+                raise plugins.PluginError(
+                    f"setting '{name}' has the name or label of {row.name!r}; give it its own"
+                )
+        return own
     raise ValueError(
         f"unknown setting {name!r}; known are {', '.join(SETTINGS)}, and a setting of your own as "
         "'package.module:name'"

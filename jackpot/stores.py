@@ -1,11 +1,67 @@
-"""Whether this Python can talk to a database at all."""
+"""What trainer, explorer and server must know alike about tracking stores: addresses and pages."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from jackpot.contract import DEFAULT_TRACKING_URI
+
+Item = TypeVar("Item", covariant=True)
+_SQLITE = "sqlite:///"
 
 
 class DriverMissing(ValueError):
     """No package for the database; the message names it and what to install."""
 
 
-def check(uri: str) -> None:
+def tracking_uri() -> str:
+    """The store that is meant where none is named: $MLFLOW_TRACKING_URI, else the default."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The database file of a SQLite store; None of any other store.
+
+    >>> sqlite_file("http://127.0.0.1:5000") is None
+    True
+    """
+    return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
+
+
+def is_server(uri: str) -> bool:
+    """Whether the store is a tracking server's address."""
+    return uri.startswith(("http://", "https://"))
+
+
+def experiment_settings(uri: str, study: str) -> dict[str, Any]:
+    """How a study's experiment is created: keyword arguments of MLflow's `create_experiment`.
+
+    Beside a SQLite file the artifacts go to `mlartifacts`; anywhere else the server decides.
+    """
+    file = sqlite_file(uri)
+    location = None if file is None else (file.parent / "mlartifacts" / study).as_uri()
+    # MLflow's UI would otherwise take an experiment for one of language models.
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    return {"artifact_location": location, "tags": tags}
+
+
+def quiet_client() -> None:
+    """Sets up MLflow's client before its first use: fails fast, and prints nothing of its own.
+
+    Whoever calls it retries by itself, for as long as it takes.
+    """
+    for name, value in {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def check_driver(uri: str) -> None:
     """Looks for the Python package that a database URI needs; servers' addresses need none.
 
     Args:
@@ -14,7 +70,7 @@ def check(uri: str) -> None:
     Raises:
         DriverMissing: it is not installed, or there is none for such a URI.
     """
-    if uri.startswith(("http://", "https://", "sqlite:///")):
+    if is_server(uri) or uri.startswith(_SQLITE):
         return
     import sqlalchemy
 
@@ -31,6 +87,36 @@ def check(uri: str) -> None:
         )
         raise DriverMissing(f"'{safe}' needs a Python package ({error}): {hint}") from None
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
-        raise DriverMissing(
-            f"'{safe}' is no database URI: {' '.join(str(error).split())}"
-        ) from None
+        raise DriverMissing(f"'{safe}' is no database URI: {one_line(error)}") from None
+
+
+class Page(Protocol[Item]):
+    """A page of what MLflow's client finds; `token` asks for the next one."""
+
+    token: str | None
+
+    def __iter__(self) -> Iterator[Item]: ...
+
+
+def every(ask: Callable[..., Page[Item]]) -> Iterator[Item]:
+    """All that is found, page by page.
+
+    Args:
+        ask: MLflow's search for one page, all but its argument `page_token`.
+    """
+    token: str | None = None
+    while True:
+        page = ask(page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def one_line(error: object, most: int = 300) -> str:
+    """An error's text on one line, cut to `most` characters.
+
+    >>> one_line(ValueError("two\\n  lines"))
+    'two lines'
+    """
+    return " ".join(str(error).split())[:most]

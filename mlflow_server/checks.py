@@ -8,7 +8,8 @@ from urllib.error import URLError
 from urllib.request import urlopen
 from uuid import uuid4
 
-from jackpot import stores as drivers
+from jackpot import stores
+from mlflow_server import mlflow_internals
 from mlflow_server.settings import Settings
 
 
@@ -60,7 +61,7 @@ def _bucket(root: str) -> None:
         client.delete_object(Bucket=bucket, Key=name)
     except (BotoCoreError, ClientError, ValueError) as error:
         raise NotUsable(
-            f"--artifacts {root}: cannot be written: {' '.join(str(error).split())}. Credentials "
+            f"--artifacts {root}: cannot be written: {stores.one_line(error)}. Credentials "
             "are found as boto3 finds them; MLFLOW_S3_ENDPOINT_URL names a service other than AWS"
         ) from None
 
@@ -102,11 +103,10 @@ def database(settings: Settings, upgrade: bool = False) -> str:
             one than this MLflow knows.
     """
     import sqlalchemy
-    from mlflow.store.db import utils
 
     try:
-        drivers.check(settings.backend_store_uri)
-    except drivers.DriverMissing as error:
+        stores.check_driver(settings.backend_store_uri)
+    except stores.DriverMissing as error:
         raise NotUsable(f"--backend-store-uri {error}") from None
     file = settings.sqlite_file
     if file is not None and not file.parent.is_dir():
@@ -117,19 +117,20 @@ def database(settings: Settings, upgrade: bool = False) -> str:
             if file is not None:
                 connection.execute(sqlalchemy.text("PRAGMA journal_mode=WAL"))
             tables = sqlalchemy.inspect(connection).get_table_names()
-        found, latest = utils._get_schema_version(engine), utils._get_latest_schema_revision()
+        found, latest = mlflow_internals.schema_revisions(engine)
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        raise NotUsable(f"{_safe(settings)}: {type(error).__name__}: {text}") from None
+        raise NotUsable(
+            f"{_safe(settings)}: {type(error).__name__}: {stores.one_line(error)}"
+        ) from None
     if found == latest:
         return "schema is up to date"
     if found is None and not tables:
         # Once, before any worker starts: several at a time fail in it.
-        utils._initialize_tables(engine)
+        mlflow_internals.make_tables(engine)
         return "new database: tables made"
     if found is None:
         raise NotUsable(f"{_safe(settings)}: holds tables of another program; give it another name")
-    if not _knows(found):
+    if not mlflow_internals.knows(found):
         raise NotUsable(
             f"{_safe(settings)}: its schema ({found}) is newer than this MLflow; install the one "
             "that wrote it"
@@ -139,7 +140,7 @@ def database(settings: Settings, upgrade: bool = False) -> str:
             f"{_safe(settings)}: its schema ({found}) is older than this MLflow's ({latest}). Back "
             "the database up, then start once with --upgrade"
         )
-    utils._upgrade_db(engine)
+    mlflow_internals.upgrade(engine)
     return f"schema migrated from {found} to {latest}"
 
 
@@ -164,25 +165,14 @@ def health(address: str, timeout_s: float = 10.0) -> str:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    stores.quiet_client()
     try:
         count = len(MlflowClient(address).search_experiments())
     except MlflowException as error:
-        text = " ".join(str(error).split())[:200]
-        raise NotUsable(f"{address}: answers, but its database does not: {text}") from None
+        raise NotUsable(
+            f"{address}: answers, but its database does not: {stores.one_line(error)}"
+        ) from None
     return f"{address}: well; MLflow {version}, {count} experiments"
-
-
-def _knows(revision: str) -> bool:
-    from alembic.script import ScriptDirectory
-    from alembic.util import CommandError
-    from mlflow.store.db import utils
-
-    script = ScriptDirectory.from_config(utils._get_alembic_config(db_url=""))
-    try:
-        return script.get_revision(revision) is not None
-    except CommandError:
-        return False
 
 
 def _safe(settings: Settings) -> str:

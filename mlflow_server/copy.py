@@ -5,15 +5,15 @@ name of each other are translated. The same command again copies only what is ne
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from jackpot.contract import PARENT_TAG, Kind, Tag, experiment_settings
-from mlflow_server import search
+from jackpot import stores
+from jackpot.contract import PARENT_TAG, Kind, Tag
+from jackpot.stores import experiment_settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 OK, BAD_INPUT = 0, 2
 # MLflow's own limits per call.
-_PARAMS, _POINTS = 100, 1000
+_PARAMS, _POINTS, _PAGE = 100, 1000, 1000
 _IDS = (PARENT_TAG, Tag.MASK_RUN_ID, Tag.INIT_RUN_ID)
 _COPIED_FROM = "copied_from"
 
@@ -42,14 +42,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
     options = parser().parse_args(arguments)
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    stores.quiet_client()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    file = Path(options.source.removeprefix("sqlite:///"))
-    if options.source.startswith("sqlite:///") and not file.is_file():
+    file = stores.sqlite_file(options.source)
+    if file is not None and not file.is_file():
         # MLflow would make an empty one.
         print(f"error: {options.source}: there is no such file", file=sys.stderr)
         return BAD_INPUT
@@ -58,8 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         for said in copy(source, target, options.target, options.study):
             print(said, flush=True)
     except (MlflowException, OSError) as error:
-        text = " ".join(str(error).split())[:300]
-        print(f"error: {text}. The same command goes on from here.", file=sys.stderr)
+        print(
+            f"error: {stores.one_line(error)}. The same command goes on from here.", file=sys.stderr
+        )
         return BAD_INPUT
     return OK
 
@@ -103,7 +102,13 @@ def copy(
 def _runs(client: "MlflowClient", experiment: "Experiment") -> Iterator["Run"]:
     """The trainer's runs in an experiment."""
     for kind in Kind:
-        yield from search.found(client, [experiment.experiment_id], f"tags.{Tag.KIND} = '{kind}'")
+        ask = partial(
+            client.search_runs,
+            [experiment.experiment_id],
+            f"tags.{Tag.KIND} = '{kind}'",
+            max_results=_PAGE,
+        )
+        yield from stores.every(ask)
 
 
 def _identity(run: "Run") -> tuple[str | None, ...]:
@@ -114,10 +119,9 @@ def _identity(run: "Run") -> tuple[str | None, ...]:
 
 def _experiment(target: "MlflowClient", uri: str, name: str) -> "Experiment":
     found = target.get_experiment_by_name(name)
-    if found is None:
-        target.create_experiment(name, **experiment_settings(uri, name))
-        found = target.get_experiment_by_name(name)
-    return found
+    if found is not None:
+        return found
+    return target.get_experiment(target.create_experiment(name, **experiment_settings(uri, name)))
 
 
 def _copied(

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from jackpot import stores
 from jackpot.contract import DEFAULT_TRACKING_URI
 
 
@@ -52,10 +53,7 @@ class Settings(BaseModel):
     @property
     def sqlite_file(self) -> Path | None:
         """The database file, if the database is one."""
-        prefix = "sqlite:///"
-        if not self.backend_store_uri.startswith(prefix):
-            return None
-        return Path(self.backend_store_uri.removeprefix(prefix)).absolute()
+        return stores.sqlite_file(self.backend_store_uri)
 
     @property
     def artifact_root(self) -> str:
@@ -82,7 +80,7 @@ def load(path: Path | None, flags: dict[str, Any]) -> Settings:
         try:
             values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) or {}
         except (OSError, UnicodeDecodeError, YAMLError) as error:
-            raise SettingsError(f"{path}: {' '.join(str(error).split())}") from None
+            raise SettingsError(f"{path}: {stores.one_line(error)}") from None
         if not isinstance(values, dict):
             raise SettingsError(f"{path}: expected keys such as 'port: 5000'")
     try:

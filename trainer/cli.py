@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jackpot.contract import DEFAULT_TRACKING_URI, tracking_uri
+from jackpot.contract import DEFAULT_TRACKING_URI
+from jackpot.stores import tracking_uri
 
 OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 

@@ -1,33 +1,34 @@
 """One launch of a study: config → plan → runs → store → summary."""
 
 import hashlib
-import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from filelock import Timeout
 from rich.console import Console
-from ruamel.yaml import YAML
 
-from jackpot.contract import Artifact, Kind, Metric, Tag
+from jackpot.contract import Metric
 from trainer import datasets
-from trainer.execution import environment, estimate
-from trainer.execution.execute import Executor, Outcome, Runs, Serial, Status, asked_together
+from trainer.execution import estimate, group_size
+from trainer.execution.attempt import Attempts
+from trainer.execution.outcome import Executor, Outcome, Status
+from trainer.execution.record import Launch, recorded
+from trainer.execution.serial import Serial
 from trainer.report import live
 from trainer.report import tables as report
-from trainer.store.delivery import Delivery
-from trainer.store.journal import RunFolder, Start, WorkDir
+from trainer.store.delivery import Delivery, Undelivered
+from trainer.store.journal import RunFolder, WorkDir
+from trainer.store.journal import Status as JournalStatus
 from trainer.store.tracking import Store, StoreAway, StoredRun, StoreRefused
 from trainer.study.config import Study
-from trainer.study.plan import Plan, in_turn, plan, reported
+from trainer.study.groups import in_turn
+from trainer.study.plan import Plan, RunSpec, plan
 
 if TYPE_CHECKING:
     from trainer.execution.ray_executor import RayOptions
@@ -81,15 +82,15 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
 
         # Measured anew: the machine may have been busy the last time.
         work.speeds.clear()
-        together = together_at_once(config, work)
+        size = group_size.here(config, work)
         speeds = estimate.from_earlier_runs(config, stored.values(), device_name())
         if speeds is None:
-            speeds = calibration.calibrated(config, sorted({1, together}), work.speeds)
-        groups = in_turn(todo, together)
+            speeds = calibration.calibrated(config, sorted({1, size}), work.speeds)
+        groups = in_turn(todo, size)
         time_left = report.duration(estimate.seconds(groups, speeds))
         console.print(
             f"Estimated time in one process: {time_left}, from {speeds.origin}"
-            f"{f', {together} runs side by side' if together > 1 else ''}."
+            f"{f', {size} runs side by side' if size > 1 else ''}."
         )
 
 
@@ -111,69 +112,97 @@ def launch(
     """
     plan_ = plan(config)
     work = work_dir(store)
-    delivery = Delivery(store, work, say=lambda text: reporter.say(text))
     known = _accuracies(plan_, _stored(config, store, work, console), work)
     todo = [spec for spec in plan_.runs if spec.key not in known]
     reporter = live.reporter(console, sum(spec.epochs for spec in todo))
-
-    @cache
-    def dataset() -> datasets.Dataset:
-        return datasets.as_chosen(config.dataset)
-
+    delivery = Delivery(store, work, say=reporter.say)
+    dataset = cache(lambda: datasets.as_chosen(config.dataset))
     if todo:
-        console.print(
-            f"Study '{config.study}': {len(plan_.runs)} runs, "
-            f"{len(plan_.runs) - len(todo)} of them finished already.",
-            highlight=False,
-        )
-        with console.status("preparing: imports, network, images …"):
-            from trainer.execution.start import check
-
-            check(config, todo, dataset(), work.shared, here=options is None)
-    together = together_at_once(config, work) if todo and options is None else 1
+        _prepare(config, plan_, todo, dataset, work, console, here=options is None)
+    size = group_size.here(config, work) if todo and options is None else 1
     delivery.start()
     with (
-        _recorded(plan_, config, store, work, delivery, bool(todo)) as folder,
+        recorded(plan_, config, store, work, delivery, is_training=bool(todo)) as folder,
         _stoppable() as stop,
     ):
         with reporter as view:
-            runs = Runs(
-                study=plan_.study,
-                launch_key=plan_.key,
-                store=store,
-                work=work,
-                delivery=delivery,
-                dataset=dataset,
-                environment=environment.tags(),
-                reporter=view,
-                stop=stop,
-                checkpoint_every=config.checkpoint_every,
-                trajectory_every=config.trajectory_every,
-                reported=frozenset(reported(config)),
-            )
-            executor: Executor = Serial(plan_, runs, known, together)
-            if options is not None and todo:
-                from trainer.execution.ray_executor import Ray
-
-                executor = Ray(plan_, runs, known, config, options)
-            outcomes = executor.run()
-        finished = [o for o in outcomes.values() if o.status in (Status.FINISHED, Status.KNOWN)]
-        complete = len(finished) == len(plan_.runs)
+            launch_ = Launch.of_plan(plan_, config, store, work)
+            attempts = Attempts(launch_, store, work, delivery, dataset, view, stop)
+            outcomes = _executor(plan_, attempts, known, config, size, options, todo).run()
+        finished = [o for o in outcomes.values() if o.status.is_trained]
+        missing = len(plan_.runs) - len(finished)
         if folder is not None:
-            folder.end(
-                "KILLED" if stop.is_set() else "FINISHED" if complete else "FAILED",
-                None if complete else f"{len(plan_.runs) - len(finished)} runs are not finished",
-            )
+            _end(folder, missing, stop.is_set())
             delivery.alive.discard(folder.key)
-        interrupted = stop.is_set()
-        if complete:
+        if not missing:
             work.shared.clear()
     with console.status("sending what is left to the tracking store …"):
         keys = {plan_.key, *(spec.key for spec in plan_.runs)}
         undelivered = delivery.close(DELIVERY_PATIENCE_S, keys)
-    if not todo:
+    _tell(console, plan_, outcomes, undelivered, store, work, trained=bool(todo))
+    if stop.is_set():
+        console.print("Interrupted. The same command goes on where this one stopped.")
+    return Ended(outcomes, not missing and undelivered is None, stop.is_set())
+
+
+def _prepare(
+    config: Study,
+    plan_: Plan,
+    todo: Sequence[RunSpec],
+    dataset: Callable[[], datasets.Dataset],
+    work: WorkDir,
+    console: Console,
+    here: bool,
+) -> None:
+    """Sees that the study can be trained before anything is. Raises: as `launch`."""
+    console.print(
+        f"Study '{config.study}': {len(plan_.runs)} runs, "
+        f"{len(plan_.runs) - len(todo)} of them finished already.",
+        highlight=False,
+    )
+    with console.status("preparing: imports, network, images …"):
+        from trainer.execution.start import check_study
+
+        for warning in check_study(config, todo, dataset(), work.shared, here):
+            console.print(warning, markup=False, highlight=False)
+
+
+def _executor(
+    plan_: Plan,
+    attempts: Attempts,
+    known: dict[str, float | None],
+    config: Study,
+    size: int,
+    options: "RayOptions | None",
+    todo: Sequence[RunSpec],
+) -> Executor:
+    if options is None or not todo:
+        return Serial(plan_, attempts, known, size)
+    from trainer.execution.ray_executor import Ray
+
+    return Ray(plan_, attempts, known, config, options)
+
+
+def _end(folder: RunFolder, missing: int, is_interrupted: bool) -> None:
+    """Records how the launch ended."""
+    status: JournalStatus = "FAILED" if missing else "FINISHED"
+    reason = f"{missing} runs are not finished" if missing else None
+    folder.end("KILLED" if is_interrupted else status, reason)
+
+
+def _tell(
+    console: Console,
+    plan_: Plan,
+    outcomes: dict[str, Outcome],
+    undelivered: Undelivered | None,
+    store: Store,
+    work: WorkDir,
+    trained: bool,
+) -> None:
+    """Prints what came out, what failed, and what has not reached the store."""
+    if not trained:
         console.print(
-            f"Study '{config.study}': nothing to train, all {len(plan_.runs)} runs are finished.",
+            f"Study '{plan_.study}': nothing to train, all {len(plan_.runs)} runs are finished.",
             highlight=False,
         )
     console.print(report.results(plan_, outcomes.values()))
@@ -184,19 +213,6 @@ def launch(
             f"Nothing is lost: they are kept in {work.path}, and the same command sends them.",
             highlight=False,
         )
-    if interrupted:
-        console.print("Interrupted. The same command goes on where this one stopped.")
-    return Ended(outcomes, complete and undelivered is None, interrupted)
-
-
-def together_at_once(config: Study, work: WorkDir) -> int:
-    """How many runs one process of this machine steps side by side."""
-    asked = asked_together(config)
-    if asked is not None:
-        return asked
-    from trainer.execution import calibration
-
-    return calibration.together(config, work.speeds)
 
 
 def _accuracies(
@@ -228,69 +244,6 @@ def _stored(config: Study, store: Store, work: WorkDir, console: Console) -> dic
             highlight=False,
         )
         return {}
-
-
-@contextmanager
-def _recorded(
-    plan_: Plan, config: Study, store: Store, work: WorkDir, delivery: Delivery, training: bool
-) -> Iterator[RunFolder | None]:
-    """The launch's own record, unless the same plan is recorded already and has nothing to do."""
-    lock = work.lock(plan_.key)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        # Another launch of the same plan is under way and keeps the record.
-        yield None
-        return
-    try:
-        if not training:
-            try:
-                recorded = store.launch_of(plan_.study, plan_.key)
-            except (StoreAway, StoreRefused):
-                recorded = None
-            if recorded and recorded[1] == "FINISHED" and not work.of(plan_.key):
-                yield None
-                return
-        folder = work.open(plan_.key)
-        folder.start(
-            Start(
-                key=plan_.key,
-                kind=Kind.LAUNCH,
-                experiment=plan_.study,
-                name=f"launch {datetime.now():%Y-%m-%d %H:%M}, {len(plan_.runs)} runs",
-                params={},
-                tags={
-                    **environment.tags(),
-                    Tag.KIND: Kind.LAUNCH,
-                    Tag.STUDY: plan_.study,
-                    Tag.PLAN_KEY: plan_.key,
-                },
-            )
-        )
-        delivery.alive.add(plan_.key)
-        write_record(folder, plan_, config)
-        yield folder
-    finally:
-        lock.release()
-
-
-def write_record(folder: RunFolder, plan_: Plan, config: Study) -> None:
-    """Config, plan and environment as artifacts."""
-    yaml = YAML()
-    with folder.artifact(Artifact.LAUNCH_CONFIG).open("w", encoding="utf-8") as file:
-        yaml.dump(config.model_dump(mode="json"), file)
-    runs = [
-        {"run_key": spec.key, "name": spec.name, "parent_run_keys": [p.key for p in spec.parents]}
-        | {str(name): value for name, value in spec.params().items()}
-        for spec in plan_.runs
-    ]
-    for name, contents in (
-        (Artifact.LAUNCH_PLAN, {"study": plan_.study, "plan_key": plan_.key, "runs": runs}),
-        (Artifact.LAUNCH_ENVIRONMENT, environment.description()),
-    ):
-        folder.artifact(name).write_text(json.dumps(contents, indent=1), encoding="utf-8")
-    for name in (Artifact.LAUNCH_CONFIG, Artifact.LAUNCH_PLAN, Artifact.LAUNCH_ENVIRONMENT):
-        folder.artifact_written(name)
 
 
 @contextmanager

@@ -3,12 +3,16 @@
 import polars as pl
 import streamlit as st
 
-from explorer import charts, show, state
+from explorer import show, sidebar
+from explorer.figures import ablation
+from jackpot.settings import LT
 
 st.title("Learning-rate ablation")
-study = state.chosen()
+study = sidebar.chosen()
 finished = study.runs.filter(
-    pl.col("status") == "FINISHED", pl.col("setting") == "lt", pl.col("val_accuracy").is_not_null()
+    pl.col("status") == "FINISHED",
+    pl.col("setting") == LT.name,
+    pl.col("val_accuracy").is_not_null(),
 )
 if finished.is_empty():
     st.info("No lottery ticket of this study has finished yet: come back when one has.")
@@ -29,7 +33,7 @@ if table.filter(pl.col("pretrain_learning_rate") != pl.col("learning_rate")).is_
         "found, so each mask has one point. The paper's Table 4 crosses the two rates."
     )
 show.figure(
-    charts.ablation(table),
+    ablation.chart(table),
     f"{study.name}-ablation",
     f"Accuracy of lottery tickets of study {study.name} by both learning rates.",
 )

@@ -5,26 +5,34 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from explorer import charts, show, state
-from explorer.store import StoreUnavailable
-from jackpot import artifacts, correlation
-from jackpot.contract import Artifact, tracking_uri
+from explorer import show, sidebar, snapshot
+from explorer.figures import appearance
+from explorer.figures import correlation as figure
+from explorer.readers import StoreUnavailable
+from jackpot import artifacts, correlation, settings, stores
+from jackpot.contract import Artifact
+from jackpot.settings import LT, PRETRAIN, RR
 from jackpot.trials import OWN_RATE
 
 # Appendix G compares with pretraining; the companion paper (Liu et al., ICML 2021) also with the
 # trained subnetwork.
-PAIRS = {
-    "pretraining": {
-        "dense: θ₀ and θ_T": "pretrain",
-        "LT: θ₀⊙m and θ_T⊙m": "lt",
-        "RR: θ₀′⊙m and θ_T⊙m": "rr",
-    },
-    "the subnetwork itself": {
-        "dense: θ₀ and θ_T": "pretrain",
-        "LT: θ₀⊙m and (θ₀⊙m)_T": "lt",
-        "RR: θ₀′⊙m and (θ₀′⊙m)_T": "rr",
-    },
-}
+OF_PRETRAINING, OF_ITSELF = "pretraining", "the subnetwork itself"
+
+
+def pairs(trained_by: str, trained: list[str]) -> dict[str, str]:
+    """What is compared, by its name in the legend: the setting whose start it is.
+
+    Args:
+        trained_by: whose trained weights.
+        trained: names of the settings that the study has sparse runs of.
+    """
+    starts = {LT.name: "θ₀", RR.name: "θ₀′"}
+    strangers = {name: "θ" for name in trained if name not in settings.SETTINGS}
+    compared = {"dense: θ₀ and θ_T": PRETRAIN.name}
+    for name, start in (starts | strangers).items():
+        end = "θ_T⊙m" if trained_by == OF_PRETRAINING else f"({start}⊙m)_T"
+        compared[f"{settings.label(name)}: {start}⊙m and {end}"] = name
+    return compared
 
 
 @st.cache_data(max_entries=20_000, show_spinner=False)
@@ -36,7 +44,7 @@ def pair(
     Raises:
         StoreUnavailable, ArtifactError: a file is gone or damaged.
     """
-    store = state.snapshot(uri).store
+    store = snapshot.snapshot(uri).store
     mask = None
     if mask_run:
         with store.artifact(mask_run, Artifact.TICKET_MASK) as path:
@@ -69,19 +77,23 @@ def attempt(*arguments: Any) -> pl.DataFrame | str:
 
 
 st.title("Correlation")
-study = state.chosen()
+study = sidebar.chosen()
 finished = study.runs.filter(pl.col("status") == "FINISHED", OWN_RATE)
 p = st.slider("p: share of the largest weights", 0.01, 0.5, 0.1, 0.01, key="p", bind="query-params")
 trained_by = st.radio(
-    "Trained weights of", list(PAIRS), key="trained_by", bind="query-params", horizontal=True
+    "Trained weights of",
+    [OF_PRETRAINING, OF_ITSELF],
+    key="trained_by",
+    bind="query-params",
+    horizontal=True,
 )
 sparse = finished.filter(pl.col("pruner").is_not_null())
 if sparse.is_empty():
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
 choices = sparse.select("pruner", "sparsity").unique().sort("sparsity", "pruner").rows()
-labels = {f"{pruner.upper()} at {s:.3f}": (pruner, s) for pruner, s in choices}
-trials = int(finished["trial"].max())
+labels = {f"{appearance.method(pruner)} at {s:.3f}": (pruner, s) for pruner, s in choices}
+trials = max(finished["trial"].to_list())
 if trials > 3:
     # A pair takes up to a second the first time.
     wanted = st.number_input("Trials", 1, trials, 3, key="trials", bind="query-params")
@@ -90,29 +102,29 @@ if trials > 3:
 label = st.selectbox("Mask", list(labels), index=len(labels) - 1, key="mask", bind="query-params")
 pruner, sparsity = labels[label]
 
-uri, rows, layers, gone = tracking_uri(), [], [], []
+uri, rows, layers, gone = stores.tracking_uri(), [], [], []
 dense = {
     (r["learning_rate"], r["trial"]): r["run_id"]
-    for r in finished.filter(pl.col("setting") == "pretrain").iter_rows(named=True)
+    for r in finished.filter(pl.col("setting") == PRETRAIN.name).iter_rows(named=True)
 }
 at = sparse.filter(pl.col("pruner") == pruner, pl.col("sparsity") == sparsity)
 with st.spinner("comparing weights …"):
-    for name, setting in PAIRS[trained_by].items():
-        runs = finished if setting == "pretrain" else at
+    for name, setting in pairs(trained_by, settings.ordered(at["setting"])).items():
+        runs = finished if setting == PRETRAIN.name else at
         for run in runs.filter(pl.col("setting") == setting).iter_rows(named=True):
             trained = dense.get((run["learning_rate"], run["trial"]))
-            if trained_by != "pretraining":
+            if trained_by == OF_ITSELF:
                 trained = run["run_id"]
             if trained is None:
                 continue
-            mask_run = None if setting == "pretrain" else run["run_id"]
+            mask_run = None if setting == PRETRAIN.name else run["run_id"]
             table = attempt(uri, run["run_id"], trained, mask_run, p)
             if isinstance(table, str):
                 gone.append(f"{run['name']}: {table}")
                 continue
             facts = {"pair": name, "learning_rate": run["learning_rate"], "trial": run["trial"]}
-            total = table["overlap"].sum() / table["top"].sum()
-            rows.append(facts | {"correlation": total})
+            totals = table.select(pl.col("overlap", "top").sum())
+            rows.append(facts | {"correlation": totals["overlap"][0] / totals["top"][0]})
             layers.append(table.with_columns(pl.lit(v).alias(k) for k, v in facts.items()))
 if gone:
     st.warning(f"{len(gone)} runs could not be compared.")
@@ -132,7 +144,7 @@ summary = (
     .sort("pair", "learning_rate")
 )
 show.figure(
-    charts.correlation(summary, p),
+    figure.chart(summary, p),
     f"{study.name}-correlation",
     f"Correlation indicator of study {study.name} against the learning rate.",
 )

@@ -3,12 +3,13 @@
 import polars as pl
 import streamlit as st
 
-from explorer import charts, show, state
-from explorer.store import StoreUnavailable
-from jackpot.contract import tracking_uri
+from explorer import show, sidebar, snapshot
+from explorer.figures import training_curves
+from explorer.readers import StoreUnavailable
+from jackpot import stores
 
 st.title("Training curves")
-study = state.chosen()
+study = sidebar.chosen()
 if study.runs.is_empty():
     st.info("No run of this study has begun yet.")
     st.stop()
@@ -17,7 +18,7 @@ chosen = st.multiselect(
     "Runs",
     list(names),
     default=list(names)[-3:],
-    format_func=names.get,
+    format_func=names.__getitem__,
     max_selections=20,
     key="runs",
     bind="query-params",
@@ -37,7 +38,7 @@ running = study.runs.filter(pl.col("status") == "RUNNING").height > 0
 def draw() -> None:
     """Reads and draws again every few seconds while something trains."""
     try:
-        curves = snapshot.store.curves(chosen, metric)
+        curves = known.store.curves(chosen, metric)
     except StoreUnavailable as reason:
         st.info("The tracking store does not answer just now.")
         st.text(str(reason))
@@ -46,13 +47,13 @@ def draw() -> None:
         st.info("The chosen runs have no metrics yet.")
         return
     show.figure(
-        charts.training_curves(curves, names, metric),
+        training_curves.chart(curves, names, metric),
         f"{study.name}-{metric}",
         f"{metric} by epoch of {len(chosen)} runs.",
     )
 
 
-snapshot = state.snapshot(tracking_uri())
+known = snapshot.snapshot(stores.tracking_uri())
 if chosen:
     draw()
 else:

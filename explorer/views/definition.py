@@ -3,7 +3,9 @@
 import polars as pl
 import streamlit as st
 
-from explorer import charts, show, state
+from explorer import show, sidebar
+from explorer.figures import appearance, definition
+from jackpot import settings
 from jackpot.conditions import Verdict
 from jackpot.definition import Finding, Judgement, judge
 
@@ -23,7 +25,7 @@ def row(judgement: Judgement) -> dict:
     """One line of the overview of all sparsities."""
     conditions = {f.condition.symbol: mark(f) for f in judgement.conditions}
     return {
-        "pruner": judgement.pruner.upper(),
+        "pruner": appearance.method(judgement.pruner),
         "sparsity": judgement.sparsity,
         **conditions,
         "verdict": str(judgement),
@@ -31,9 +33,9 @@ def row(judgement: Judgement) -> dict:
 
 
 st.title("Definition")
-study = state.chosen()
-criteria, which = state.criteria()
-judgements = judge(study.accuracies(which), criteria, study.pending)
+study = sidebar.chosen()
+criteria, which = sidebar.criteria()
+judgements = judge(study.accuracies(which), criteria, study.pending, sidebar.conditions())
 if not judgements:
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
@@ -42,7 +44,7 @@ show.table(
     f"{study.name}-conditions",
     sparsity=st.column_config.NumberColumn(format="%.3f"),
 )
-labels = {f"{j.pruner.upper()} at {j.sparsity:.3f}": j for j in judgements}
+labels = {f"{appearance.method(j.pruner)} at {j.sparsity:.3f}": j for j in judgements}
 complete = [label for label, j in labels.items() if not j.missing]
 label = st.selectbox(
     "Ticket in detail",
@@ -65,7 +67,7 @@ show.table(
                 "95 % from": points(c.low),
                 "to": points(c.high),
                 "learning rates": " and ".join(f"{rate:g}" for rate in c.learning_rates),
-                "missing": ", ".join(name.upper() for name in c.missing),
+                "missing": ", ".join(settings.label(name) for name in c.missing),
             }
             for c in judgement.conditions
         ],
@@ -75,13 +77,9 @@ show.table(
 )
 if any(c.margin is not None for c in judgement.conditions):
     show.figure(
-        charts.definition(
-            charts.curves(study.accuracies(which)),
-            judgement,
-            criteria,
-        ),
+        definition.chart(definition.comparisons(study.accuracies(which), judgement, criteria)),
         f"{study.name}-definition-{label.replace(' ', '-')}",
-        f"What conditions 2 to 5 compare for {label}.",
+        f"What the conditions compare for {label}.",
     )
 if judgement.verdict == Verdict.NOT_ENOUGH_RUNS:
     st.info(

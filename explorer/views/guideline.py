@@ -3,15 +3,15 @@
 import polars as pl
 import streamlit as st
 
-from explorer import show, state
+from explorer import show, sidebar, snapshot
 from jackpot.guideline import RULES, evidence
 
 st.title("Guideline")
-snapshot = state.opened()
-criteria, which = state.criteria()
+known = sidebar.opened()
+criteria, which = sidebar.criteria()
 found = [
     evidence(study.accuracies(which), criteria).with_columns(pl.lit(study.name).alias("study"))
-    for study in state.studies(snapshot)
+    for study in snapshot.studies(known)
 ]
 all_found = pl.concat(found)
 for rule, text in RULES.items():

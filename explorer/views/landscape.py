@@ -4,13 +4,14 @@ import numpy as np
 import polars as pl
 import streamlit as st
 
-from explorer import charts, landscape, show, state
-from explorer.store import StoreUnavailable
+from explorer import landscape, show, sidebar
+from explorer.figures import landscape as figure
+from explorer.readers import StoreUnavailable
 from jackpot import artifacts
 from jackpot.contract import Tag, landscape_artifact
 
 st.title("Loss landscape")
-study = state.chosen()
+study = sidebar.chosen()
 measured = study.runs.filter(pl.col(Tag.LANDSCAPE).is_not_null())
 if measured.is_empty():
     st.info(
@@ -23,7 +24,7 @@ chosen = st.multiselect(
     "Runs",
     list(names),
     default=list(names)[:2],
-    format_func=names.get,
+    format_func=names.__getitem__,
     max_selections=4,
     key="landscapes",
     bind="query-params",
@@ -31,12 +32,12 @@ chosen = st.multiselect(
 directions = st.radio(
     "Directions",
     ["pca", "random"],
-    format_func={"pca": "principal (Lorch 2016)", "random": "random (Li et al. 2018)"}.get,
+    format_func={"pca": "principal (Lorch 2016)", "random": "random (Li et al. 2018)"}.__getitem__,
     key="directions",
     bind="query-params",
     horizontal=True,
 )
-store = state.opened().store
+store = sidebar.opened().store
 found: dict[str, landscape.Landscape] = {}
 for run_id in chosen:
     kinds = measured.row(by_predicate=pl.col("run_id") == run_id, named=True)[Tag.LANDSCAPE]
@@ -46,7 +47,7 @@ for run_id in chosen:
     try:
         with store.artifact(run_id, landscape_artifact(directions)) as path:
             arrays, _ = artifacts.read(path)
-        found[names[run_id]] = landscape.Landscape.of(arrays)
+        found[names[run_id]] = landscape.Landscape.from_arrays(arrays)
     except (StoreUnavailable, artifacts.ArtifactError, KeyError, ValueError) as reason:
         st.warning("A landscape cannot be read.")
         st.text(str(reason))
@@ -58,7 +59,7 @@ basin = st.slider(
     "Basin: loss up to", lowest, max(at), min(lowest + 0.1 * (max(at) - lowest), max(at))
 )
 show.figure(
-    charts.landscapes(found, at, basin),
+    figure.chart(found, at, basin),
     f"{study.name}-landscape",
     f"Loss around the final weights of {len(found)} runs of study {study.name}.",
 )

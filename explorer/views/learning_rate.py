@@ -3,18 +3,21 @@
 import polars as pl
 import streamlit as st
 
-from explorer import charts, links, show, state
+from explorer import links, show, sidebar
+from explorer.figures import by_learning_rate
+from explorer.figures.points import points
+from jackpot import settings
 from jackpot.definition import judge
 
 st.title("Accuracy vs learning rate")
-study = state.chosen()
-criteria, which = state.criteria()
+study = sidebar.chosen()
+criteria, which = sidebar.criteria()
 runs = study.accuracies(which)
-if runs.filter(pl.col("setting") != "pretrain").is_empty():
+if runs.filter(pl.col("sparsity") > 0).is_empty():
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
 
-judgements = judge(runs, criteria, study.pending)
+judgements = judge(runs, criteria, study.pending, sidebar.conditions())
 sparsities = runs.filter(pl.col("sparsity") > 0)["sparsity"].unique().sort().to_list()
 # Where every setting was trained there is something to compare.
 compared = [j.sparsity for j in judgements if not j.missing] or sparsities
@@ -26,38 +29,42 @@ shown = st.multiselect(
     key="sparsities",
     bind="query-params",
 )
+tickets = [s.name for s in settings.SETTINGS.values() if s.is_ticket]
+trained = settings.ordered(runs["setting"])
 lines = st.pills(
     "Settings",
-    ["pretrain", "lt", "rr", "wr", "sdt"],
+    trained,
     selection_mode="multi",
-    default=[s for s in ("pretrain", "lt", "rr", "sdt") if s in runs["setting"]],
-    format_func=lambda name: name if name == "pretrain" else name.upper(),
+    # Of tickets the one that is judged.
+    default=[s for s in trained if s == criteria.ticket or s not in tickets],
+    format_func=settings.label,
     key="settings",
     bind="query-params",
 )
-wanted = links.of_points(runs, state.mlflow_ui()).filter(
+wanted = links.of_points(runs, sidebar.mlflow_ui()).filter(
     (pl.col("sparsity") == 0) | pl.col("sparsity").is_in([labels[s] for s in shown]),
-    pl.col("setting").is_in(lines or ["pretrain"]),
+    pl.col("setting").is_in(lines or [settings.PRETRAIN.name]),
 )
 if not shown or wanted.filter(pl.col("sparsity") > 0).is_empty():
     st.info("Choose at least one sparsity and one sparse setting.")
     st.stop()
 dataset = str(runs["dataset"][0])
-chart = charts.accuracy_by_learning_rate(wanted, judgements, criteria, dataset)
+data = by_learning_rate.panels(wanted, judgements, criteria, dataset)
 show.figure(
-    chart,
+    by_learning_rate.chart(data),
     f"{study.name}-accuracy-vs-learning-rate",
     f"Accuracy of every setting of study {study.name} against the learning rate, by sparsity.",
 )
-trials = wanted.group_by("setting", "pruner", "sparsity", "learning_rate").len()["len"]
-counted = f"{trials.min()}" if trials.min() == trials.max() else f"{trials.min()} to {trials.max()}"
+trials = wanted.group_by("setting", "pruner", "sparsity", "learning_rate").len()["len"].to_list()
+few, many = min(trials), max(trials)
+counted = f"{few}" if few == many else f"{few} to {many}"
 st.caption(
     f"Points are means over n = {counted} trials, bars one standard deviation; dashed lines are "
     "OMP. The band reaches from the best pretraining accuracy down to the tolerance. Click the "
     "legend to single out a line, Ctrl-click a point to open its "
     "runs in MLflow."
 )
-points = charts.curves(wanted).select(
+numbers = points(wanted).select(
     "line",
     "sparsity",
     "learning_rate",
@@ -68,7 +75,7 @@ points = charts.curves(wanted).select(
 )
 with st.expander("Numbers"):
     show.table(
-        points,
+        numbers,
         f"{study.name}-accuracy-vs-learning-rate",
         MLflow=st.column_config.LinkColumn(display_text="open"),
     )

@@ -3,16 +3,19 @@
 import polars as pl
 import streamlit as st
 
-from explorer import show, state
+from explorer import show, sidebar, snapshot
+from explorer.figures import appearance
+from jackpot import settings
 from jackpot.conditions import Verdict
 from jackpot.definition import judge
 from jackpot.marks import NAMES, PUBLISHED, marks
 
 st.title("Does your winning ticket really win?")
-studies = state.studies(state.opened())
-criteria, which = state.criteria()
+studies = snapshot.studies(sidebar.opened())
+criteria, which = sidebar.criteria()
+conditions = sidebar.conditions()
 judged = [
-    (study, runs, judge(runs, criteria, study.pending))
+    (study, runs, judge(runs, criteria, study.pending, conditions))
     for study in studies
     for runs in [study.accuracies(which)]
 ]
@@ -70,10 +73,10 @@ verdicts = [
         "study": study.name,
         "network": j.network,
         "dataset": j.dataset,
-        "pruner": j.pruner.upper(),
+        "pruner": appearance.method(j.pruner),
         "sparsity": j.sparsity,
         "verdict": str(j),
-        "missing": ", ".join(name.upper() for name in j.missing),
+        "missing": ", ".join(settings.label(name) for name in j.missing),
     }
     for study, _, judgements in judged
     for j in judgements

@@ -1,12 +1,14 @@
 """All runs of a study, and one ticket in detail."""
 
+from functools import partial
+
 import polars as pl
 import streamlit as st
 
-from explorer import links, show, state
-from explorer.store import StoreUnavailable
-from jackpot import artifacts
-from jackpot.contract import Artifact, tracking_uri
+from explorer import links, show, sidebar, snapshot
+from explorer.readers import StoreUnavailable
+from jackpot import artifacts, stores
+from jackpot.contract import Artifact
 
 COLUMNS = [
     *("name", "status", "setting", "pruner", "sparsity", "round", "learning_rate", "trial"),
@@ -16,7 +18,7 @@ COLUMNS = [
 FILTERS = ["status", "setting", "pruner", "sparsity", "learning_rate", "trial"]
 
 st.title("Runs and tickets")
-study = state.chosen()
+study = sidebar.chosen()
 if study.runs.is_empty():
     st.info("No run of this study has begun yet.")
     st.stop()
@@ -35,7 +37,7 @@ for column, name in zip(st.columns(len(FILTERS)), FILTERS, strict=True):
     if wanted:
         shown = shown.filter(pl.col(name).is_in(wanted))
 st.caption(f"{shown.height} of {study.runs.height} runs")
-ui = state.mlflow_ui()
+ui = sidebar.mlflow_ui()
 show.table(
     shown.select(*COLUMNS, links.of_run(ui).alias("MLflow")),
     f"{study.name}-runs",
@@ -49,7 +51,7 @@ tickets = shown.filter(pl.col("status") == "FINISHED")
 tickets = tickets.sort(pl.col("pruner").is_null(), maintain_order=True)
 names = dict(tickets.select("run_id", "name").rows())
 run_id = st.selectbox(
-    "Ticket", list(names), format_func=names.get, key="ticket_run", bind="query-params"
+    "Ticket", list(names), format_func=names.__getitem__, key="ticket_run", bind="query-params"
 )
 if run_id is None:
     st.stop()
@@ -65,7 +67,7 @@ for words, parent in lineage:
         st.text(f"{words} {by_id.get(parent, 'a run that is not in this plan')} ({parent})")
 st.text(f"this run {run['name']} ({run_id})")
 
-store = state.snapshot(tracking_uri()).store
+store = snapshot.snapshot(stores.tracking_uri()).store
 if run["pruner"]:
     try:
         with store.artifact(run_id, Artifact.TICKET_MASK) as path:
@@ -105,7 +107,7 @@ with st.container(horizontal=True):
             continue
         st.download_button(
             label,
-            lambda name=name: content(name),
+            partial(content, name),
             name.rpartition("/")[2],
             key=f"download-{label}",
             icon=":material/download:",
@@ -114,7 +116,7 @@ st.code(
     f"""from trainer.pruning.callbacks import ApplyMask
 from trainer.store.ticket import load_ticket
 
-model, mask = load_ticket("{run_id}", tracking_uri="{state.shown_uri()}")
+model, mask = load_ticket("{run_id}", tracking_uri="{sidebar.shown_uri()}")
 model.compile("sgd", loss=...)
 model.fit(images, labels, callbacks=[ApplyMask(mask)])""",
     language="python",

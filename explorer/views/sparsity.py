@@ -3,17 +3,18 @@
 import polars as pl
 import streamlit as st
 
-from explorer import charts, links, show, state
+from explorer import links, show, sidebar
+from explorer.figures import by_sparsity
 
 st.title("Accuracy vs sparsity")
-study = state.chosen()
-_, which = state.criteria()
+study = sidebar.chosen()
+_, which = sidebar.criteria()
 runs = study.accuracies(which)
 if runs.filter(pl.col("sparsity") > 0).is_empty():
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
 show.figure(
-    charts.accuracy_by_sparsity(links.of_points(runs, state.mlflow_ui())),
+    by_sparsity.chart(links.of_points(runs, sidebar.mlflow_ui())),
     f"{study.name}-accuracy-vs-sparsity",
     f"Accuracy of every setting of study {study.name} against sparsity, by learning rate.",
 )

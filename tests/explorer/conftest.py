@@ -5,7 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from explorer.store import Store, trainings
+from explorer.readers import reader
+from explorer.readers.frames import trainings
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
     os.chdir(folder)
     try:
         assert main(["--config", str(config), "--tracking-uri", uri]) == 1
-        runs = trainings(Store(uri).runs()).filter(pl.col("status") == "FINISHED")
+        runs = trainings(reader(uri).runs()).filter(pl.col("status") == "FINISHED")
         for setting in ("pretrain", "lt"):
             reported = pl.col("sparsity") == (0.75 if setting == "lt" else 0)
             run_id = runs.filter(pl.col("setting") == setting, reported)["run_id"][0]

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from explorer import charts
+from explorer.figures import landscape as figure
 from explorer.landscape import Landscape, basin, contours, levels, path
 
 
@@ -48,7 +48,7 @@ def test_the_path_ends_at_the_origin():
 
 def test_two_runs_are_drawn_on_one_scale():
     found = {"one": bowl(), "two": bowl(curvature=9.0)}
-    chart = charts.landscapes(found, levels(found.values()), 0.5).to_dict()
+    chart = figure.chart(found, levels(found.values()), 0.5).to_dict()
     first, second = chart["hconcat"]
     assert [first["title"], second["title"]] == ["one", "two"]
     scales = [panel["layer"][1]["encoding"]["color"]["scale"] for panel in (first, second)]
@@ -61,6 +61,6 @@ def test_arrays_that_do_not_fit_are_refused():
     one = bowl()
     arrays = {name: getattr(one, name) for name in ("a", "b", "accuracy", "path", "epochs")}
     with pytest.raises(KeyError):
-        Landscape.of(arrays)
+        Landscape.from_arrays(arrays)
     with pytest.raises(ValueError, match="shape"):
-        Landscape.of(arrays | {"loss": one.loss[:3]})
+        Landscape.from_arrays(arrays | {"loss": one.loss[:3]})

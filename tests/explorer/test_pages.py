@@ -11,8 +11,9 @@ from mlflow import MlflowClient
 from streamlit.testing.v1 import AppTest
 
 import explorer
-from explorer import state
-from explorer.store import Store, trainings
+from explorer.readers import reader
+from explorer.readers.frames import trainings
+from explorer.snapshot import snapshot
 
 PAGES = sorted((Path(explorer.__file__).parent / "views").glob("*.py"))
 PAGE = {page.stem: page for page in PAGES}
@@ -20,7 +21,7 @@ PAGE = {page.stem: page for page in PAGES}
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    state.snapshot.clear()
+    snapshot.clear()
 
 
 def open_page(page: Path, uri: str, monkeypatch) -> AppTest:
@@ -170,7 +171,7 @@ def test_a_page_is_calm_while_a_study_is_half_finished(
     copy_database(small / "mlflow.db", tmp_path / "half.db")
     uri = f"sqlite:///{tmp_path}/half.db"
     client = MlflowClient(uri)
-    runs = trainings(Store(uri).runs())
+    runs = trainings(reader(uri).runs())
     finished = runs.filter(pl.col("setting") == kept).height
     for run_id, setting in runs.select("run_id", "setting").iter_rows():
         if setting == kept:
@@ -217,7 +218,7 @@ def test_a_page_is_calm_when_artifacts_were_deleted(
     if page.stem == "runs":
         assert "The ticket's mask cannot be read" in texts(app)
     shutil.rmtree(tmp_path / "copy" / "mlartifacts")
-    state.snapshot.clear()
+    snapshot.clear()
     app = open_page(page, uri, monkeypatch)
     assert not app.exception
     if page.stem == "overview":

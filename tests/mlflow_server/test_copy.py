@@ -3,7 +3,8 @@ from pathlib import Path
 import polars as pl
 from mlflow import MlflowClient
 
-from explorer.store import Store, launches, of_plan, trainings
+from explorer.readers import reader
+from explorer.readers.frames import launches, of_plan, trainings
 from mlflow_server.copy import main
 from tests.servers import Server
 from tests.trainer import stored
@@ -22,7 +23,7 @@ def test_a_study_moves_from_a_file_to_a_server(
     try:
         assert main([store_uri, server.uri, "--study", "tiny"]) == 0
         assert "tiny: 6 runs copied, 0 were there" in capsys.readouterr().out
-        here, there = Store(store_uri).runs(), Store(server.uri).runs()
+        here, there = reader(store_uri).runs(), reader(server.uri).runs()
         same = [name for name in here.columns if name not in (*_OF_THE_STORE, "launch_id")]
         assert here.select(same).equals(there.select(same))
         # What runs say of each other holds in the new store.
@@ -34,7 +35,7 @@ def test_a_study_moves_from_a_file_to_a_server(
         for column in ("mask_run_id", "init_run_id"):
             expected = here[column].replace_strict(translated, default=None)
             assert there[column].equals(expected)
-        assert of_plan(there, Store(server.uri).plan(launch)).height == 5
+        assert of_plan(there, reader(server.uri).plan(launch)).height == 5
         # Every point, at its time.
         run = trainings(here).filter(pl.col("setting") == "sdt").row(0, named=True)
         for metric in ("loss", "val_accuracy"):

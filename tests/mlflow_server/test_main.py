@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from explorer.store import Store, StoreUnavailable
+from explorer.readers import StoreUnavailable, reader
 from mlflow_server import checks, settings
 from mlflow_server.__main__ import command, environment, main
 from tests.servers import Server
@@ -136,7 +136,7 @@ def test_a_database_without_its_package_is_named(train, write_config, capsys):
     assert main(["--backend-store-uri", "postgresql+pg8000://a:secret@127.0.0.1/b"]) == 2
     assert "needs a Python package" in capsys.readouterr().err
     with pytest.raises(StoreUnavailable, match=r"postgresql\+psycopg"):
-        Store("postgresql+pg8000://a:secret@127.0.0.1/b").runs()
+        reader("postgresql+pg8000://a:secret@127.0.0.1/b").runs()
 
 
 def test_auth_asks_for_a_password(tmp_path: Path, unused_tcp_port: int, monkeypatch, capsys):

@@ -14,12 +14,10 @@ import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from trainer.study import config
 
 
 class DatasetError(Exception):
@@ -32,6 +30,21 @@ class Augmentation:
 
     pad: int = 0
     flip: bool = False
+
+
+class Choice(Protocol):
+    """What a study says of its images; `trainer.study.config.DatasetChoice` is one."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def train_images(self) -> int | None: ...  # noqa: D102
+    @property
+    def test_images(self) -> int | None: ...  # noqa: D102
+    @property
+    def validation_images(self) -> int | None: ...  # noqa: D102
+    @property
+    def augmentation(self) -> Any: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -289,7 +302,7 @@ def load(name: str, train_images: int | None = None, test_images: int | None = N
     )
 
 
-def as_chosen(chosen: "config.Dataset") -> Dataset:
+def as_chosen(chosen: Choice) -> Dataset:
     """Maps a dataset as a study names it: subset, augmentation and held-out images as it says.
 
     Raises:

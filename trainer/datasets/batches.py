@@ -5,42 +5,20 @@ from copy import copy
 from dataclasses import dataclass
 
 import torch
-from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from torch import Tensor
 
 from trainer.datasets import Augmentation, Source, Split, Stream
+from trainer.datasets.passes import WHOLE, Batch, Part, Passes
+from trainer.keras_internals import DataAdapter
 
-Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, float]
-"""Images, labels, and where several processes share a batch, the weight of this part's mean."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Which part of every batch a process takes: parts differ by one image at most."""
-
-    index: int = 0
-    count: int = 1
-
-    def of(self, images: int) -> slice:
-        """This part of `images` images."""
-        first, last = (images * i // self.count for i in (self.index, self.index + 1))
-        return slice(first, last)
-
-    def weight(self, images: int) -> float:
-        """What to weigh this part's mean with, so that the mean over parts is the batch's."""
-        part = self.of(images)
-        return (part.stop - part.start) * self.count / images
-
-
-WHOLE = Part()
 # Pixels that are evaluated at once, over all networks that are stepped side by side: on a CPU more
 # would be no faster (`docs/speed.md`), on a GPU it would leave too little memory.
 _EVALUATED_PIXELS = {"cpu": 250 * 32 * 32, "cuda": 4000 * 32 * 32}
 
 
-def evaluation_batch(source: Source, together: int, device: torch.device) -> int:
-    """Images to evaluate at once, with so many networks side by side."""
-    pixels = source.input_shape[0] * source.input_shape[1] * together
+def evaluation_batch(source: Source, group_size: int, device: torch.device) -> int:
+    """Images to evaluate at once, with `group_size` networks side by side."""
+    pixels = source.input_shape[0] * source.input_shape[1] * group_size
     return max(1, _EVALUATED_PIXELS[device.type] // pixels)
 
 
@@ -53,82 +31,23 @@ def batches(
     epoch_seed: Callable[[int], int] | None = None,
     first_epoch: int = 0,
     part: Part = WHOLE,
-) -> DataAdapter:
+) -> Passes:
     """Batches of a split: made on the device, or streamed; see `DeviceBatches`."""
-    if isinstance(split, Stream):
-        from trainer.datasets.streams import StreamedBatches as Batches
-    else:
-        Batches = DeviceBatches  # noqa: N806
-    return Batches(
+    if isinstance(split, Split):
+        return DeviceBatches(
+            split,
+            source,
+            batch_size,
+            device,
+            epoch_seed=epoch_seed,
+            first_epoch=first_epoch,
+            part=part,
+        )
+    from trainer.datasets.streams import StreamedBatches
+
+    return StreamedBatches(
         split, source, batch_size, device, epoch_seed=epoch_seed, first_epoch=first_epoch, part=part
     )
-
-
-class Passes(DataAdapter):
-    """What Keras's `fit` and `evaluate` ask of any batches: how many, which epoch, normalised.
-
-    Args:
-        count: images in a pass.
-        source: normalisation of the dataset.
-        batch_size: images per batch; the last batch of an epoch may be smaller.
-        device: where batches are normalised and end.
-        first_epoch: 0-based epoch of the first pass.
-        part: which part of each training batch to make.
-        dtype: of the images in a batch.
-    """
-
-    def __init__(
-        self,
-        count: int,
-        source: Source,
-        batch_size: int,
-        device: torch.device | str,
-        first_epoch: int,
-        part: Part,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        self._count, self._batch_size, self.part = count, batch_size, part
-        self._device, self._epoch = torch.device(device), first_epoch - 1
-        std = torch.tensor(source.std, dtype=torch.float64)
-        mean = torch.tensor(source.mean, dtype=torch.float64)
-        self._scale = (1 / (255 * std)).to(device, dtype)
-        self._shift = (-mean / std).to(device, dtype)
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def num_batches(self) -> int:
-        """Batches per epoch."""
-        return -(-len(self) // self._batch_size)
-
-    @property
-    def batch_size(self) -> int:
-        """Images per batch, of all parts together."""
-        return self._batch_size
-
-    @property
-    def has_partial_batch(self) -> bool:
-        """Whether an epoch ends with a smaller batch."""
-        return self.partial_batch_size > 0
-
-    @property
-    def partial_batch_size(self) -> int:
-        """Images in that smaller batch."""
-        return len(self) % self._batch_size
-
-    def on_epoch_begin(self) -> None:
-        """Keras starts a pass: turn to the next epoch."""
-        self._epoch += 1
-
-    def _batch(self, images: Tensor, labels: Tensor, whole: int = 0) -> Batch:
-        """uint8 images and their labels, a part of a batch of `whole`, normalised on the device."""
-        images = images.to(self._device, non_blocking=True)
-        labels = labels.to(self._device, non_blocking=True)
-        normalised = torch.addcmul(self._shift, images, self._scale)
-        if self.part.count == 1:
-            return normalised, labels
-        return normalised, labels, self.part.weight(whole)
 
 
 class DeviceBatches(Passes):
@@ -251,7 +170,7 @@ class DeviceBatches(Passes):
 class _Like(DataAdapter):
     """Batches that are as many and as large as those of `batches`."""
 
-    def __init__(self, batches: "DeviceBatches | SideBySide") -> None:
+    def __init__(self, batches: "DeviceBatches | GroupBatches") -> None:
         self._batches = batches
 
     @property
@@ -279,7 +198,7 @@ class _Like(DataAdapter):
         self._batches.on_epoch_begin()
 
 
-class SideBySide(_Like):
+class GroupBatches(_Like):
     """Training batches of several networks that are stepped side by side.
 
     Args:
@@ -320,7 +239,8 @@ class SideBySide(_Like):
     def make(self, count: int) -> Batch:
         """The next batch, of `count` images of each order."""
         made = [batches.make(count) for batches in self._orders]
-        images, labels = zip(*[made[i] for i in self._taken], strict=True)
+        taken = [made[i] for i in self._taken]
+        images, labels = [batch[0] for batch in taken], [batch[1] for batch in taken]
         return torch.cat(images, dim=-1), torch.stack(labels, dim=1)
 
 
@@ -328,7 +248,7 @@ class SideBySide(_Like):
 class Pending:
     """A batch that its step makes: the next of `batches`, of `count` images."""
 
-    batches: DeviceBatches | SideBySide
+    batches: DeviceBatches | GroupBatches
     count: int
 
 
@@ -343,7 +263,7 @@ class Recordable(_Like):
 
 def recordable(batches: DataAdapter) -> DataAdapter:
     """The same batches, made in their steps if they are made on the device."""
-    on_device = isinstance(batches, DeviceBatches | SideBySide) and batches.on_device
+    on_device = isinstance(batches, DeviceBatches | GroupBatches) and batches.on_device
     return Recordable(batches) if on_device else batches
 
 

@@ -82,6 +82,6 @@ def _random(there: tuple[int, int], rng: np.random.Generator) -> Box:
             top = int(rng.integers(0, high - height + 1))
             return left, top, left + width, top + height
     aspect = min(max(wide / high, _ASPECT[0]), _ASPECT[1])
-    width, height = min(wide, high * aspect), min(high, wide / aspect)
-    left, top = (wide - width) / 2, (high - height) / 2
-    return left, top, left + width, top + height
+    across, down = min(wide, high * aspect), min(high, wide / aspect)
+    start, above = (wide - across) / 2, (high - down) / 2
+    return start, above, start + across, above + down

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from trainer.datasets import Source, Stream
-from trainer.datasets.batches import WHOLE, Batch, Part, Passes
 from trainer.datasets.decoding import Decoded, Item
+from trainer.datasets.passes import WHOLE, Batch, Part, Passes
 
 
 class StreamedBatches(Passes):
@@ -47,8 +47,9 @@ class StreamedBatches(Passes):
         self._stream, self._epoch_seed = stream, epoch_seed
         if workers is None:
             workers = max(1, (len(os.sched_getaffinity(0)) - 1) // part.count)
-        self._loader = DataLoader(
-            Decoded(stream, source.input_shape[:2], source.augmentation.flip),
+        self._loader: DataLoader = DataLoader(
+            # It has what a Dataset has.
+            Decoded(stream, source.input_shape[:2], source.augmentation.flip),  # type: ignore[arg-type]
             batch_sampler=_Batches(self),
             num_workers=workers,
             collate_fn=_stacked,

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 
 from jackpot import artifacts
-from jackpot.contract import Setting
+from jackpot.settings import SETTINGS
 from trainer import datasets, networks
 from trainer.datasets import Source
-from trainer.datasets.batches import DeviceBatches, Recordable, SideBySide, evaluation_batch
+from trainer.datasets.batches import DeviceBatches, GroupBatches, Recordable, evaluation_batch
 from trainer.execution.estimate import Speed, Speeds
 from trainer.networks import small_dense
 from trainer.pruning import masks
-from trainer.store.shared import Shared
+from trainer.store.shared import SharedFiles
 from trainer.study.config import Study
 from trainer.study.plan import plan
 from trainer.training import recording
@@ -41,12 +41,12 @@ _BATCHES = {"cpu": 4, "cuda": 200}
 _BUDGET_S = {"cpu": 2.0, "cuda": 0.3}
 # Steps before the first that is timed: recordings are made within them.
 _WARM_UP = 5
-# One network more is worth stepping side by side if all together gain so much.
+# One network more is worth stepping side by side if the whole group gains so much.
 _GAIN = 1.05
 _ON_A_GPU = (1, 2, 4, 8)
 
 
-def together(config: Study, shared: Shared) -> int:
+def fastest_group_size(config: Study, shared: SharedFiles) -> int:
     """How many runs `fuse: auto` steps side by side: on a GPU what was measured to be fastest.
 
     A CPU that one run keeps busy is not faster with several, and theirs would be other last bits.
@@ -56,12 +56,12 @@ def together(config: Study, shared: Shared) -> int:
     speed = _speed(config, _described(config), {}, _ON_A_GPU, shared)
     best = 1
     for count in sorted(speed.image_s):
-        if count / speed.of(count) > _GAIN * best / speed.of(best):
+        if count / speed.per_image(count) > _GAIN * best / speed.per_image(best):
             best = count
     return best
 
 
-def calibrated(config: Study, counts: Sequence[int], shared: Shared) -> Speeds:
+def calibrated(config: Study, counts: Sequence[int], shared: SharedFiles) -> Speeds:
     """The speeds of the study's dense networks, and of a small-dense one of middle size.
 
     Args:
@@ -71,14 +71,16 @@ def calibrated(config: Study, counts: Sequence[int], shared: Shared) -> Speeds:
     """
     source = _described(config)
     dense = _speed(config, source, {}, counts, shared)
-    speeds = {str(setting): dense for setting in Setting}
+    trained = (*SETTINGS.values(), *config.chosen_settings)
+    speeds = {setting.name: dense for setting in trained}
     target = _middle_target(config, source)
     if target:
         channels, _ = small_dense.matching_channels(
             config.network, source.input_shape, source.classes, target
         )
-        speeds[Setting.SDT] = _speed(config, source, channels, counts, shared)
-    return Speeds(speeds, f"calibration steps at {1 / dense.of(1):,.0f} images/s")
+        narrow = _speed(config, source, channels, counts, shared)
+        speeds |= {s.name: narrow for s in config.chosen_settings if s.is_narrow}
+    return Speeds(speeds, f"calibration steps at {1 / dense.per_image(1):,.0f} images/s")
 
 
 def _speed(
@@ -86,7 +88,7 @@ def _speed(
     source: Source,
     channels: Mapping[int, int],
     counts: Sequence[int],
-    shared: Shared,
+    shared: SharedFiles,
 ) -> Speed:
     prepare_process(config.training.devices_per_run)
     facts = {
@@ -123,7 +125,7 @@ def _described(config: Study) -> Source:
 
 def _middle_target(config: Study, source: Source) -> int | None:
     """Parameters of about the middle one of the study's small-dense networks; None without any."""
-    sparsities = sorted({r.sparsity for r in plan(config).runs if r.setting == Setting.SDT})
+    sparsities = sorted({r.sparsity for r in plan(config).runs if r.setting.is_narrow})
     if not sparsities:
         return None
     with keras.device("meta"):
@@ -134,16 +136,16 @@ def _middle_target(config: Study, source: Source) -> int | None:
     return round(small_dense.trainable_parameters(dense) * kept)
 
 
-def rehearsal(config: Study, together: int) -> Callable[[int], None]:
-    """Takes so many training steps of some of the study's networks, and an evaluation step.
+def rehearsal(config: Study, group_size: int) -> Callable[[int], None]:
+    """Returns a function that takes training steps of the study's networks, then evaluates once.
 
-    Batches are the study's, images are random. What it takes of memory a group of runs takes, but
-    for the dataset.
+    The function's argument is the number of steps. Batches have the study's size, images are
+    random. It needs as much memory as a group of runs needs besides the dataset.
     """
     prepare_process(config.training.devices_per_run)
-    bench = _Networks(config, _described(config), {}, together, config.training.batch_size, 4)
-    train, _ = bench.training(together)
-    evaluate, _ = bench.evaluation(together)
+    bench = _Networks(config, _described(config), {}, group_size, config.training.batch_size, 4)
+    train, _ = bench.training(group_size)
+    evaluate, _ = bench.evaluation(group_size)
 
     def steps(count: int) -> None:
         train(count)
@@ -209,7 +211,7 @@ class _Networks:
                 classes=source.classes,
                 channels=channels,
             )
-            state = TrainingState.of(network, config.training.optimizer)
+            state = TrainingState.fresh(network, config.training.optimizer)
             self._members.append(Member(network, state, lambda step: 1e-6))
         self.device = self._members[0].state.device
         self._batch = batch
@@ -223,7 +225,7 @@ class _Networks:
         self._recorder: recording.Recorder | None = None
 
     def training(self, count: int) -> tuple[Callable[[int], None], int]:
-        """Takes so many training steps of `count` networks; and the images of a step.
+        """A function that takes training steps of `count` networks, and the images of a step.
 
         Raises:
             CannotLower: they cannot be stepped side by side.
@@ -240,11 +242,11 @@ class _Networks:
         passes: Any = self._passes(self._batch, lambda epoch: epoch)
         if count > 1:
             orders = [passes.again(lambda e, k=k: 1000 * k + e, 0) for k in range(count)]
-            passes = SideBySide(orders, range(count))
+            passes = GroupBatches(orders, range(count))
         return self._stepping(model, model.train_step, passes), self._batch
 
     def evaluation(self, count: int) -> tuple[Callable[[int], None], int]:
-        """Takes so many evaluation steps of the networks last trained; and their images."""
+        """A function that takes evaluation steps of the networks last trained, and their images."""
         model, batch = self._model, evaluation_batch(self._source, count, self.device)
         if model is None:
             raise RuntimeError("nothing has been trained")

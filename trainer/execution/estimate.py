@@ -34,12 +34,12 @@ class Speed:
     image_s: Mapping[int, float]
     evaluation_s: float
 
-    def of(self, together: int) -> float:
-        """Seconds for each image of a batch, with so many networks side by side."""
+    def per_image(self, group_size: int) -> float:
+        """Seconds for each image of a batch, with `group_size` networks side by side."""
         known = sorted(self.image_s)
-        between = float(np.interp(together, known, [self.image_s[count] for count in known]))
+        between = float(np.interp(group_size, known, [self.image_s[count] for count in known]))
         # Beyond what is known a network costs what it costs on average.
-        return between * max(1.0, together / known[-1])
+        return between * max(1.0, group_size / known[-1])
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Speeds:
     by_setting: Mapping[str, Speed]
     origin: str
 
-    def of(self, setting: str) -> Speed:
+    def for_setting(self, setting: str) -> Speed:
         """The speed of a setting; one without its own takes the slowest known."""
-        slowest = max(self.by_setting.values(), key=lambda speed: speed.of(1))
+        slowest = max(self.by_setting.values(), key=lambda speed: speed.per_image(1))
         return self.by_setting.get(setting, slowest)
 
 
@@ -65,11 +65,14 @@ def _group(group: Sequence[RunSpec], speeds: Speeds) -> float:
     train, test = datasets.sizes(data.name, data.train_images, data.test_images)
     heldout = data.validation_images or 0
     # The slowest decides for all; each leaves the group when it is done.
-    speed = max((speeds.of(spec.setting) for spec in group), key=lambda s: s.of(len(group)))
+    speed = max(
+        (speeds.for_setting(spec.setting.name) for spec in group),
+        key=lambda s: s.per_image(len(group)),
+    )
     total, done = RUN_S * len(group), 0
     in_order = sorted(group, key=attrgetter("epochs"))
     for left, spec in zip(range(len(group), 0, -1), in_order, strict=True):
-        total += (spec.epochs - done) * (train - heldout) * speed.of(left)
+        total += (spec.epochs - done) * (train - heldout) * speed.per_image(left)
         done = spec.epochs
         evaluated = sum(epoch > spec.first_epoch for epoch in training.evaluated_epochs)
         total += evaluated * (test + heldout) * speed.evaluation_s

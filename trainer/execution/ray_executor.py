@@ -20,13 +20,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jackpot import stores
 from trainer import datasets
-from trainer.execution.execute import Outcome, Runs, Status, already_known, asked_together
+from trainer.execution import group_size
+from trainer.execution.attempt import Attempts
+from trainer.execution.outcome import Outcome, Status, known_outcomes, skipped
+from trainer.execution.record import Launch
 from trainer.store.delivery import Delivery
 from trainer.store.journal import WorkDir
 from trainer.store.tracking import Store, StoreAway, StoreRefused
-from trainer.study.config import Dataset, Study
-from trainer.study.plan import Plan, RunSpec, by_depth
+from trainer.study.config import DatasetChoice, Study
+from trainer.study.groups import by_depth
+from trainer.study.plan import Plan, RunSpec
 
 try:
     import ray
@@ -80,18 +85,10 @@ class RayOptions:
 
 @dataclass(frozen=True)
 class _Context:
-    """What a worker needs beside its run; all of it can be pickled."""
+    """What a worker needs beside its runs: the launch, and where the driver is."""
 
-    uri: str
-    work: str
+    launch: Launch
     node: str
-    study: str
-    launch_key: str
-    dataset: Dataset
-    environment: dict[str, str]
-    checkpoint_every: int
-    trajectory_every: int | None
-    reported: frozenset[float]
     threads: int
 
 
@@ -101,14 +98,14 @@ class Ray:
 
     Args:
         plan: what to train.
-        runs: this process's own, of which workers get the like.
+        attempts: this process's own; each worker makes one for the same launch.
         known: last-epoch accuracy of the runs that are finished already, by key.
         config: the study.
         options: how to use Ray.
     """
 
     plan: Plan
-    runs: Runs
+    attempts: Attempts
     known: dict[str, float | None]
     config: Study
     options: RayOptions
@@ -119,13 +116,13 @@ class Ray:
         Raises:
             ValueError: no Ray cluster at that address.
         """
-        outcomes = already_known(self.plan, self.known)
+        outcomes = known_outcomes(self.plan, self.known)
         with _connected(self.options.address):
             try:
                 self._run(outcomes)
             except ray.exceptions.RayError as error:
-                text = " ".join(str(error).split())[:200]
-                self.runs.reporter.say(
+                text = stores.one_line(error, 200)
+                self.attempts.reporter.say(
                     f"the Ray cluster is gone ({type(error).__name__}: {text}). Nothing is lost: "
                     "the same command goes on"
                 )
@@ -135,9 +132,12 @@ class Ray:
         """Fills in the outcome of each run as it ends."""
         share = self._share()
         # Beside the driver: no machine that can be lost without it.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        board = _Board.options(num_cpus=0, scheduling_strategy=here).remote()
-        context = ray.put(self._context(share.threads))
+        node = ray.get_runtime_context().get_node_id()
+        here = NodeAffinitySchedulingStrategy(node, soft=False)
+        board = _ProgressBoard.options(  # type: ignore[attr-defined]  # Ray's decorator adds it.
+            num_cpus=0, scheduling_strategy=here
+        ).remote()
+        context = ray.put(_Context(self.attempts.launch, node, share.threads))
         several = any(node["Resources"].get("GPU", 0) > 1 for node in ray.nodes())
         train = (_train_once if several else _train).options(
             num_cpus=share.cpus, num_gpus=share.gpus, max_retries=_RETRIES
@@ -145,7 +145,7 @@ class Ray:
         todo = [spec for spec in self.plan.runs if spec.key not in outcomes]
         groups: dict[Any, list[RunSpec]] = {}
         task_of: dict[str, Any] = {}
-        for group in by_depth(todo, share.together, share.places):
+        for group in by_depth(todo, share.group_size, share.places):
             keys = dict.fromkeys(parent.key for spec in group for parent in spec.parents)
             known = {key: outcomes[key] for key in keys if key in outcomes}
             awaited = dict.fromkeys(task_of[key] for key in keys if key in task_of)
@@ -159,58 +159,40 @@ class Ray:
             for task in ready:
                 for key, outcome in self._ended(groups[task], task, outcomes).items():
                     outcomes[key] = outcome
-                    self.runs.delivery.alive.discard(key)
-                    self.runs.reporter.run_ended(outcome)
-                    self.runs.delivery.nudge()
-            if self.runs.stop.is_set() and not stopped:
+                    self.attempts.delivery.alive.discard(key)
+                    self.attempts.reporter.run_ended(outcome)
+                    self.attempts.delivery.nudge()
+            if self.attempts.stop.is_set() and not stopped:
                 stopped = True
                 ray.get(board.stop.remote())
 
     def _ended(
         self, group: list[RunSpec], task: Any, outcomes: dict[str, Outcome]
     ) -> dict[str, Outcome]:
-        """How the runs of a group ended; left out are those that were stopped before they began."""
+        """How the runs of a group ended, without those that were stopped before they began."""
         try:
             return ray.get(task)
         except ray.exceptions.RayError as error:
-            text = " ".join(str(error).split())[:300]
+            text = stores.one_line(error, 300)
             reason = f"its worker died {_RETRIES + 1} times: {type(error).__name__}: {text}"
             return {
-                spec.key: self.runs.skipped(spec, outcomes)
-                or Outcome(spec, Status.FAILED, reason=reason)
+                spec.key: skipped(spec, outcomes) or Outcome(spec, Status.FAILED, reason=reason)
                 for spec in group
             }
 
     def _report(self, events: list[tuple[Any, ...]]) -> None:
         """Hands on what workers told."""
-        reporter = self.runs.reporter
+        reporter = self.attempts.reporter
         for kind, *told in events:
             if kind == "began":
                 spec, epochs_done = told
-                self.runs.delivery.alive.add(spec.key)
-                self.runs.delivery.nudge()
+                self.attempts.delivery.alive.add(spec.key)
+                self.attempts.delivery.nudge()
                 reporter.run_began(spec, epochs_done)
             elif kind == "epoch":
                 reporter.epoch_ended(*told)
             else:
                 reporter.say(*told)
-
-    def _context(self, threads: int) -> _Context:
-        runs = self.runs
-        return _Context(
-            # Relative names mean another file in a worker's folder.
-            uri=f"sqlite:///{file}" if (file := runs.store.sqlite_file) else runs.store.uri,
-            work=str(runs.work.path.absolute()),
-            node=ray.get_runtime_context().get_node_id(),
-            study=runs.study,
-            launch_key=runs.launch_key,
-            dataset=self.config.dataset,
-            environment=runs.environment,
-            checkpoint_every=runs.checkpoint_every,
-            trajectory_every=runs.trajectory_every,
-            reported=runs.reported,
-            threads=threads,
-        )
 
     def _share(self) -> "_Share":
         """What each group of runs has.
@@ -240,25 +222,25 @@ class Ray:
         if not devices:
             threads = int(os.environ.get("OMP_NUM_THREADS", 1))
             cpus = min(threads * spread, cores) if wanted is None else max(cores / wanted, 1e-3)
-            together = asked_together(self.config) or 1
-            return _Share(cpus, 0, threads, together, max(1, int(cores / cpus)))
-        together, fitting = self._measured(cores // devices)
+            size = group_size.asked(self.config) or 1
+            return _Share(cpus, 0, threads, size, max(1, int(cores / cpus)))
+        size, fitting = self._measured(cores // devices)
         per_device = wanted or fitting
         cpus = cores / (devices * per_device)
-        return _Share(cpus, 1 / per_device, max(1, int(cpus)), together, devices * per_device)
+        return _Share(cpus, 1 / per_device, max(1, int(cpus)), size, devices * per_device)
 
     def _measured(self, cores: int) -> tuple[int, int]:
         """Runs of a group, and groups that fit a GPU; `cores` of processors for each GPU."""
         measure = _measured_on_gpu.options(num_gpus=1)
         try:
-            together, *measured = ray.get(
-                measure.remote(self.config, str(self.runs.work.path.absolute()))
+            size, free, needed, busy = ray.get(
+                measure.remote(self.config, str(self.attempts.work.path.absolute()))
             )
         except ray.exceptions.RayTaskError as error:
-            text = " ".join(str(error.cause).split())[:200]
-            self.runs.reporter.say(f"one run per GPU: measuring how many fit failed: {text}")
+            text = stores.one_line(error.cause, 200)
+            self.attempts.reporter.say(f"one run per GPU: measuring how many fit failed: {text}")
             return 1, 1
-        return together, groups_per_gpu(*measured, cores=cores)
+        return size, groups_per_gpu(free, needed, busy, cores)
 
 
 @dataclass(frozen=True)
@@ -268,7 +250,7 @@ class _Share:
     cpus: float
     gpus: float
     threads: int
-    together: int
+    group_size: int
     places: int
 
 
@@ -293,8 +275,8 @@ def _measured_on_gpu(config: Study, work: str) -> tuple[int, float, float, float
 
     from trainer.execution import calibration
 
-    together = asked_together(config) or calibration.together(config, WorkDir(Path(work)).speeds)
-    steps = calibration.rehearsal(config, together)
+    size = group_size.here(config, WorkDir(Path(work)))
+    steps = calibration.rehearsal(config, size)
     torch.cuda.reset_peak_memory_stats()
     steps(_WARM_UP)
     began = time.perf_counter()
@@ -308,7 +290,7 @@ def _measured_on_gpu(config: Study, work: str) -> tuple[int, float, float, float
     images *= math.prod(source.input_shape)
     needed = torch.cuda.max_memory_reserved() * 1.1 + images + _CUDA_CONTEXT
     free, _ = torch.cuda.mem_get_info()
-    return together, free, needed, min(1.0, max(computing / took, 0.01))
+    return size, free, needed, min(1.0, max(computing / took, 0.01))
 
 
 @contextmanager
@@ -329,7 +311,7 @@ def _connected(address: str | None) -> Iterator[None]:
                 runtime_env={"env_vars": variables},
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
-            text = " ".join(str(error).split())[:200]
+            text = stores.one_line(error, 200)
             raise ValueError(f"--ray-address {address}: no Ray cluster answers: {text}") from None
     try:
         yield
@@ -350,7 +332,7 @@ def _answers(address: str | None) -> None:
 
 
 @ray.remote
-class _Board:
+class _ProgressBoard:
     """Where workers say how far they are, and see whether to stop."""
 
     def __init__(self) -> None:
@@ -363,7 +345,7 @@ class _Board:
         return self._stopped
 
     def take(self) -> list[tuple[Any, ...]]:
-        """What was told since the last call."""
+        """What was reporter since the last call."""
         events, self._events = self._events, []
         return events
 
@@ -372,7 +354,7 @@ class _Board:
         self._stopped = True
 
 
-class _Told:
+class _BoardReporter:
     """A reporter that tells the board, twice a second, and hears from it whether to stop."""
 
     def __init__(self, board: Any, stop: threading.Event) -> None:
@@ -381,7 +363,7 @@ class _Told:
         self._lock, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._exchange_often, daemon=True)
 
-    def __enter__(self) -> "_Told":
+    def __enter__(self) -> "_BoardReporter":
         self._exchange()
         self._thread.start()
         return self
@@ -425,7 +407,7 @@ class _Told:
 def _trained(
     context: _Context, board: Any, group: list[RunSpec], *parents: dict[str, Outcome]
 ) -> dict[str, Outcome]:
-    """Trains runs side by side in a worker process; left out is what was stopped before it began.
+    """Trains runs side by side in a worker process, without those stopped before they began.
 
     Args:
         context, board: of the launch.
@@ -437,35 +419,25 @@ def _trained(
     torch.set_num_threads(context.threads)
     stop = threading.Event()
     here = ray.get_runtime_context().get_node_id() == context.node
-    store, work = Store(context.uri), WorkDir(Path(context.work))
+    launch = context.launch
+    store, work = Store(launch.uri), WorkDir(Path(launch.work))
     delivery = Delivery(store, work)
     if not here:
         delivery.start()
     outcomes = {key: outcome for ended in parents for key, outcome in ended.items()}
     ended: dict[str, Outcome] = {}
-    with _Told(board, stop) as told:
-        runs = Runs(
-            study=context.study,
-            launch_key=context.launch_key,
-            store=store,
-            work=work,
-            delivery=delivery,
-            dataset=lambda: _images(context.dataset),
-            environment=context.environment,
-            reporter=told,
-            stop=stop,
-            checkpoint_every=context.checkpoint_every,
-            trajectory_every=context.trajectory_every,
-            reported=context.reported,
+    with _BoardReporter(board, stop) as reporter:
+        attempts = Attempts(
+            launch, store, work, delivery, lambda: _images(launch.dataset), reporter, stop
         )
         if not here:
             needed = {parent.key for spec in group for parent in spec.parents}
             _wait_for([outcomes[key] for key in needed if key in outcomes], store, stop)
         left = group
         while left and not stop.is_set():
-            ended |= {s.key: o for s in left if (o := runs.skipped(s, outcomes))}
+            ended |= {s.key: o for s in left if (o := skipped(s, outcomes))}
             left = [spec for spec in left if spec.key not in ended]
-            ended |= runs.attempt([spec for spec in left if runs.ready(spec, outcomes)])
+            ended |= attempts.attempt([spec for spec in left if attempts.ready(spec, outcomes)])
             left = [spec for spec in left if spec.key not in ended]
             if left:
                 stop.wait(_WAIT_S)
@@ -497,9 +469,9 @@ def _wait_for(parents: Any, store: Store, stop: threading.Event) -> None:
 
 @cache
 def _loaded(chosen: str) -> Any:
-    return datasets.as_chosen(Dataset.model_validate_json(chosen))
+    return datasets.as_chosen(DatasetChoice.model_validate_json(chosen))
 
 
-def _images(chosen: Dataset) -> Any:
+def _images(chosen: DatasetChoice) -> Any:
     """The images, once per worker process."""
     return _loaded(chosen.model_dump_json())

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING
 
 import keras
 import torch
-from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from jackpot import artifacts
 from jackpot.contract import (
     Artifact,
     Metric,
-    Setting,
     Tag,
     rewind_artifact,
     trajectory_artifact,
@@ -28,19 +26,19 @@ from jackpot.contract import (
 from trainer import datasets
 from trainer.datasets import Dataset, Split, Stream
 from trainer.datasets.batches import (
-    WHOLE,
     DeviceBatches,
-    Part,
-    SideBySide,
+    GroupBatches,
     batches,
     evaluation_batch,
     recordable,
 )
+from trainer.datasets.passes import WHOLE, Part
 from trainer.execution import start
+from trainer.keras_internals import DataAdapter
 from trainer.networks import small_dense
 from trainer.pruning.callbacks import ApplyMask
 from trainer.store.journal import RunFolder
-from trainer.store.shared import Shared
+from trainer.store.shared import SharedFiles
 from trainer.store.ticket import fill
 from trainer.study import schedule
 from trainer.study.plan import RunSpec
@@ -58,15 +56,14 @@ from trainer.training.callbacks import (
     StopWhenAsked,
     merit,
 )
-from trainer.training.data_parallel import AverageStatistics, Together, together
+from trainer.training.data_parallel import AverageStatistics, Peers, started_peers
 from trainer.training.lowering import CannotLower
 from trainer.training.process import device_name, keep_freed_memory, prepare_process
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel
 
 if TYPE_CHECKING:
-    from jackpot.artifacts import Arrays
-    from trainer.pruning.masks import Mask
+    from jackpot.artifacts import Arrays, Mask
 
 log = logging.getLogger(__name__)
 Fetch = Callable[[RunSpec, str, Path], Path]
@@ -110,7 +107,7 @@ class Run:
         dataset: Dataset,
         folder: RunFolder,
         fetch: Fetch,
-        shared: Shared,
+        shared: SharedFiles,
         *,
         checkpoint_every: int = 1,
         trajectory_every: int | None = None,
@@ -131,7 +128,7 @@ class Run:
             _write_ticket(folder, ticket, self._about)
 
         self._widest = 1
-        self.state = TrainingState.of(ticket.network, spec.training.optimizer)
+        self.state = TrainingState.fresh(ticket.network, spec.training.optimizer)
         steps = _steps_per_epoch(spec, dataset)
         self.state.steps = spec.first_epoch * steps
         checkpoint = Checkpoint(folder.checkpoint, self.state, spec.key, checkpoint_every)
@@ -151,7 +148,7 @@ class Run:
         if spec.mask_epoch == "best":
             earlier = [e["values"] for e in folder.history() if e["step"] <= first_epoch]
             recorders.append(KeepBestWeights(lambda: self._write(Artifact.WEIGHTS_BEST), earlier))
-        if spec.setting == Setting.PRETRAIN:
+        if spec.setting.is_pretraining:
             rewind = spec.training.rewind
             recorders.append(KeepRewindWeights(rewind, lambda: self._keep(rewind_artifact(rewind))))
         if trajectory_every is not None:
@@ -193,7 +190,7 @@ class Run:
         summary = _summary(
             self.ticket, start.values(network), self.folder, record, len(self._dataset.train)
         )
-        tags = {
+        tags: dict[str, str] = {
             Tag.DEVICE: device_name(),
             Tag.THREADS: str(torch.get_num_threads()),
             Tag.DATASET_SHA256: self._dataset.digest,
@@ -235,7 +232,7 @@ def advance(runs: Sequence[Run], dataset: Dataset, stop: threading.Event) -> Non
         run.shared_by(len(runs))
     try:
         job = runs[0].job() if devices > 1 else None
-        with together(devices, _follow, job, stop) as others:
+        with started_peers(devices, _follow, job, stop) as others:
             _fit([run.spec for run in runs], [r.progress for r in runs], dataset, others, stop)
             if others and runs[0].progress.failure:
                 raise runs[0].progress.failure  # The other processes are not to wait for it.
@@ -256,12 +253,12 @@ class _Job:
     first_epoch: int
 
 
-def _follow(others: Together, job: _Job) -> None:
+def _follow(others: Peers, job: _Job) -> None:
     """Trains a part of each batch of a run that another process records."""
     keep_freed_memory()
     spec, dataset = job.spec, datasets.as_chosen(job.spec.dataset)
     network = start.build(spec, dataset, job.channels, 0)
-    state = TrainingState.of(network, spec.training.optimizer)
+    state = TrainingState.fresh(network, spec.training.optimizer)
     state.load(job.state, job.steps)
     member = Member(network, state, _rates(spec, dataset))
     progress = _followed(spec, member, job.mask, job.first_epoch, [])
@@ -289,7 +286,7 @@ def _fit(
     specs: Sequence[RunSpec],
     runs: Sequence[Followed],
     dataset: Dataset,
-    others: Together | None,
+    others: Peers | None,
     stop: threading.Event,
 ) -> None:
     """Trains from where each run is until the first of them is done."""
@@ -369,7 +366,7 @@ def _training_batches(
     seen = [(spec.seed, spec.trial, run.epoch) for spec, run in zip(specs, runs, strict=True)]
     orders = list(dict.fromkeys(seen))
     firsts = [specs[seen.index(order)] for order in orders]
-    return SideBySide(
+    return GroupBatches(
         [
             first.again(_epoch_seed(spec), epoch)
             for spec, (_, _, epoch) in zip(firsts, orders, strict=True)
@@ -430,7 +427,7 @@ def _summary(
     pruned = sum(int((final[path] == 0).sum()) for path in mask)
     prunable = sum(entry.size for entry in mask.values())
     best = max(folder.history(), key=lambda event: (merit(event["values"]), -event["step"]))
-    values = {
+    values: dict[str, float] = {
         # What is left to train: a pruned weight is no parameter.
         Metric.TRAINABLE_PARAMETERS: trainable
         - sum(entry.size - int(entry.sum()) for entry in mask.values()),

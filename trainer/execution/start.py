@@ -2,32 +2,48 @@
 
 import json
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
+import numpy as np
 
 from jackpot import artifacts
-from jackpot.contract import Artifact, Setting, rewind_artifact
+from jackpot.contract import Artifact, rewind_artifact
+from jackpot.settings import Weights, as_pruned
 from trainer import networks, pruning
 from trainer.datasets import Dataset
-from trainer.networks import idle, small_dense
+from trainer.datasets.batches import batches
+from trainer.networks import pool, small_dense
 from trainer.pruning import masks
-from trainer.store.shared import Shared
+from trainer.pruning.look import Look
+from trainer.store.shared import SharedFiles
+from trainer.store.ticket import fill
 from trainer.study.plan import RunSpec
 from trainer.study.seeds import Purpose, derive
 from trainer.training import data_parallel
 
 if TYPE_CHECKING:
-    from jackpot.artifacts import Arrays
-    from trainer.pruning.masks import Mask
+    from torch import Tensor
+
+    from jackpot.artifacts import Arrays, Mask
     from trainer.study.config import Study
 
 T = TypeVar("T")
+Fetch = Callable[[RunSpec, str], Path]
+"""Gives a local file of a parent's artifact: (parent, artifact name)."""
 _OWN: Mapping[int, int] = {}
+_DRAWS = {
+    Weights.DRAWN: Purpose.INITIAL_WEIGHTS,
+    # θ₀ of pretraining, without pretraining: the same draw.
+    Weights.KEPT: Purpose.INITIAL_WEIGHTS,
+    Weights.REDRAWN: Purpose.REINITIALISED_WEIGHTS,
+    Weights.NARROW: Purpose.SMALL_DENSE_WEIGHTS,
+}
+"""Which of the trial's draws initial weights are, where they are drawn."""
 
 
 @dataclass(frozen=True)
@@ -49,42 +65,34 @@ class Ticket:
     target_parameters: int | None = None
 
 
-def ticket(
-    spec: RunSpec, dataset: Dataset, fetch: Callable[[RunSpec, str], Path], shared: Shared
-) -> Ticket:
+def ticket(spec: RunSpec, dataset: Dataset, fetch: Fetch, shared: SharedFiles) -> Ticket:
     """Initial weights and mask of a run, as the table of settings has them.
 
     Args:
         spec: the run.
         dataset: of the run.
         fetch: gives a local file of a parent's artifact.
-        shared: where what other runs need as well is kept.
+        shared: keeps what other runs need as well.
 
     Raises:
         ArtifactError, MaskError: a parent's artifact is damaged or does not fit.
         OSError: the disk is full, say.
     """
-    match spec.setting:
-        case Setting.PRETRAIN:
-            initial = _drawn(spec, dataset, Purpose.INITIAL_WEIGHTS, _OWN, shared)
-            return Ticket(_network(spec, dataset, _OWN), _OWN, initial, None)
-        case Setting.RR:
-            initial = _drawn(spec, dataset, Purpose.REINITIALISED_WEIGHTS, _OWN, shared)
-        case Setting.LT | Setting.WR:
-            initial = _of_pretraining(spec, fetch, shared)
-        case Setting.SDT:
-            target = non_zeros(spec, dataset)
-            channels = _narrowed(spec, dataset, target, shared)
-            initial = _drawn(spec, dataset, Purpose.SMALL_DENSE_WEIGHTS, channels, shared)
-            network = _network(spec, dataset, channels)
-            return Ticket(network, channels, initial, None, target)
-    mask = _mask(spec, dataset, fetch, shared)
-    return Ticket(_network(spec, dataset, _OWN), _OWN, initial, mask)
+    target = non_zeros(spec, dataset) if spec.setting.is_narrow else None
+    channels = _OWN if target is None else _narrowed(spec, dataset, target, shared)
+    if spec.init_from is not None:
+        initial = _of_pretraining(spec, spec.init_from, fetch, shared)
+    elif spec.setting.weights in _DRAWS:
+        initial = _drawn(spec, dataset, _DRAWS[spec.setting.weights], channels, shared)
+    else:
+        raise ValueError(f"{spec.name}: the plan gave it no pretraining to start from")
+    mask = _mask(spec, dataset, fetch, shared) if spec.setting.is_masked else None
+    return Ticket(_network(spec, dataset, channels), channels, initial, mask, target)
 
 
 def give_back(spec: RunSpec, dataset: Dataset, ticket: Ticket) -> None:
     """Leaves the network of a run that is over to the next run of its structure."""
-    idle.give_back(_structure(spec, dataset, ticket.channels), ticket.network)
+    pool.give_back(_structure(spec, dataset, ticket.channels), ticket.network)
 
 
 def _structure(spec: RunSpec, dataset: Dataset, channels: Mapping[int, int]) -> Hashable:
@@ -95,7 +103,7 @@ def _structure(spec: RunSpec, dataset: Dataset, channels: Mapping[int, int]) -> 
 
 def _network(spec: RunSpec, dataset: Dataset, channels: Mapping[int, int]) -> keras.Model:
     """A network of the run's structure, with any weights."""
-    return idle.borrow(
+    return pool.borrow(
         _structure(spec, dataset, channels), lambda: build(spec, dataset, channels, 0)
     )
 
@@ -111,7 +119,7 @@ def _drawn(
     dataset: Dataset,
     purpose: Purpose,
     channels: Mapping[int, int],
-    shared: Shared,
+    shared: SharedFiles,
 ) -> "Arrays":
     """Freshly drawn weights: the same for all runs of a trial."""
     seed = derive(spec.seed, spec.trial, purpose)
@@ -119,21 +127,16 @@ def _drawn(
     def make(path: Path) -> None:
         network = build(spec, dataset, channels, seed)
         artifacts.write(path, values(network), {})
-        idle.give_back(_structure(spec, dataset, channels), network)
+        pool.give_back(_structure(spec, dataset, channels), network)
 
     facts = _facts(spec, dataset) | {"channels": sorted(channels.items()), "seed": seed}
     drawn, _ = shared.once("drawn", facts, make, artifacts.read)
     return drawn
 
 
-def _of_pretraining(
-    spec: RunSpec, fetch: Callable[[RunSpec, str], Path], shared: Shared
-) -> "Arrays":
+def _of_pretraining(spec: RunSpec, parent: RunSpec, fetch: Fetch, shared: SharedFiles) -> "Arrays":
     """θ₀ or θ_t of the run's pretraining."""
-    parent = spec.init_from
-    if parent is None:
-        raise ValueError(f"{spec.name}: the plan gave it no pretraining to start from")
-    rewound = spec.setting == Setting.WR
+    rewound = spec.setting.weights is Weights.REWOUND
     name = rewind_artifact(spec.training.rewind) if rewound else Artifact.TICKET_INITIAL
 
     def make(path: Path) -> None:
@@ -144,7 +147,9 @@ def _of_pretraining(
     return initial
 
 
-def _narrowed(spec: RunSpec, dataset: Dataset, target: int, shared: Shared) -> Mapping[int, int]:
+def _narrowed(
+    spec: RunSpec, dataset: Dataset, target: int, shared: SharedFiles
+) -> Mapping[int, int]:
     """Channel counts of the small-dense network with about `target` parameters."""
     source = dataset.source
 
@@ -161,35 +166,87 @@ def _narrowed(spec: RunSpec, dataset: Dataset, target: int, shared: Shared) -> M
     return shared.once("narrowed", _facts(spec, dataset) | {"parameters": target}, make, read)
 
 
-def _mask(
-    spec: RunSpec, dataset: Dataset, fetch: Callable[[RunSpec, str], Path], shared: Shared
-) -> "Mask | None":
-    """Prunes the weights of `spec.mask_from`, of its last or best epoch, to the run's sparsity."""
-    parent, pruner = spec.mask_from, spec.pruner
-    if parent is None or pruner is None:
-        return None
+def _mask(spec: RunSpec, dataset: Dataset, fetch: Fetch, shared: SharedFiles) -> "Mask":
+    """The mask of a run: the pruner's, or what its setting makes of that."""
+    rule = spec.setting.mask
+    if rule is None or spec.pruner is None:
+        raise ValueError(f"{spec.name}: the plan gave it no pruner")
+    mask = _pruned(spec, spec.pruner, dataset, fetch, shared)
+    if rule is as_pruned:
+        return mask
+    seed = derive(spec.seed, spec.trial, Purpose.MASK_RULE)
+    changed = rule(
+        {path: entry.copy() for path, entry in mask.items()}, np.random.default_rng(seed)
+    )
+    masks.check_fits(changed, {path: entry.shape for path, entry in mask.items()})
+    return changed
+
+
+def _pruned(
+    spec: RunSpec, pruner: str, dataset: Dataset, fetch: Fetch, shared: SharedFiles
+) -> "Mask":
+    """Prunes what the run's pruner looks at to the run's sparsity."""
 
     def make(path: Path) -> None:
-        earlier: Mask | None = None
+        look = _look(spec, dataset, fetch, shared)
+        scores = pruning.find(pruner).score(look)
+        masks.check_scores(scores, look.weights, pruner)
+        found = masks.prune(scores, spec.sparsity, look.mask)
+        artifacts.write_mask(path, found, {})
+
+    parent = spec.mask_from
+    facts: dict[str, Any] = {
+        "pruner": pruner,
+        "sparsity": spec.sparsity,
+        "layers": spec.layers,
+    }
+    if parent is not None:
+        facts |= {"run": parent.key, "epoch": spec.mask_epoch}
+    else:
+        facts |= _facts(spec, dataset) | {"seed": spec.seed, "trial": spec.trial}
+    if spec.pruner_sha256 is not None:
+        # One that looks at images sees the study's.
+        images = spec.dataset.model_dump_json()
+        batch = spec.training.batch_size
+        facts |= {"pruner_sha256": spec.pruner_sha256, "images": images, "batch": batch}
+    mask, _ = shared.once("mask", facts, make, artifacts.read_mask)
+    return mask
+
+
+def _look(spec: RunSpec, dataset: Dataset, fetch: Fetch, shared: SharedFiles) -> Look:
+    """What the run's pruner sees: its parent's last or best weights, or θ₀."""
+    parent, earlier = spec.mask_from, None
+    if parent is None:
+        values = _drawn(spec, dataset, Purpose.INITIAL_WEIGHTS, _OWN, shared)
+    else:
         if parent.mask_from is not None:
             name = Artifact.TICKET_MASK
             earlier, _ = _from_parent(parent, name, artifacts.read_mask, fetch(parent, name))
         name = Artifact.WEIGHTS_BEST if spec.mask_epoch == "best" else Artifact.WEIGHTS_FINAL
         file = fetch(parent, name)
-        final, _ = _from_parent(parent, name, artifacts.read_weights, file, earlier)
-        weights = {path: final[path] for path in _pruned_sizes(spec, _shape_only(spec, dataset))}
-        found = masks.prune(weights, spec.sparsity, pruning.PRUNERS[pruner].score, earlier)
-        artifacts.write_mask(path, found, {})
+        values, _ = _from_parent(parent, name, artifacts.read_weights, file, earlier)
 
-    facts = {
-        "run": parent.key,
-        "epoch": spec.mask_epoch,
-        "pruner": pruner,
-        "sparsity": spec.sparsity,
-        "layers": spec.layers,
-    }
-    mask, _ = shared.once("mask", facts, make, artifacts.read_mask)
-    return mask
+    def network() -> keras.Model:
+        model = build(spec, dataset, _OWN, 0)
+        fill(model, values, "the weights to prune")
+        return model
+
+    def images() -> "Iterator[tuple[Tensor, Tensor]]":
+        seed = derive(spec.seed, spec.trial, Purpose.DATA_ORDER, 0)
+        device = keras.ops.convert_to_tensor(0.0).device
+        passes = batches(
+            dataset.train,
+            dataset.source,
+            spec.training.batch_size,
+            device,
+            epoch_seed=lambda epoch: seed,
+        )
+        passes.on_epoch_begin()
+        for batch in passes.get_torch_dataloader():
+            yield batch[0], batch[1]
+
+    paths = _pruned_sizes(spec, _shape_only(spec, dataset))
+    return Look({path: values[path] for path in paths}, earlier, network, images)
 
 
 def _from_parent(parent: RunSpec, name: str, read: Callable[..., T], *arguments: object) -> T:
@@ -203,17 +260,20 @@ def _from_parent(parent: RunSpec, name: str, read: Callable[..., T], *arguments:
         ) from None
 
 
-def check(
-    config: "Study", todo: Iterable[RunSpec], dataset: Dataset, shared: Shared, here: bool
-) -> None:
+def check_study(
+    config: "Study", todo: Iterable[RunSpec], dataset: Dataset, shared: SharedFiles, here: bool
+) -> list[str]:
     """Sees, before anything is trained, that a study can be.
 
     Args:
         config: the study.
         todo: its runs that are to be trained.
         dataset: of the study.
-        shared: where the widths of small-dense networks are kept, which are found now.
+        shared: keeps the widths of small-dense networks, which are found now.
         here: whether runs are trained on this machine.
+
+    Returns:
+        What a user should know before the first run, a sentence each.
 
     Raises:
         ValueError: the network cannot take the images, or cannot be narrowed, or `pruning.layers`
@@ -223,12 +283,28 @@ def check(
     sha256 = networks.fingerprint(config.network)
     built = _meta(config.network, sha256, source.input_shape, source.classes)
     layers = config.pruning.layers
-    _pruned_paths(config.network, None if layers == "default" else tuple(layers), built)
+    pruned = _pruned_paths(config.network, None if layers == "default" else tuple(layers), built)
     splits = [s for s in (dataset.test, dataset.heldout) if s is not None]
-    data_parallel.check(config.training, len(dataset.train), min(map(len, splits)), here)
-    small_dense_runs = {spec.sparsity: spec for spec in todo if spec.setting == Setting.SDT}
-    for spec in small_dense_runs.values():
+    data_parallel.check_devices(config.training, len(dataset.train), min(map(len, splits)), here)
+    for spec in {spec.sparsity: spec for spec in todo if spec.setting.is_narrow}.values():
         _narrowed(spec, dataset, non_zeros(spec, dataset), shared)
+    return _left_out(config.network, built, pruned)
+
+
+def _left_out(name: str, network: keras.Model, pruned: list[str]) -> list[str]:
+    """Says which kernels inside composite layers are not pruned, and how much that is."""
+    left_out = masks.left_out(network, pruned)
+    if not left_out:
+        return []
+    sizes = {v.path: math.prod(v.shape) for v in network.variables}
+    without, of = sum(left_out.values()), sum(sizes[path] for path in pruned)
+    shown = ", ".join(list(left_out)[:4]) + (", …" if len(left_out) > 4 else "")
+    pattern = f"{next(iter(left_out)).partition('/')[0]}/*"
+    return [
+        f"{name}: kernels inside composite layers are not pruned: {shown}. They hold {without:,} "
+        f"of {without + of:,} weights ({without / (without + of):.0%}), and sparsities count the "
+        f"other {of:,}. To prune them, name them in pruning.layers, such as '{pattern}'."
+    ]
 
 
 def non_zeros(spec: RunSpec, dataset: Dataset) -> int:

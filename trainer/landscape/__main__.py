@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from jackpot.contract import DEFAULT_TRACKING_URI, tracking_uri
+from jackpot.contract import DEFAULT_TRACKING_URI
+from jackpot.stores import tracking_uri
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
 

@@ -191,13 +191,13 @@ def _measure(model: "keras.Model", dataset: "Dataset", paths: list[str]) -> surf
     import torch
 
     from trainer.datasets.batches import batches
-    from trainer.study.config import SGD
+    from trainer.study.optimizers import SGD
     from trainer.training.process import prepare_process
     from trainer.training.state import TrainingState
     from trainer.training.stepped import Member, SteppedModel
 
     prepare_process()
-    state = TrainingState.of(model, SGD())
+    state = TrainingState.fresh(model, SGD(name="sgd"))
     stepped = SteppedModel(Member(model, state, lambda step: 0.0))
     tensors = [state.weights[path] for path in paths]
     device = tensors[0].device

@@ -63,11 +63,11 @@ def principal(trajectory: np.ndarray) -> Plane:
     values, vectors = np.linalg.eigh(differences.astype(np.float64) @ differences.T)
     if values[-2] <= 1e-12 * max(values[-1], 1e-300):
         raise ValueError("the trajectory lies on one line: it spans no plane")
-    directions = [
+    first, second = (
         (vectors[:, -i] @ differences / np.sqrt(values[-i])).astype(last.dtype) for i in (1, 2)
-    ]
+    )
     shares = values[::-1][:2] / values.clip(0).sum()
-    return Plane(last, *directions, explained=(float(shares[0]), float(shares[1])))
+    return Plane(last, first, second, explained=(float(shares[0]), float(shares[1])))
 
 
 def filter_normalised(

@@ -7,14 +7,13 @@ Example:
     272474
 """
 
-import hashlib
 import importlib
-import importlib.util
-import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from jackpot import plugins
 
 if TYPE_CHECKING:
     import keras
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from trainer.networks.layers import Blocks
 
     Builder = Callable[[Blocks, tuple[int, int, int], int], keras.Model]
-
-OWN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-"""A user's own network: `package.module:function`."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +70,9 @@ def find(name: str) -> Network:
     """
     if name in NETWORKS:
         return NETWORKS[name]
-    if OWN.fullmatch(name):
-        return Network(*name.split(":"))
+    if plugins.is_plugin(name):
+        module, _, function = name.partition(":")
+        return Network(module, function)
     raise ValueError(
         f"unknown network {name!r}; known are {', '.join(names())}, and a network of your own as "
         "'package.module:function'"
@@ -99,6 +96,7 @@ def build(
         channels: channel counts in place of the network's own, such as {64: 20} for layers of 64
             (small-dense networks); counts without an entry stay.
         seed: decides every initial weight; the same seed gives the same bits on the same device.
+            The caller's own generators stay as they are.
 
     Raises:
         ValueError: unknown name, a network that cannot be imported, or a shape that it cannot take.
@@ -130,58 +128,31 @@ def _build(
         )
     if channels and min(channels.values()) < 1:
         raise ValueError(f"expected channel counts of at least 1; received {dict(channels)}")
+    from trainer.keras_internals import start_over
     from trainer.networks.layers import Blocks
 
     blocks = Blocks(channels, seed)
-    if name not in NETWORKS:
-        _start_over(seed)
-    return _builder(name, network)(blocks, tuple(input_shape), classes), blocks
-
-
-def _start_over(seed: int) -> None:
-    """Names and draws of layers that `Blocks` did not make begin as in a fresh process.
-
-    Keras numbers unnamed layers through the whole process and draws their weights from a global
-    generator: the same network built again would have other paths and other weights.
-    """
-    import keras
-    from keras.src.backend.common import global_state
-
-    global_state.set_global_attribute("object_name_uids", None)
-    keras.utils.set_random_seed(seed % 2**32)
+    builder = _builder(name, network)
+    height, width, depth = input_shape
+    # `Blocks` names and seeds its layers. A network of one's own may have others.
+    with start_over(seed) if name not in NETWORKS else nullcontext():
+        return builder(blocks, (height, width, depth), classes), blocks
 
 
 def fingerprint(name: str) -> str | None:
     """SHA-256 of the source of a user's own network; None for a registered one.
 
-    Of the file that holds the builder, not of what it imports. Finding the file may import the
-    packages around it, not the module.
-
     Raises:
-        ValueError: there is no such module.
+        PluginError: there is no such module.
     """
     if name in NETWORKS:
         return None
-    module = find(name).module
-    try:
-        spec = importlib.util.find_spec(module)
-    except ImportError:
-        spec = None
-    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
-        raise ValueError(
-            f"network '{name}' cannot be imported: there is no module '{module}'. Start the "
-            "trainer in the folder that holds it, or install its package"
-        )
-    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:20]
+    find(name)
+    return plugins.fingerprint("network", name)
 
 
 def _builder(name: str, network: Network) -> "Builder":
-    try:
-        return getattr(importlib.import_module(network.module), network.function)
-    except (ImportError, AttributeError) as error:
-        if name in NETWORKS:
-            raise
-        raise ValueError(
-            f"network '{name}' cannot be imported: {error}. Start the trainer in the folder that "
-            "holds the module, or install its package"
-        ) from error
+    if name in NETWORKS:
+        builder: Builder = getattr(importlib.import_module(network.module), network.function)
+        return builder
+    return plugins.load_function("network", name)

@@ -4,13 +4,13 @@ import keras
 
 from trainer.networks.layers import Blocks
 
-_POOL = "pool"
-_VGG16 = (
-    *(64, 64, _POOL),
-    *(128, 128, _POOL),
-    *(256, 256, 256, _POOL),
-    *(512, 512, 512, _POOL),
-    *(512, 512, 512, _POOL),
+# Channels of each convolution; None: a pooling.
+_VGG16: tuple[int | None, ...] = (
+    *(64, 64, None),
+    *(128, 128, None),
+    *(256, 256, 256, None),
+    *(512, 512, 512, None),
+    *(512, 512, 512, None),
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def vgg16(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) -> ke
     inputs = x = keras.Input(input_shape, name="images")
     convs = pools = 0
     for item in _VGG16:
-        if item == _POOL:
+        if item is None:
             pools += 1
             x = keras.layers.MaxPooling2D(2, name=f"pool{pools}")(x)
             continue

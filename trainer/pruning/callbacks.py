@@ -3,7 +3,8 @@
 import keras
 import torch
 
-from trainer.pruning.masks import Mask, check_fits
+from jackpot.artifacts import Mask
+from trainer.pruning.masks import check_fits
 
 
 class ApplyMask(keras.callbacks.Callback):
@@ -23,7 +24,7 @@ class ApplyMask(keras.callbacks.Callback):
         >>> from trainer.pruning import masks
         >>> from trainer.pruning.scores import magnitude
         >>> weights = masks.kernels(model, masks.pruned_paths(model, kept=["stem", "classifier"]))
-        >>> mask = masks.prune(weights, sparsity=0.832, score=magnitude)
+        >>> mask = masks.prune(magnitude(weights), sparsity=0.832)
         >>> model.fit(images, labels, callbacks=[ApplyMask(mask)])  # doctest: +SKIP
     """
 

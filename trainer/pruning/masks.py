@@ -7,16 +7,17 @@ Order matters: weights are counted through the mask's paths in order, each array
 
 import fnmatch
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jackpot.artifacts import Mask
+
 if TYPE_CHECKING:
     import keras
 
-    from trainer.pruning.scores import Score, Weights
-
-Mask = dict[str, np.ndarray]
+    from trainer.pruning.scores import Scores, Weights
 
 
 class MaskError(ValueError):
@@ -30,34 +31,67 @@ def pruned_paths(
 
     Args:
         model: a built Keras model.
-        pruned: shell patterns over layer names.
+        pruned: shell patterns over the names of the model's own layers. A pattern with a slash is
+            one over paths of variables instead, and finds kernels inside composite layers too:
+            `attention/*` those of a MultiHeadAttention called attention.
         kept: shell patterns of layers that are not pruned although `pruned` names them.
 
     Raises:
-        MaskError: a pattern in `pruned` that matches no layer with a kernel, or no layer left.
+        MaskError: a pattern in `pruned` that matches nothing, or nothing left to prune.
 
-    Biases and batch norm are never pruned: only variables named `kernel` are looked at.
+    Biases, embeddings and batch norm are never pruned: only kernels are looked at.
     """
-    layers = {
+    layers, inside = _own_kernels(model), _inner_kernels(model)
+    names = {path: name for name, path in layers.items()}
+    names |= {path: path for path in inside}
+
+    def matched(path: str, patterns: Sequence[str]) -> bool:
+        # A pattern without a slash never reaches into a composite layer.
+        return any(
+            fnmatch.fnmatchcase(path if "/" in p else names[path], p)
+            for p in patterns
+            if "/" in p or path not in inside
+        )
+
+    for pattern in pruned:
+        if not any(matched(path, [pattern]) for path in names):
+            raise MaskError(
+                f"pruning.layers: '{pattern}' matches no layer with a kernel; "
+                f"the network has {', '.join([*layers, *inside])}"
+            )
+    chosen = {path for path in names if matched(path, pruned) and not matched(path, kept)}
+    if not chosen:
+        raise MaskError(
+            f"no layer is left to prune; the network has {', '.join([*layers, *inside])}"
+        )
+    return [v.path for v in model.variables if v.path in chosen]
+
+
+def left_out(model: "keras.Model", paths: Sequence[str]) -> dict[str, int]:
+    """Kernels inside composite layers that are not among `paths`: weights by variable path."""
+    return {path: size for path, size in _inner_kernels(model).items() if path not in paths}
+
+
+def _own_kernels(model: "keras.Model") -> dict[str, str]:
+    """Paths of the kernels of the model's own layers, by layer."""
+    return {
         layer.name: layer.kernel.path
         for layer in model.layers
         if getattr(layer, "kernel", None) is not None
     }
-    for pattern in pruned:
-        if not fnmatch.filter(layers, pattern):
-            raise MaskError(
-                f"pruning.layers: '{pattern}' matches no layer with a kernel; "
-                f"the network has {', '.join(layers)}"
-            )
-    paths = [
-        path
-        for name, path in layers.items()
-        if any(fnmatch.fnmatchcase(name, p) for p in pruned)
-        and not any(fnmatch.fnmatchcase(name, p) for p in kept)
-    ]
-    if not paths:
-        raise MaskError(f"no layer is left to prune; the network has {', '.join(layers)}")
-    return paths
+
+
+def _inner_kernels(model: "keras.Model") -> dict[str, int]:
+    """Weights of each kernel inside a composite layer, by variable path.
+
+    Of MultiHeadAttention, recurrent layers, nested models; a separable convolution has two.
+    """
+    own = set(_own_kernels(model).values())
+    return {
+        v.path: prod(v.shape)
+        for v in model.trainable_variables
+        if v.path.rpartition("/")[2].endswith("kernel") and v.path not in own
+    }
 
 
 def kernels(model: "keras.Model", paths: Sequence[str]) -> dict[str, np.ndarray]:
@@ -66,13 +100,13 @@ def kernels(model: "keras.Model", paths: Sequence[str]) -> dict[str, np.ndarray]
     return {path: np.asarray(values[path].numpy()) for path in paths}
 
 
-def prune(weights: "Weights", sparsity: float, score: "Score", mask: Mask | None = None) -> Mask:
+def prune(scores: "Scores", sparsity: float, mask: Mask | None = None) -> Mask:
     """Prunes globally to exactly ⌊sparsity · N⌉ of the N weights.
 
     Args:
-        weights: trained kernels by path; N counts all their entries.
+        scores: importance of each weight by path (`trainer.pruning.scores`), larger is more
+            important; N counts all their entries.
         sparsity: fraction of all N weights that the new mask prunes, in [0, 1).
-        score: importance of each weight (`trainer.pruning.scores`).
         mask: what earlier rounds left. Weights that it prunes stay pruned, so masks nest.
 
     Returns:
@@ -83,16 +117,15 @@ def prune(weights: "Weights", sparsity: float, score: "Score", mask: Mask | None
         MaskError: a score that is no number, a mask that does not fit, or one that already prunes
             more.
     """
-    scores = score(weights)
     if mask is not None:
-        check_fits(mask, {path: array.shape for path, array in weights.items()})
-    flat = np.concatenate([scores[path].ravel() for path in weights])
+        check_fits(mask, {path: array.shape for path, array in scores.items()})
+    flat = np.concatenate([array.ravel() for array in scores.values()])
     if not np.isfinite(flat).all():
         raise MaskError("cannot rank the weights: some scores are not finite numbers")
     alive = (
         np.ones(flat.size, bool)
         if mask is None
-        else np.concatenate([mask[path].ravel() for path in weights])
+        else np.concatenate([mask[path].ravel() for path in scores])
     )
     count = pruned_count(flat.size, sparsity)
     more = count - (flat.size - int(alive.sum()))
@@ -103,7 +136,7 @@ def prune(weights: "Weights", sparsity: float, score: "Score", mask: Mask | None
         )
     alive = alive.copy()
     alive[_smallest(flat, alive, more)] = False
-    return _split(alive, weights)
+    return _split(alive, scores)
 
 
 def _smallest(scores: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
@@ -118,7 +151,7 @@ def _smallest(scores: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([below, equal[equal.size - (count - below.size) :]])
 
 
-def _split(flat: np.ndarray, like: "Weights") -> Mask:
+def _split(flat: np.ndarray, like: "Scores") -> Mask:
     ends = np.cumsum([array.size for array in like.values()])[:-1]
     parts = np.split(flat, ends)
     return {
@@ -136,6 +169,21 @@ def pruned_count(weights: int, sparsity: float) -> int:
     if not 0 <= sparsity < 1:
         raise MaskError(f"expected a sparsity in [0, 1), received {sparsity}")
     return int(np.floor(sparsity * weights + 0.5))
+
+
+def check_scores(scores: "Scores", weights: "Weights", pruner: str) -> None:
+    """Raises `MaskError` unless a pruner has scored every weight that it was to score."""
+    if list(scores) != list(weights):
+        raise MaskError(
+            f"pruner '{pruner}' was to score {', '.join(weights)}, in this order; it scored "
+            f"{', '.join(scores) or 'nothing'}"
+        )
+    for path, array in weights.items():
+        if scores[path].shape != array.shape:
+            raise MaskError(
+                f"pruner '{pruner}' gave '{path}' scores of shape {scores[path].shape}; expected "
+                f"{array.shape}"
+            )
 
 
 def check_fits(mask: Mask, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -1,14 +1,14 @@
-"""Scores: how important each weight is. A new pruner adds a function here and nothing else."""
+"""Scores: how important each weight is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 Weights = Mapping[str, np.ndarray]
-Score = Callable[[Weights], dict[str, np.ndarray]]
+Scores = dict[str, np.ndarray]
 
 
-def magnitude(weights: Weights) -> dict[str, np.ndarray]:
+def magnitude(weights: Weights) -> Scores:
     """|w| of each weight (table 1: OMP and IMP are both magnitude-based).
 
     Args:

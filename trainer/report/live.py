@@ -15,7 +15,7 @@ from rich.progress import (
 )
 
 from jackpot.contract import Metric
-from trainer.execution.execute import Outcome, Reporter, Status
+from trainer.execution.outcome import Outcome, Reporter
 from trainer.report.tables import duration
 from trainer.study.plan import RunSpec
 
@@ -176,6 +176,6 @@ def _reached(metrics: dict[str, float]) -> str:
 
 def _sentence(outcome: Outcome) -> str:
     name = outcome.spec.name
-    if outcome.status in (Status.FINISHED, Status.KNOWN) and outcome.val_accuracy is not None:
+    if outcome.status.is_trained and outcome.val_accuracy is not None:
         return f"{name}: {100 * outcome.val_accuracy:.1f} %"
     return f"{name}: {outcome.status}{': ' if outcome.reason else ''}{outcome.reason}"

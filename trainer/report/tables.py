@@ -7,8 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jackpot.contract import Setting
-from trainer.execution.execute import Outcome
+from jackpot import settings
+from trainer.execution.outcome import Outcome
 from trainer.study.plan import Plan, RunSpec
 
 
@@ -54,10 +54,9 @@ def results(plan: Plan, outcomes: Iterable[Outcome]) -> RenderableType:
         spread = f" ± {group['std']:.1f}" if group["std"] is not None else ""
         return f"{group['mean']:.1f}{spread}"
 
-    trials = cells["len"]
-    counted = f"n = {trials.min()}" + (
-        f" to {trials.max()}" if trials.max() != trials.min() else ""
-    )
+    trials = cells["len"].to_list()
+    few, many = min(trials), max(trials)
+    counted = f"n = {few}" if few == many else f"n = {few} to {many}"
     title = f"Study '{plan.study}': accuracy after the last epoch, % (mean ± s.d., {counted})"
     return _table(plan, cells, cell, title)
 
@@ -82,8 +81,10 @@ def _table(
     for rate in rates:
         table.add_column(f"lr {rate:g}", justify="right")
     groups = {(g["label"], g["sparsity"], g["rate"]): g for g in cells.iter_rows(named=True)}
-    order = {setting: place for place, setting in enumerate(Setting)}
-    rows = sorted({(spec.sparsity, order[spec.setting], spec.label) for spec in plan.runs})
+    names = settings.ordered(spec.setting.name for spec in plan.runs)
+    rows = sorted(
+        {(spec.sparsity, names.index(spec.setting.name), spec.label) for spec in plan.runs}
+    )
     for i, (sparsity, _, label) in enumerate(rows):
         found = [groups.get((label, sparsity, rate)) for rate in rates]
         table.add_row(

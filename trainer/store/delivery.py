@@ -236,7 +236,7 @@ class Delivery:
 
     def _made(self, folder: RunFolder, start: Start, began: int) -> str:
         folder.note_delivered(creating=True)
-        tags = {Tag.HEARTBEAT: f"{time.time():.0f}"}
+        tags: dict[str, str] = {Tag.HEARTBEAT: f"{time.time():.0f}"}
         for tag, key in ((Tag.INIT_RUN_ID, start.init_key), (Tag.MASK_RUN_ID, start.mask_key)):
             parent = self._id_of(key) if key else None
             if parent:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from trainer.store.shared import Shared
+from trainer.store.shared import SharedFiles
 
 log = logging.getLogger(__name__)
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -205,7 +205,7 @@ class WorkDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.shared, self.speeds = Shared(path / "shared"), Shared(path / "speeds")
+        self.shared, self.speeds = SharedFiles(path / "shared"), SharedFiles(path / "speeds")
         self._runs = path / "runs"
         shutil.rmtree(path / "trash", ignore_errors=True)
 

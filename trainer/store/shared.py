@@ -17,8 +17,8 @@ from trainer.study.plan import digest
 T = TypeVar("T")
 
 
-class Shared:
-    """A folder of such files.
+class SharedFiles:
+    """A folder of files that several runs need.
 
     Args:
         folder: made when it is needed.

@@ -5,14 +5,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
-from jackpot import contract
+from jackpot import stores
 from jackpot.contract import Artifact
 
 if TYPE_CHECKING:
     import keras
 
-    from jackpot.artifacts import Arrays
-    from trainer.pruning.masks import Mask
+    from jackpot.artifacts import Arrays, Mask
 
 
 class LoadedTicket(NamedTuple):
@@ -100,9 +99,10 @@ def described(path: Path, about: dict[str, str], network: str | None = None) -> 
             f"say network='{named}'"
         )
     try:
+        height, width, depth = (int(n) for n in about["input_shape"].split("x"))
         return networks.build(
             named,
-            input_shape=tuple(int(n) for n in about["input_shape"].split("x")),
+            input_shape=(height, width, depth),
             classes=int(about["classes"]),
             channels={int(own): int(new) for own, new in json.loads(about["channels"]).items()},
         )
@@ -117,7 +117,7 @@ def _downloaded(run_id: str, tracking_uri: str | None, into: Path) -> Path:
 
     if not run_id.isalnum():
         raise ArtifactError(f"'{run_id}' is neither a folder nor the id of an MLflow run")
-    uri = tracking_uri or contract.tracking_uri()
+    uri = tracking_uri or stores.tracking_uri()
     folder = Artifact.TICKET_INITIAL.partition("/")[0]
     return Store(uri).fetch(run_id, folder, into).parent
 

@@ -1,39 +1,32 @@
 """The trainer's only door to MLflow."""
 
 import getpass
-import os
 import re
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from jackpot import stores as drivers
-from jackpot.contract import Kind, Tag, experiment_settings
-from mlflow_server import search
+from jackpot import stores
+from jackpot.contract import SOURCE_NAME_TAG, SOURCE_TYPE_TAG, USER_TAG, Kind, Tag
 from trainer.store.journal import Start
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-# Delivery retries by itself, for as long as it takes; a single request should fail fast.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-
+stores.quiet_client()
 _URI = re.compile(
     r"sqlite:///[^?]+|(postgresql|mysql|mssql)(\+\w+)?://\S+|https?://[^/\s:]+(:\d+)?(/\S*)?"
 )
 STALE_AFTER_S = 300
-_METRICS_PER_BATCH = 1000
+_METRICS_PER_BATCH = _PAGE = 1000
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 
 
@@ -79,7 +72,7 @@ class Store:
                 f"tracking URI '{uri}': expected sqlite:///file.db, postgresql://… or "
                 "http://host:port"
             )
-        drivers.check(uri)
+        stores.check_driver(uri)
         self.uri = uri
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
@@ -87,8 +80,7 @@ class Store:
     @property
     def sqlite_file(self) -> Path | None:
         """The database file, if the store is one."""
-        prefix = "sqlite:///"
-        return Path(self.uri.removeprefix(prefix)).absolute() if self.uri[:10] == prefix else None
+        return stores.sqlite_file(self.uri)
 
     def create_schema(self) -> None:
         """Connects, and makes a new database's tables. Raises: StoreAway."""
@@ -129,8 +121,6 @@ class Store:
         Raises:
             StoreAway, StoreRefused.
         """
-        from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
-
         with _errors():
             experiment = self._experiment(start.experiment)
             # Asked for anew next time if this one turns out to be deleted.
@@ -140,9 +130,9 @@ class Store:
                 start_time=start_time,
                 run_name=start.name,
                 tags={
-                    MLFLOW_SOURCE_NAME: "python -m trainer",
-                    MLFLOW_SOURCE_TYPE: "LOCAL",
-                    MLFLOW_USER: _user(),
+                    SOURCE_NAME_TAG: "python -m trainer",
+                    SOURCE_TYPE_TAG: "LOCAL",
+                    USER_TAG: _user(),
                     **start.tags,
                     **tags,
                 },
@@ -233,7 +223,9 @@ class Store:
         with _errors():
             client = self._connected()
             experiments = [e.experiment_id for e in client.search_experiments()]
-            yield from search.found(client, experiments, condition)
+            if experiments:
+                ask = partial(client.search_runs, experiments, condition, max_results=_PAGE)
+                yield from stores.every(ask)
 
     def _connected(self) -> "MlflowClient":
         if self._client is None:
@@ -278,7 +270,11 @@ class Store:
     def _restore(self, experiment: str) -> None:
         """Restores a deleted experiment, whose name MLflow keeps taken, but none of its runs."""
         client = self._connected()
-        deleted = [run.info.run_id for run in search.found(client, [experiment], deleted=True)]
+        from mlflow.entities import ViewType
+
+        ask = partial(client.search_runs, [experiment], "", ViewType.ALL, max_results=_PAGE)
+        runs = stores.every(ask)
+        deleted = [run.info.run_id for run in runs]
         client.restore_experiment(experiment)
         for run_id in deleted:
             client.delete_run(run_id)
@@ -288,7 +284,7 @@ class Store:
 
         try:
             return self._connected().create_experiment(
-                study, **experiment_settings(self.uri, study)
+                study, **stores.experiment_settings(self.uri, study)
             )
         except MlflowException:
             # Another launch, on another machine, was faster.
@@ -327,7 +323,7 @@ def _errors() -> Iterator[None]:
     except (StoreAway, StoreRefused):
         raise
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
+        text = stores.one_line(error)
         # MlflowException, which is not imported here because that takes seconds.
         if getattr(error, "error_code", "") in _REFUSALS:
             raise StoreRefused(text) from error

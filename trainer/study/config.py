@@ -11,11 +11,24 @@ from collections.abc import Callable
 from fractions import Fraction as Rational
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from jackpot.contract import Setting
+from jackpot import plugins
+from jackpot.settings import SETTINGS, FirstEpoch, Setting
+from jackpot.settings import find as find_setting
 from trainer import datasets, networks, pruning
+from trainer.study import optimizers
+from trainer.study.optimizers import SGD, Optimizer
 
 NAME_PATTERN = r"^[A-Za-z0-9](\.?[A-Za-z0-9_-])*$"
 NAME_RULE = "letters, digits, '_', '-' and single dots inside, starting with a letter or digit"
@@ -33,35 +46,47 @@ def problem(message: str, *at: str | int) -> PydanticCustomError:
 
 
 def _known(
-    kind: str, names: Callable[[], list[str]], own: re.Pattern[str] | None = None
+    kind: str,
+    names: Callable[[], list[str]],
+    own: re.Pattern[str] | None = None,
+    imported: Callable[[str], object] | None = None,
 ) -> AfterValidator:
-    """One of `names()`, or what `own` matches: a user's own, found out when it is imported."""
+    """One of `names()`, or what `own` matches: a user's own.
+
+    It is found out now whether `imported` can import it; without that, when it is used.
+    """
 
     def check(name: str) -> str:
-        if name not in names() and not (own and own.fullmatch(name)):
-            raise PydanticCustomError("unknown_name", "unknown " + kind, {"choices": names()})
+        if name not in names():
+            if not (own and own.fullmatch(name)):
+                raise PydanticCustomError("unknown_name", "unknown " + kind, {"choices": names()})
+            if imported is not None:
+                imported(name)
         return name
 
     return AfterValidator(check)
 
 
-NetworkName = Annotated[str, _known("network", networks.names, networks.OWN)]
+NetworkName = Annotated[str, _known("network", networks.names, plugins.PLUGIN)]
 DatasetName = Annotated[str, _known("dataset", datasets.names, datasets.OWN)]
-PrunerName = Annotated[str, _known("pruner", pruning.names)]
+PrunerName = Annotated[str, _known("pruner", pruning.names, plugins.PLUGIN, pruning.find)]
+SettingName = Annotated[
+    str, _known("setting", lambda: list(SETTINGS), plugins.PLUGIN, find_setting)
+]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Augmentation(_Section):
+class AugmentationChoice(_Section):
     """What training applies to images in place of the dataset's own augmentation."""
 
     pad: Annotated[int, Field(ge=0, le=64)] = 0
     flip: bool = False
 
 
-class Dataset(_Section):
+class DatasetChoice(_Section):
     """Which images to train and evaluate on; a subset takes the first images of a split."""
 
     name: DatasetName
@@ -69,22 +94,7 @@ class Dataset(_Section):
     test_images: PositiveInt | None = None
     validation_images: PositiveInt | None = None
     """Last of the training images, held out from training to choose learning rates and epochs."""
-    augmentation: Augmentation | None = None
-
-
-class SGD(_Section):
-    """SGD with coupled L2, torch's form: v ← μv + g + λw; w ← w − ηv (table E.1)."""
-
-    name: Literal["sgd"] = "sgd"
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
-    nesterov: bool = False
-
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> "SGD":
-        if self.nesterov and self.momentum == 0:
-            raise problem("Nesterov's rule needs a momentum above 0", "nesterov")
-        return self
+    augmentation: AugmentationChoice | None = None
 
 
 class StepSchedule(_Section):
@@ -111,7 +121,7 @@ class CosineSchedule(_Section):
 class ConstantSchedule(_Section):
     """The same learning rate throughout (after warm-up)."""
 
-    name: Literal["constant"] = "constant"
+    name: Literal["constant"]
 
 
 Schedule = Annotated[StepSchedule | CosineSchedule | ConstantSchedule, Field(discriminator="name")]
@@ -122,8 +132,10 @@ class Training(_Section):
 
     epochs: PositiveInt
     batch_size: PositiveInt
-    optimizer: SGD = SGD()
-    schedule: Schedule = ConstantSchedule()
+    optimizer: Annotated[SerializeAsAny[Optimizer], BeforeValidator(optimizers.chosen)] = SGD(
+        name="sgd"
+    )
+    schedule: Schedule = ConstantSchedule(name="constant")
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     rewind_epoch: PositiveInt | None = None
@@ -220,11 +232,11 @@ class Study(_Section):
 
     study: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
     network: NetworkName
-    dataset: Dataset
+    dataset: DatasetChoice
     learning_rates: Annotated[list[Rate], Field(min_length=1)]
     trials: PositiveInt = 3
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    settings: Annotated[list[Literal["pretrain", "lt", "rr", "wr", "sdt"]], Field(min_length=1)] = [
+    settings: Annotated[list[SettingName], Field(min_length=1)] = [
         "pretrain",
         "lt",
         "rr",
@@ -257,22 +269,51 @@ class Study(_Section):
         return values
 
     @property
+    def chosen_settings(self) -> list[Setting]:
+        """The rows of the study's settings, in its order."""
+        return [find_setting(name) for name in self.settings]
+
+    @property
     def sparse_settings(self) -> list[Setting]:
         """Those of the study's settings that train at a given sparsity."""
-        return [Setting(name) for name in self.settings if name != Setting.PRETRAIN]
+        return [setting for setting in self.chosen_settings if not setting.is_dense]
 
     @property
     def has_rounds(self) -> bool:
-        """Whether some pruner of the study works in rounds, so that sparsities must be theirs."""
-        return any(pruning.PRUNERS[name].iterative for name in self.pruners)
+        """Whether some pruner of the study goes in rounds, so that sparsities must be theirs."""
+        return any(pruning.find(name).in_rounds for name in self.pruners)
+
+    @model_validator(mode="after")
+    def _settings_are_told_apart(self) -> "Study":
+        known: dict[str, str] = {}
+        for i, (name, setting) in enumerate(zip(self.settings, self.chosen_settings, strict=True)):
+            if setting.name in known:
+                raise problem(
+                    f"{name!r} is called {setting.name!r}, as {known[setting.name]!r} is",
+                    *("settings", i),
+                )
+            known[setting.name] = name
+        return self
 
     @model_validator(mode="after")
     def _rewinding_leaves_epochs(self) -> "Study":
-        if Setting.WR in self.settings and self.training.rewind >= self.training.epochs:
+        rewinding = [s.name for s in self.chosen_settings if s.first_epoch is FirstEpoch.REWIND]
+        if rewinding and self.training.rewind >= self.training.epochs:
             raise problem(
-                f"wr starts after epoch {self.training.rewind} and would have none left to train",
+                f"{rewinding[0]} starts after epoch {self.training.rewind} and would have none "
+                "left to train",
                 "training",
                 "epochs",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _masks_of_an_ablation_come_from_pretraining(self) -> "Study":
+        if self.ablation and not any(pruning.find(p).looks_at_end for p in self.pruners):
+            raise problem(
+                "an ablation crosses the learning rate of pretraining with that of its masks' "
+                "subnetworks, and no pruner of this study looks at pretraining",
+                "ablation",
             )
         return self
 

@@ -12,6 +12,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from trainer.study.config import NAME_RULE, Study
+from trainer.study.optimizers import OPTIMIZERS, Optimizer
 
 
 class ConfigError(Exception):
@@ -78,9 +79,10 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
         before = base.get(key)
         if key == "dataset":
             before, value = _dataset(before), _dataset(value)
-        both = isinstance(before, dict) and isinstance(value, dict)
-        same = both and value.get("name", before.get("name")) == before.get("name")
-        merged[key] = _merged(before, value) if same else value
+        if isinstance(before, dict) and isinstance(value, dict):
+            same = value.get("name", before.get("name")) == before.get("name")
+            value = _merged(before, value) if same else value
+        merged[key] = value
     return merged
 
 
@@ -254,7 +256,8 @@ def _reason(detail: Any, loc: tuple[str | int, ...]) -> str:
     if kind == "missing":
         return "this key is required"
     if kind == "unknown_name":
-        return f"{detail['msg']} {found!r}{_did_you_mean(found, context['choices'])}"
+        name = found.get("name") if isinstance(found, Mapping) else found
+        return f"{detail['msg']} {name!r}{_did_you_mean(name, context['choices'])}"
     if kind == "literal_error":
         choices = [
             word.strip("' ") for word in context["expected"].replace(" or ", ", ").split(",")
@@ -286,6 +289,8 @@ def _fields_at(loc: tuple[str | int, ...]) -> list[str]:
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if annotation is Optimizer:
+        return list(OPTIMIZERS.values())
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [m for part in getattr(annotation, "__args__", ()) for m in _models_in(part)]

@@ -1,6 +1,7 @@
 """Expands a study into its runs, in dependency order. Pure: no torch, no MLflow, no clock.
 
-Of a network of the user's own the source file is read: its contents belong to the run keys.
+Of a user's own networks, pruners, settings and optimizers the source files are read: their contents
+belong to the run keys.
 
 pretrain ─┬─ OMP masks ─ LT-OMP, RR-OMP, WR-OMP
           └─ round 1 ─ LT-IMP ─ round 2 ─ LT-IMP ─ …, each with its RR-IMP, WR-IMP
@@ -9,14 +10,16 @@ SDT: no parent
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal
 
-from jackpot.contract import Param, Setting
+from jackpot import plugins, settings
+from jackpot.contract import Param
+from jackpot.settings import FirstEpoch, Setting, Weights
 from trainer import networks, pruning
-from trainer.study.config import Dataset, Study, Training
+from trainer.study.config import DatasetChoice, Study, Training
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,21 +28,24 @@ class RunSpec:
 
     Attributes:
         network, dataset, training, layers, seed: as in the study's config.
-        setting: which of the paper's settings this run is.
+        setting: the row of the table that this run is of.
         learning_rate: the highest learning rate of this run.
         trial: 1-based.
-        pruner: of the mask; None for pretrain and SDT.
-        sparsity: of the mask; for SDT, of the pruned network whose size it matches; pretrain 0.
+        pruner: of the mask; None where there is no mask.
+        sparsity: of the mask; of a narrower network, of the pruned one whose size it matches;
+            0 of dense networks.
         round: 1-based IMP round that makes the mask; None where there are no rounds.
-        init_from: the pretraining that gives θ₀ (LT) or θ_t (WR).
-        mask_from: the run whose weights are pruned to make the mask.
+        init_from: the pretraining that gives θ₀ or θ_t; None: the run draws its weights.
+        mask_from: the run whose weights are pruned to make the mask; None of a run with a pruner:
+            the pruner looks at θ₀.
         mask_epoch: which of that run's weights: of the `last` or the `best` epoch. Decides what a
             run has to keep, so that it belongs to every run of the study but small-dense ones.
-        network_sha256: of the source of a user's own network: another network is another run.
+        network_sha256, setting_sha256, pruner_sha256, optimizer_sha256: of the sources of a user's
+            own: another source is another run.
     """
 
     network: str
-    dataset: Dataset
+    dataset: DatasetChoice
     training: Training
     setting: Setting
     learning_rate: float
@@ -53,17 +59,24 @@ class RunSpec:
     mask_from: "RunSpec | None" = field(default=None, repr=False)
     mask_epoch: Literal["last", "best"] = "last"
     network_sha256: str | None = None
+    setting_sha256: str | None = None
+    pruner_sha256: str | None = None
+    optimizer_sha256: str | None = None
 
     @cached_property
     def key(self) -> str:
         """Hash of everything that decides the result, parents included, defaults left out.
 
         A field added later with a default that means "as before" keeps every old key; so a
-        default, once published, must never change. The rewind epoch counts for WR alone:
+        default, once published, must never change. Names are no defaults: two kinds of optimizer
+        or schedule never share a key. The rewind epoch counts only where training starts from it:
         pretraining does not depend on which of its epochs is kept.
         """
         training = self.training.model_dump(mode="json", exclude_defaults=True)
         training.pop("rewind_epoch", None)
+        # Keys of SGD are older than its name in them.
+        if training.get("optimizer", {}).get("name") == "sgd":
+            del training["optimizer"]["name"]
         facts: dict[str, Any] = {
             "network": self.network,
             "dataset": self.dataset.model_dump(mode="json", exclude_defaults=True),
@@ -78,10 +91,13 @@ class RunSpec:
             "pruner": self.pruner,
             "sparsity": self.sparsity or None,
             "round": self.round,
-            "rewind_epoch": self.training.rewind if self.setting == Setting.WR else None,
+            "rewind_epoch": self.training.rewind if self.setting.uses_rewind_epoch else None,
             "init_from": self.init_from.key if self.init_from else None,
             "mask_from": self.mask_from.key if self.mask_from else None,
             "network_sha256": self.network_sha256,
+            "setting_sha256": self.setting_sha256,
+            "pruner_sha256": self.pruner_sha256,
+            "optimizer_sha256": self.optimizer_sha256,
             "mask_epoch": self.mask_epoch if self.mask_epoch != "last" else None,
         }
         facts |= {name: value for name, value in optional.items() if value is not None}
@@ -94,12 +110,12 @@ class RunSpec:
 
     @property
     def first_epoch(self) -> int:
-        """0-based epoch of the schedule at which this run starts: t for WR, else 0."""
-        return self.training.rewind if self.setting == Setting.WR else 0
+        """0-based epoch of the schedule at which this run starts: 0 or the rewind epoch t."""
+        return self.training.rewind if self.setting.first_epoch is FirstEpoch.REWIND else 0
 
     @property
     def epochs(self) -> int:
-        """Epochs that this run trains: T, or T − t for WR."""
+        """Epochs that this run trains: T or T − t."""
         return self.training.epochs - self.first_epoch
 
     @property
@@ -108,7 +124,9 @@ class RunSpec:
 
         Where the mask was found at another learning rate, that too: `lt-imp (mask of lr 0.01)`.
         """
-        label = f"{self.setting}-{self.pruner}" if self.pruner else str(self.setting)
+        label = self.setting.name
+        if self.pruner:
+            label = f"{label}-{plugins.short(self.pruner)}"
         rate = self.mask_from.learning_rate if self.mask_from else self.learning_rate
         return label if rate == self.learning_rate else f"{label} (mask of lr {rate:g})"
 
@@ -120,7 +138,8 @@ class RunSpec:
 
     def params(self) -> dict[Param, str]:
         """The run's MLflow params; those that do not apply to its setting are left out."""
-        training, optimizer = self.training, self.training.optimizer
+        training = self.training
+        optimizer = training.optimizer.model_dump(exclude={"name"})
         mask_rate = self.mask_from.learning_rate if self.mask_from else None
         values: dict[Param, Any] = {
             Param.NETWORK: self.network,
@@ -133,18 +152,19 @@ class RunSpec:
             Param.PRETRAIN_LEARNING_RATE: mask_rate,
             Param.EPOCHS: self.epochs,
             Param.BATCH_SIZE: training.batch_size,
-            Param.OPTIMIZER: optimizer.name,
-            Param.MOMENTUM: optimizer.momentum,
-            Param.WEIGHT_DECAY: optimizer.weight_decay,
+            Param.OPTIMIZER: training.optimizer.name,
+            Param.MOMENTUM: optimizer.pop("momentum", None),
+            Param.WEIGHT_DECAY: optimizer.pop("weight_decay", None),
+            Param.NESTEROV: optimizer.pop("nesterov", None) or None,
+            Param.OPTIMIZER_OPTIONS: " ".join(f"{k}={v}" for k, v in optimizer.items()) or None,
             Param.SCHEDULE: _schedule(training),
             Param.WARMUP_EPOCHS: training.warmup_epochs,
-            Param.REWIND_EPOCH: training.rewind if self.setting == Setting.WR else None,
+            Param.REWIND_EPOCH: training.rewind if self.setting.uses_rewind_epoch else None,
             Param.TRIAL: self.trial,
             Param.SEED: self.seed,
             Param.TRAIN_IMAGES: self.dataset.train_images,
             Param.TEST_IMAGES: self.dataset.test_images,
             Param.PRUNED_LAYERS: " ".join(self.layers) if self.layers else None,
-            Param.NESTEROV: True if optimizer.nesterov else None,
             Param.VALIDATION_IMAGES: self.dataset.validation_images,
             Param.AUGMENTATION: _augmentation(self.dataset),
             Param.LABEL_SMOOTHING: training.label_smoothing or None,
@@ -177,150 +197,132 @@ def plan(config: Study) -> Plan:
     Runs that others need are included whether or not their setting is listed: pretraining for
     every mask, and the IMP rounds before a reported one.
     """
-    # A source file is read once, not once per run.
-    source = networks.fingerprint(config.network)
     runs: dict[str, RunSpec] = {}
+    make = _maker(config)
     for trial in range(1, config.trials + 1):
-        spec = partial(_spec, config, source, trial)
+        spec = partial(make, trial)
         for rate in config.learning_rates:
-            found = [*_from(config, spec, rate, [rate]), *_small_dense(config, spec, rate)]
+            found = [
+                *_from(config, spec, rate, [rate], config.pruners),
+                *_without_parents(config, spec, rate),
+            ]
             runs |= {run.key: run for run in found}
         for ablation in config.ablation:
-            rates = ablation.learning_rates
-            found = list(_from(config, spec, ablation.pretrain_learning_rate, rates))
+            rates, looking = ablation.learning_rates, _looking_at_end(config)
+            found = list(_from(config, spec, ablation.pretrain_learning_rate, rates, looking))
             runs |= {run.key: run for run in found}
+    # A row that no rule above plans would go missing without a word.
+    planned = {run.setting.name for run in runs.values()}
+    for setting in config.chosen_settings:
+        if setting.name not in planned:
+            raise ValueError(f"setting {setting.name!r} has no run in the plan of {config.study!r}")
     return Plan(config.study, tuple(runs.values()))
 
 
-def side_by_side(runs: Sequence[RunSpec], most: int, places: int = 1) -> Iterator[list[RunSpec]]:
-    """Groups of runs that can be stepped together, in the order of their first.
-
-    They share network, images and recipe; learning rates, masks and trials may differ. A run on
-    several devices is a group of its own.
-
-    Args:
-        runs: whose parents are all finished.
-        most: runs in a group.
-        places: where groups are trained at once; none is to stay empty while others are crowded.
-    """
-    alike: dict[Any, list[RunSpec]] = {}
-    for run in runs:
-        alike.setdefault(_structure(run), []).append(run)
-    groups = []
-    for same in alike.values():
-        limit = 1 if same[0].training.devices_per_run > 1 else most
-        size = min(limit, -(-len(same) // places))
-        groups += [same[i : i + size] for i in range(0, len(same), size)]
-    place = {run.key: i for i, run in enumerate(runs)}
-    yield from sorted(groups, key=lambda group: place[group[0].key])
-
-
-def by_depth(runs: Sequence[RunSpec], most: int, places: int) -> Iterator[list[RunSpec]]:
-    """Groups for several processes, each after those that it needs; arguments as `side_by_side`.
-
-    Runs of a group have equally long chains of parents, so that no two groups wait for each other.
-    """
-    left = {run.key: run for run in runs}
-    while left:
-        ready = _ready(left)
-        yield from side_by_side(ready, most, places)
-        for run in ready:
-            del left[run.key]
-
-
-def in_turn(runs: Sequence[RunSpec], most: int) -> Iterator[list[RunSpec]]:
-    """The groups in which one process trains `runs`, if all goes well.
-
-    Args:
-        runs: parents that are not among them are finished.
-        most: how many can be stepped together.
-    """
-    left = {run.key: run for run in runs}
-    while left:
-        group = next(side_by_side(_ready(left), most))
-        yield group
-        for run in group:
-            del left[run.key]
-
-
-def _ready(left: Mapping[str, RunSpec]) -> list[RunSpec]:
-    """Those of `left`, by key, that wait for none of them."""
-    return [run for run in left.values() if not any(p.key in left for p in run.parents)]
-
-
-def _structure(run: RunSpec) -> tuple[Any, ...]:
-    """What runs that are stepped together have in common: tensors of one shape, one recipe."""
-    narrowed = (run.sparsity, run.layers) if run.setting == Setting.SDT else None
-    recipe = run.training.model_dump_json()
-    return run.network, run.network_sha256, run.dataset.model_dump_json(), recipe, narrowed
-
-
-def _spec(
-    config: Study,
-    network_sha256: str | None,
-    trial: int,
-    setting: Setting,
-    learning_rate: float,
-    **more: Any,
-) -> RunSpec:
-    layers = config.pruning.layers
-    # The layers to prune decide a mask, and the size that a small-dense network matches.
-    pruned = None if layers == "default" or setting == Setting.PRETRAIN else tuple(layers)
-    return RunSpec(
-        network=config.network,
-        network_sha256=network_sha256,
-        dataset=config.dataset,
-        training=config.training,
-        setting=setting,
-        learning_rate=learning_rate,
-        trial=trial,
-        seed=config.seed,
-        layers=pruned,
-        mask_epoch="last" if setting == Setting.SDT else config.pruning.mask_epoch,
-        **more,
-    )
-
-
 _Make = Callable[..., RunSpec]
-"""`_spec` of one study and trial: takes the setting, the learning rate, and parents and mask."""
+"""Makes a run of one study and trial: takes the setting, the learning rate, parents and mask."""
 
 
-def _small_dense(config: Study, spec: _Make, rate: float) -> Iterator[RunSpec]:
-    if Setting.SDT in config.sparse_settings:
-        for sparsity in reported(config):
-            yield spec(Setting.SDT, rate, sparsity=sparsity)
+def _maker(config: Study) -> Callable[..., RunSpec]:
+    """Makes runs of a study: takes the trial, then what `_Make` takes."""
+    # A source file is read once, not once per run.
+    network_sha256 = networks.fingerprint(config.network)
+    rows = zip(config.settings, config.chosen_settings, strict=True)
+    setting_sha256 = {
+        row.name: plugins.fingerprint("setting", name)
+        for name, row in rows
+        if plugins.is_plugin(name)
+    }
+    pruner_sha256 = {name: pruning.fingerprint(name) for name in config.pruners}
+    optimizer = config.training.optimizer.name
+    own = plugins.is_plugin(optimizer)
+    optimizer_sha256 = plugins.fingerprint("optimizer", optimizer) if own else None
+
+    def make(
+        trial: int, setting: Setting, rate: float, pruner: str | None = None, **more: Any
+    ) -> RunSpec:
+        layers = config.pruning.layers
+        # The layers to prune decide a mask, and the size that a narrower network matches.
+        pruned = None if layers == "default" or setting.is_dense else tuple(layers)
+        return RunSpec(
+            network=config.network,
+            network_sha256=network_sha256,
+            dataset=config.dataset,
+            training=config.training,
+            setting=setting,
+            setting_sha256=setting_sha256.get(setting.name),
+            learning_rate=rate,
+            trial=trial,
+            seed=config.seed,
+            layers=pruned,
+            mask_epoch="last" if setting.is_narrow else config.pruning.mask_epoch,
+            pruner=pruner,
+            pruner_sha256=pruner_sha256.get(pruner) if pruner else None,
+            optimizer_sha256=optimizer_sha256,
+            **more,
+        )
+
+    return make
+
+
+def _without_parents(config: Study, spec: _Make, rate: float) -> Iterator[RunSpec]:
+    """Dense networks besides pretraining, and narrower ones at each sparsity."""
+    for setting in config.chosen_settings:
+        if setting.is_narrow:
+            for sparsity in reported(config):
+                yield spec(setting, rate, sparsity=sparsity)
+        elif setting.is_dense and not setting.is_pretraining:
+            pretrain = spec(settings.PRETRAIN, rate)
+            own = setting.weights.of_pretraining
+            yield from (pretrain,) if own else ()
+            yield spec(setting, rate, init_from=pretrain if own else None)
+
+
+def _looking_at_end(config: Study) -> list[str]:
+    return [pruner for pruner in config.pruners if pruning.find(pruner).looks_at_end]
 
 
 def _from(
-    config: Study, spec: _Make, pretrain_rate: float, rates: Sequence[float]
+    config: Study,
+    spec: _Make,
+    pretrain_rate: float,
+    rates: Sequence[float],
+    pruners: Sequence[str],
 ) -> Iterator[RunSpec]:
     """Pretraining at one learning rate, and subnetworks of its masks trained at each of `rates`.
 
     IMP's rounds are all trained at the pretraining's rate; only the reported subnetworks differ.
     """
 
-    def sparse(mask_from: RunSpec, **mask: Any) -> Iterator[RunSpec]:
+    def sparse(mask_from: RunSpec | None, **mask: Any) -> Iterator[RunSpec]:
         for setting in masked:
-            init_from = None if setting == Setting.RR else pretrain
+            # Without a look at pretraining a run draws θ₀ itself: the same bits, and no parent.
+            alone = mask_from is None and setting.weights is Weights.KEPT
+            init_from = pretrain if setting.weights.of_pretraining and not alone else None
             for rate in rates:
                 yield spec(setting, rate, init_from=init_from, mask_from=mask_from, **mask)
 
-    pretrain = spec(Setting.PRETRAIN, pretrain_rate)
-    yield pretrain
+    pretrain = spec(settings.PRETRAIN, pretrain_rate)
+    masked = [setting for setting in config.sparse_settings if setting.is_masked]
+    needed = [pruner for pruner in pruners if pruning.find(pruner).looks_at_end] or not masked
+    rewinding = any(setting.weights is Weights.REWOUND for setting in masked)
+    if needed or rewinding or any(s.is_pretraining for s in config.chosen_settings):
+        yield pretrain
     sparsities = reported(config)
-    masked = [s for s in (Setting.LT, Setting.RR, Setting.WR) if s in config.sparse_settings]
-    for pruner in config.pruners if masked else ():
-        if not pruning.PRUNERS[pruner].iterative:
+    for pruner in pruners if masked else ():
+        found = pruning.find(pruner)
+        if not found.in_rounds:
+            looked_at = pretrain if found.looks_at_end else None
             for sparsity in sparsities:
-                yield from sparse(pretrain, pruner=pruner, sparsity=sparsity)
+                yield from sparse(looked_at, pruner=pruner, sparsity=sparsity)
             continue
         last = pretrain
         for round_ in range(1, _rounds(config) + 1):
             sparsity = config.pruning.sparsity_of(round_)
             mask = {"pruner": pruner, "sparsity": sparsity, "round": round_}
             # The network trained in round n is LT-IMP at that sparsity, and gives round n + 1.
-            ticket = spec(Setting.LT, pretrain_rate, init_from=pretrain, mask_from=last, **mask)
-            own = Setting.LT in masked and pretrain_rate in rates
+            ticket = spec(settings.LT, pretrain_rate, init_from=pretrain, mask_from=last, **mask)
+            own = settings.LT in masked and pretrain_rate in rates
             if own or round_ < _rounds(config):
                 yield ticket  # Once more below if it is reported: the plan keeps one of a key.
             if sparsity in sparsities:
@@ -352,7 +354,7 @@ def _schedule(training: Training) -> str:
     return schedule.name
 
 
-def _augmentation(dataset: Dataset) -> str | None:
+def _augmentation(dataset: DatasetChoice) -> str | None:
     chosen = dataset.augmentation
     return None if chosen is None else f"pad {chosen.pad}{', flip' if chosen.flip else ''}"
 

@@ -12,6 +12,7 @@ class Purpose(IntEnum):
     REINITIALISED_WEIGHTS = 2
     SMALL_DENSE_WEIGHTS = 3
     DATA_ORDER = 4
+    MASK_RULE = 5
 
 
 def derive(seed: int, trial: int, purpose: Purpose, *more: int) -> int:

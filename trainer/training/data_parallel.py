@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,9 +25,10 @@ import keras
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from jackpot.contract import Metric
-from trainer.datasets.batches import Part
+from trainer.datasets.passes import Part
 from trainer.study.config import Training
 from trainer.training.lowering import Network
 
@@ -46,8 +47,8 @@ class TooFewDevices(OSError):
     """This machine has fewer devices than a run is to use; nothing is lost."""
 
 
-class Together:
-    """What the processes of one run do together; each calls each method as often as the others.
+class Peers:
+    """What the processes of one run compute together. All must make the same calls in one order.
 
     Args:
         part: which of the processes this is.
@@ -89,18 +90,18 @@ class AverageStatistics(keras.callbacks.Callback):
     They are not what gradients flow to, so DistributedDataParallel leaves them alone.
     """
 
-    def __init__(self, together: Together, statistics: Iterable[Tensor]) -> None:
+    def __init__(self, peers: Peers, statistics: Iterable[Tensor]) -> None:
         super().__init__()
-        self._together, self._statistics = together, list(statistics)
+        self._peers, self._statistics = peers, list(statistics)
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         """Averages before an evaluation."""
-        self._together.average_(self._statistics)
+        self._peers.average_(self._statistics)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Averages before a checkpoint; right after an evaluation nothing is left to average."""
         if Metric.VAL_LOSS not in (logs or {}):
-            self._together.average_(self._statistics)
+            self._peers.average_(self._statistics)
 
 
 class _Forward(nn.Module):
@@ -126,14 +127,14 @@ class _Peer:
 
 
 @contextmanager
-def together(
+def started_peers(
     count: int, follow: Callable[..., None], job: Any, stop: threading.Event
-) -> Iterator[Together | None]:
-    """Starts `count` − 1 more processes that each call `follow(together, job)`, and joins them.
+) -> Iterator[Peers | None]:
+    """Starts `count` − 1 more processes that each call `follow(peers, job)`, and joins them.
 
     Args:
         count: processes, this one included; 1 starts none and gives None.
-        follow: a module's function: does what this process does with the `Together` it is given.
+        follow: a module's function: does what this process does with the `Peers` it is given.
         job: what it needs to know; anything that can be pickled.
         stop: ends the wait for the others.
 
@@ -146,7 +147,7 @@ def together(
         return
     if torch.cuda.is_available() and torch.cuda.device_count() < count:
         raise TooFewDevices(_too_few(count))
-    store = dist.TCPStore(_HOST, 0, is_master=True, wait_for_workers=False)
+    store = TCPStore(_HOST, 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
     peers = [
         context.Process(
@@ -166,7 +167,7 @@ def together(
         _join(store, Part(0, count))
         # Now, not as an argument: a process that dies before it has read a large one is waited for.
         dist.broadcast_object_list([job], src=0)
-        yield Together(Part(0, count))
+        yield Peers(Part(0, count))
         for peer in peers:
             peer.join()
     except RuntimeError as error:
@@ -186,7 +187,7 @@ def _too_few(count: int) -> str:
     return f"training.devices_per_run: {count}, but {torch.cuda.device_count()} GPUs are here"
 
 
-def check(training: Training, train_images: int, fewest_evaluated: int, here: bool) -> None:
+def check_devices(training: Training, train_images: int, fewest_evaluated: int, here: bool) -> None:
     """Sees whether runs can be spread over as many devices as the study says.
 
     Args:
@@ -216,7 +217,7 @@ def _ready(index: int) -> str:
     return f"ready/{index}"
 
 
-def _join(store: dist.Store, part: Part) -> None:
+def _join(store: TCPStore, part: Part) -> None:
     """Joins the others. All are on this machine: no need to ask a name server for it."""
     if torch.cuda.is_available():
         torch.cuda.set_device(part.index)
@@ -239,12 +240,12 @@ def _run(peer: _Peer, follow: Callable[..., None]) -> None:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(peer.threads)
-    store = dist.TCPStore(_HOST, peer.port, is_master=False)
+    store = TCPStore(_HOST, peer.port, is_master=False)
     store.set(_ready(peer.part.index), "")
     _join(store, peer.part)
     jobs: list[Any] = [None]
     dist.broadcast_object_list(jobs, src=0)
-    follow(Together(peer.part), jobs[0])
+    follow(Peers(peer.part), jobs[0])
     dist.destroy_process_group()
 
 
@@ -256,7 +257,7 @@ def _end_with_parent() -> None:
 
 
 def _look_for_dead(
-    peers: list[BaseProcess], patience_s: float, cause: Exception | None = None
+    peers: Sequence[BaseProcess], patience_s: float, cause: Exception | None = None
 ) -> None:
     """Raises PeerLost if one has ended, or ends within `patience_s` seconds."""
     ended = wait([peer.sentinel for peer in peers], timeout=patience_s)

@@ -10,12 +10,14 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainer.keras_internals import Node, functional, in_order, takes_training
 from trainer.networks.layers import BatchNormalization
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ def lower(*models: keras.Model) -> "Lowered | _AsAWhole":
         CannotLower: several networks, and an operation that Keras can only compute with the rest
             of its network.
     """
+    lowered: Lowered | _AsAWhole
     try:
         lowered = Lowered(models)
     except CannotLower as reason:
@@ -119,18 +122,15 @@ class Lowered:
     """
 
     def __init__(self, models: Sequence[keras.Model]) -> None:
-        # A sequential model keeps the functional one that it stands for.
-        model = getattr(models[0], "_functional", None) or models[0]
-        if not hasattr(model, "_nodes_by_depth"):
+        model = functional(models[0])
+        if model is None:
             raise CannotLower("a network that is no functional model")
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise CannotLower("a network with several inputs or outputs")
         self.by_keras: list[str] = []
         self._joined = _Joined(models)
-        operations = list(_in_order(model))
-        self._readers = Counter(
-            id(x) for _, node in operations for x in node.arguments.keras_tensors
-        )
+        nodes = in_order(model)
+        self._readers = Counter(id(x) for node in nodes for x in node.arguments.keras_tensors)
         self._readers[id(model.outputs[0])] += 1
         self._slots: dict[int, int] = {}
         self._ops: list[_Op] = []
@@ -138,13 +138,13 @@ class Lowered:
         self._made_by: dict[int, keras.Operation] = {}
         self._input = self._slot(model.inputs[0])
         self._rank, self._width = len(model.inputs[0].shape), model.inputs[0].shape[-1]
-        for operation, node in operations:
-            if not isinstance(operation, keras.layers.InputLayer):
-                self._add(operation, node)
+        for node in nodes:
+            if not isinstance(node.operation, keras.layers.InputLayer):
+                self._add(node.operation, node)
         self._output = self._slots[id(model.outputs[0])]
         self._release_early()
         # Images that all networks see are copied for each, unless convolutions alone read them.
-        readers = [op for op, node in operations if _reads(node, model.inputs[0])]
+        readers = [node.operation for node in nodes if _reads(node, model.inputs[0])]
         self._shares = self._joined.count == 1 or all(
             type(reader) is keras.layers.Conv2D for reader in readers
         )
@@ -160,7 +160,7 @@ class Lowered:
 
     def __call__(self, images: Tensor, training: bool) -> Tensor:
         """Outputs of all networks; see `lower`."""
-        slots: list[Tensor | None] = [None] * len(self._slots)
+        slots: list[Any] = [None] * len(self._slots)
         # Channels-first shape over channels-last memory: a view, and the fast layout.
         x = images.permute(0, 3, 1, 2) if self._rank == 4 else images
         if x.shape[1] == self._width and not self._shares:
@@ -170,12 +170,13 @@ class Lowered:
             slots[op.output] = op.call(training, *[slots[i] for i in op.inputs])
             for i in op.last_used:
                 slots[i] = None
-        return slots[self._output]
+        output: Tensor = slots[self._output]
+        return output
 
     def _slot(self, tensor: keras.KerasTensor) -> int:
         return self._slots.setdefault(id(tensor), len(self._slots))
 
-    def _add(self, operation: keras.Operation, node: object) -> None:
+    def _add(self, operation: keras.Operation, node: Node) -> None:
         inputs = node.arguments.keras_tensors
         output = node.outputs[0]
         self._made_by[id(output)] = operation
@@ -213,14 +214,7 @@ class Lowered:
             seen.update(op.inputs)
 
 
-def _in_order(model: keras.Model) -> list[tuple[keras.Operation, object]]:
-    """The model's operations with their nodes, each after those it reads."""
-    by_depth = model._nodes_by_depth
-    nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
-    return [(node.operation, node) for node in nodes]
-
-
-def _reads(node: object, tensor: keras.KerasTensor) -> bool:
+def _reads(node: Node, tensor: keras.KerasTensor) -> bool:
     return any(x is tensor for x in node.arguments.keras_tensors)
 
 
@@ -243,7 +237,7 @@ def _after_padding(call: Call, padding: int) -> Call:
     return lambda training, x: call(training, F.pad(x, 4 * (padding,)))
 
 
-def _by_keras(operation: keras.Operation, node: object, joined: "_Joined") -> Call:
+def _by_keras(operation: keras.Operation, node: Node, joined: "_Joined") -> Call:
     """A layer's own call, on each network's part of its inputs.
 
     Raises:
@@ -258,7 +252,7 @@ def _by_keras(operation: keras.Operation, node: object, joined: "_Joined") -> Ca
         raise CannotLower(f"{_named(operation)}, between neither images nor features")
     twins = joined.twins(operation)
     joined.leave(twins)
-    takes_training = getattr(operation, "_call_has_training_arg", False)
+    trains = takes_training(operation)
 
     def part(x: Tensor, k: int) -> Tensor:
         own = x.unflatten(1, (count, -1))[:, k] if count > 1 else x
@@ -269,7 +263,7 @@ def _by_keras(operation: keras.Operation, node: object, joined: "_Joined") -> Ca
         for k, twin in enumerate(twins):
             own = {id(x): part(value, k) for x, value in zip(inputs, xs, strict=True)}
             args, kwargs = arguments.fill_in(own)
-            if takes_training:
+            if trains:
                 kwargs["training"] = training
             y = twin(*args, **kwargs)
             outputs.append(y.permute(0, 3, 1, 2) if y.ndim == 4 else y)

@@ -1,18 +1,22 @@
 """The state that training moves: weights, mask, optimizer and batch-norm statistics."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import torch
 from torch import Tensor
 
+from jackpot.artifacts import Mask
 from trainer.pruning.callbacks import apply_, masked_tensors
-from trainer.pruning.masks import Mask
-from trainer.study.config import SGD
+from trainer.study.optimizers import Optimizer
 
 if TYPE_CHECKING:
     from jackpot.artifacts import Arrays
+
+# Checkpoints call it so since before there were other optimizers.
+_NAMES = {"momentum_buffer": "momentum"}
 
 
 @dataclass
@@ -22,35 +26,26 @@ class TrainingState:
     Attributes:
         weights: trainable tensors: the network's own, not copies.
         statistics: running statistics of batch norm: the network's own.
-        optimizer: torch's SGD with coupled L2 over `weights`.
+        optimizer: of torch, over `weights`; what it keeps for each is made before the first step.
         steps: steps taken since epoch 0 of the schedule.
     """
 
     weights: dict[str, Tensor]
     statistics: dict[str, Tensor]
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     steps: int = 0
     _masked: list[Tensor] = field(default_factory=list)
     _masks: list[Tensor] = field(default_factory=list)
 
     @classmethod
-    def of(cls, network: keras.Model, optimizer: SGD) -> "TrainingState":
-        """The state of a fresh training of `network`, with momentum 0."""
+    def fresh(cls, network: keras.Model, optimizer: Optimizer) -> "TrainingState":
+        """The state of a fresh training of `network`: all that the optimizer keeps is 0."""
         weights = {v.path: v.value for v in network.trainable_variables}
         statistics = {v.path: v.value for v in network.non_trainable_variables}
-        sgd = torch.optim.SGD(
-            weights.values(),
-            lr=0.0,
-            momentum=optimizer.momentum,
-            weight_decay=optimizer.weight_decay,
-            nesterov=optimizer.nesterov,
-            fused=True,
-        )
-        if optimizer.momentum:
-            # From the start, not from the first step on: every step is the same work.
-            for weight in weights.values():
-                sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
-        return cls(weights, statistics, sgd)
+        built = optimizer.build(list(weights.values()))
+        if not built.state:
+            _begin_at_zero(built, list(weights.values()))
+        return cls(weights, statistics, built)
 
     @property
     def device(self) -> torch.device:
@@ -64,24 +59,21 @@ class TrainingState:
 
     def step(self, learning_rate: float | Tensor) -> None:
         """One optimizer step on the gradients at hand, then the mask. `steps` is the caller's."""
-        self.optimizer.param_groups[0]["lr"] = learning_rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
         self.optimizer.step()
         apply_(self._masked, self._masks)
 
     def follow_layout(self) -> None:
-        """Lays momentum out in memory as its weights are: the fused step walks both alike.
+        """Lays what the optimizer keeps out in memory as its weights are: fused steps need that.
 
         To be called whenever weights have been laid out anew.
         """
         for weight in self.weights.values():
-            momentum = self._momentum(weight)
-            if momentum is not None and momentum.stride() != weight.stride():
-                followed = torch.empty_like(weight).copy_(momentum)
-                self.optimizer.state[weight]["momentum_buffer"] = followed
-
-    def _momentum(self, weight: Tensor) -> Tensor | None:
-        """The momentum of a weight; None where the optimizer has none."""
-        return self.optimizer.state[weight].get("momentum_buffer")
+            kept = self.optimizer.state[weight]
+            for name, value in _tensors(kept):
+                if value.shape == weight.shape and value.stride() != weight.stride():
+                    kept[name] = torch.empty_like(weight).copy_(value)
 
     def drop_gradients(self) -> None:
         """Forgets the gradients at hand."""
@@ -89,14 +81,14 @@ class TrainingState:
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors of the state under names for a checkpoint."""
-        momentum = {
-            f"momentum/{path}": buffer
-            for path, weight in self.weights.items()
-            if (buffer := self._momentum(weight)) is not None
-        }
         named = {f"weights/{path}": tensor for path, tensor in self.weights.items()}
         named |= {f"statistics/{path}": tensor for path, tensor in self.statistics.items()}
-        return named | momentum
+        named |= {
+            f"{_NAMES.get(name, name)}/{path}": value
+            for path, weight in self.weights.items()
+            for name, value in _tensors(self.optimizer.state[weight])
+        }
+        return named
 
     def arrays(self) -> "Arrays":
         """All tensors on the host, under the same names; on a CPU they share the state's memory."""
@@ -109,12 +101,29 @@ class TrainingState:
         Raises:
             KeyError, RuntimeError: arrays of another network.
         """
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        for path, weight in self.weights.items():
-            weight.copy_(tensors[f"weights/{path}"])
-            momentum = self._momentum(weight)
-            if momentum is not None:
-                momentum.copy_(tensors[f"momentum/{path}"])
-        for path, statistic in self.statistics.items():
-            statistic.copy_(tensors[f"statistics/{path}"])
+        for name, tensor in self.tensors().items():
+            tensor.copy_(torch.from_numpy(arrays[name]).reshape(tensor.shape))
         self.steps = steps
+
+
+def _tensors(kept: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
+    """The tensors among what an optimizer keeps for one weight."""
+    return [(name, value) for name, value in kept.items() if isinstance(value, Tensor)]
+
+
+@torch.no_grad()
+def _begin_at_zero(optimizer: torch.optim.Optimizer, weights: Sequence[Tensor]) -> None:
+    """Makes what an optimizer keeps for each weight, which torch makes in the first step.
+
+    Every step is then the same work, from the first on. A step without gradients and learning rate
+    makes it; the weights stay what they are.
+    """
+    before = [weight.clone() for weight in weights]
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    for weight, value in zip(weights, before, strict=True):
+        weight.copy_(value)
+        for _, kept in _tensors(optimizer.state[weight]):
+            kept.zero_()
+    optimizer.zero_grad(set_to_none=True)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import keras
 import torch
 import torch.nn.functional as F
-from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from torch import Tensor
 
-from trainer.datasets.batches import Batch, Pending
-from trainer.pruning.masks import Mask
-from trainer.training.data_parallel import Together
+from jackpot.artifacts import Mask
+from trainer.datasets.batches import Pending
+from trainer.datasets.passes import Batch
+from trainer.keras_internals import DataAdapter
+from trainer.training.data_parallel import Peers
 from trainer.training.lowering import in_precision, lower
 from trainer.training.recording import Recorder, Recordings
 from trainer.training.state import TrainingState
@@ -66,7 +67,7 @@ class SteppedModel(keras.Model):
         *members: Member,
         label_smoothing: float = 0.0,
         precision: str = "float32",
-        others: Together | None = None,
+        others: Peers | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         first = members[0]
@@ -150,7 +151,7 @@ class SteppedModel(keras.Model):
         self._count(logits.detach(), labels, losses.detach())
 
     def _test(self, batch: Batch) -> None:
-        images, labels = batch
+        images, labels = batch[0], batch[1]
         logits, labels = self._each(self._evaluate(images, False), labels)
         self._count(logits, labels, self._mean_losses(logits, labels))
 

@@ -1,10 +1,11 @@
 import pytest
 
-from jackpot.contract import Setting
+from jackpot import settings
 from tests.trainer.study.test_plan import BASE, study
 from trainer.execution.estimate import LAUNCH_S, RUN_S, Speed, Speeds, from_earlier_runs, seconds
 from trainer.store.tracking import StoredRun
-from trainer.study.plan import in_turn, plan
+from trainer.study.groups import in_turn
+from trainer.study.plan import plan
 
 FAST, SLOW = Speed({1: 0.001, 4: 0.002}, 0.0005), Speed({1: 0.01}, 0.001)
 
@@ -38,10 +39,10 @@ def test_the_time_of_one_run_is_that_of_its_images():
 
 def test_a_setting_has_its_own_speed_or_the_slowest_known():
     config = small(settings=["sdt"], pruning={"sparsities": [0.36]})
-    known = Speeds({Setting.PRETRAIN: SLOW, Setting.SDT: FAST}, "")
+    known = Speeds({settings.PRETRAIN.name: SLOW, settings.SDT.name: FAST}, "")
     # Pretraining is part of every study.
     assert took(config, known) == pytest.approx(10 * (10 + 0.2) + 10 * (1 + 0.1))
-    unknown = Speeds({Setting.PRETRAIN: SLOW, Setting.LT: FAST}, "")
+    unknown = Speeds({settings.PRETRAIN.name: SLOW, settings.LT.name: FAST}, "")
     assert took(config, unknown) == pytest.approx(2 * 10 * (10 + 0.2))
 
 
@@ -55,9 +56,9 @@ def test_runs_leave_their_group_when_they_are_done():
 
 
 def test_more_networks_than_were_measured_cost_in_proportion():
-    assert FAST.of(4) == 0.002
-    assert FAST.of(8) == 0.004
-    assert SLOW.of(3) == pytest.approx(0.03)
+    assert FAST.per_image(4) == 0.002
+    assert FAST.per_image(8) == 0.004
+    assert SLOW.per_image(3) == pytest.approx(0.03)
 
 
 def test_earlier_runs_of_the_same_kind_count():

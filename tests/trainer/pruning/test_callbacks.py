@@ -52,7 +52,7 @@ def test_pruned_weights_stay_zero_in_a_users_own_model(optimizer):
     model.fit(images, labels, epochs=2, batch_size=16, verbose=0)
     paths = masks.pruned_paths(model, kept=["stem", "classifier"])
     assert paths == ["middle/kernel", "hidden/kernel"]
-    mask = masks.prune(masks.kernels(model, paths), 0.8, magnitude)
+    mask = masks.prune(magnitude(masks.kernels(model, paths)), 0.8)
     before = [np.asarray(w) for w in model.get_weights()]
     check = ZeroAfterEveryStep(mask)
     model.fit(

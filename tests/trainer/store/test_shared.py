@@ -6,23 +6,22 @@ import keras
 import numpy as np
 import pytest
 
-from jackpot import artifacts
-from jackpot.contract import Setting
+from jackpot import artifacts, settings
 from tests.trainer.study.test_plan import study
 from trainer.execution import calibration
-from trainer.networks import idle
-from trainer.store.shared import Shared
+from trainer.networks import pool
+from trainer.store.shared import SharedFiles
 
 
 def test_a_file_is_made_once_by_whoever_comes_first(tmp_path: Path):
-    shared, made = Shared(tmp_path / "shared"), []
+    shared, made = SharedFiles(tmp_path / "shared"), []
 
     def make(path: Path) -> None:
         made.append(path)
         artifacts.write(path, {"x": np.arange(3)}, {})
 
     def ask(_: int) -> int:
-        arrays, _ = Shared(tmp_path / "shared").once("some", {"a": 1}, make, artifacts.read)
+        arrays, _ = SharedFiles(tmp_path / "shared").once("some", {"a": 1}, make, artifacts.read)
         return int(arrays["x"].sum())
 
     with ThreadPoolExecutor(4) as pool:
@@ -40,7 +39,7 @@ def test_a_file_is_made_once_by_whoever_comes_first(tmp_path: Path):
 
 def test_clearing_waits_until_a_file_that_was_made_is_read(tmp_path: Path):
     """A launch that ends clears what another launch on the same store may be making."""
-    shared, made, cleared = Shared(tmp_path), Event(), Event()
+    shared, made, cleared = SharedFiles(tmp_path), Event(), Event()
 
     def make(path: Path) -> None:
         artifacts.write(path, {"x": np.arange(3)}, {})
@@ -54,14 +53,14 @@ def test_clearing_waits_until_a_file_that_was_made_is_read(tmp_path: Path):
 
     with ThreadPoolExecutor(1) as pool:
         clearing = pool.submit(clear)
-        arrays, _ = Shared(tmp_path).once("some", {}, make, artifacts.read)
+        arrays, _ = SharedFiles(tmp_path).once("some", {}, make, artifacts.read)
         clearing.result()
     assert arrays["x"].sum() == 3
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_made_leaves_nothing_behind(tmp_path: Path):
-    shared = Shared(tmp_path)
+    shared = SharedFiles(tmp_path)
 
     def full(path: Path) -> None:
         raise OSError("no space left on device")
@@ -78,11 +77,11 @@ def test_idle_networks_go_to_runs_of_their_structure():
         built.append(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
         return built[-1]
 
-    first = idle.borrow("a structure", build)
-    idle.give_back("a structure", first)
-    assert idle.borrow("another", build) is built[1]
-    assert idle.borrow("a structure", build) is first
-    assert idle.borrow("a structure", build) is built[2], "it is in use"
+    first = pool.borrow("a structure", build)
+    pool.give_back("a structure", first)
+    assert pool.borrow("another", build) is built[1]
+    assert pool.borrow("a structure", build) is first
+    assert pool.borrow("a structure", build) is built[2], "it is in use"
 
 
 def test_a_study_draws_and_prunes_each_once(write_config, train, tmp_path, monkeypatch):
@@ -103,7 +102,7 @@ def test_a_study_draws_and_prunes_each_once(write_config, train, tmp_path, monke
 
     monkeypatch.setattr(masks, "prune", counted_prune)
     monkeypatch.setattr(start, "build", counted_build)
-    monkeypatch.setattr(idle, "_idle", type(idle._idle)(maxlen=16))
+    monkeypatch.setattr(pool, "_idle", type(pool._idle)(maxlen=16))
     config = write_config(
         settings="[lt, rr, wr]", pruners="[omp, imp]", learning_rates="[0.05, 0.1]"
     )
@@ -122,13 +121,13 @@ def test_a_calibration_is_measured_once_and_counts_each_structure(tmp_path, monk
         dataset="digits",
         training={"epochs": 3, "batch_size": 64, "rewind_epoch": 1},
     )
-    shared = Shared(tmp_path)
+    shared = SharedFiles(tmp_path)
     first = calibration.calibrated(config, [1, 3], shared)
     again = calibration.calibrated(config, [1, 3], shared)
     assert first == again, "figures that were measured twice would differ"
-    for setting in Setting:
-        speed = first.of(setting)
+    for name in settings.SETTINGS:
+        speed = first.for_setting(name)
         assert set(speed.image_s) == {1, 3}
         assert 0 < speed.evaluation_s < 1
-    assert first.of(Setting.SDT) != first.of(Setting.LT)
-    assert calibration.together(config, shared) == 1, "on a CPU"
+    assert first.for_setting("sdt") != first.for_setting("lt")
+    assert calibration.fastest_group_size(config, shared) == 1, "on a CPU"

@@ -93,7 +93,12 @@ def test_cosine_with_warmup_is_said_and_overridden(tmp_path: Path):
         ("study: tiny", "study: a/b", 1, ["study", "letters"]),
         ("study: tiny", "study: a%2fb", 1, ["study", "letters"]),
         ("study: tiny", "study: a..b", 1, ["study", "letters"]),
-        ("study: tiny", "settings: [lt, rx]\nstudy: tiny", 1, ["settings[1]", "expected", "'rx'"]),
+        (
+            "study: tiny",
+            "settings: [lt, rx]\nstudy: tiny",
+            1,
+            ["settings[1]", "unknown setting 'rx'", "known here"],
+        ),
         ("study: tiny", "pruners: [impp]\nstudy: tiny", 1, ["pruners", "did you mean 'imp'"]),
         ("  rounds: 4", "  sparsities: [0.59, 0.6]", 6, ["0.6", "0.590 (round 4)", "0.672"]),
         ("  rounds: 4", "  rounds: 4\n  sparsities: [0.832]", 7, ["round 8", "rounds is 4"]),

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jackpot.contract import Param, Setting
-from trainer.execution.execute import asked_together
+from jackpot import settings
+from jackpot.contract import Param
+from trainer.execution import group_size
 from trainer.study import plan as plan_module
 from trainer.study.config import Study
-from trainer.study.plan import by_depth, in_turn, plan
+from trainer.study.groups import by_depth, in_turn
+from trainer.study.plan import plan
 
 BASE = {
     "study": "s",
@@ -101,7 +103,7 @@ def test_table_4_crosses_the_two_learning_rates():
         (pruner, sparsity, 0.005) for pruner in ("imp", "omp") for sparsity in (0.36, 0.59)
     }
     for run in crossed:
-        assert run.init_from.setting == Setting.PRETRAIN
+        assert run.init_from.setting == settings.PRETRAIN
         assert run.init_from.learning_rate == run.mask_from.learning_rate == 0.01
         assert run.params()[Param.PRETRAIN_LEARNING_RATE] == "0.01"
         assert run.params()[Param.LEARNING_RATE] == "0.005"
@@ -206,8 +208,8 @@ def test_groups_share_a_structure_and_come_after_all_that_they_need(most: int, p
         for group in groups:
             assert 1 <= len(group) <= most
             assert len({run.training for run in group}) == 1
-            assert len({run.sparsity for run in group if run.setting == Setting.SDT}) <= 1
-            assert len({run.setting == Setting.SDT for run in group}) == 1
+            assert len({run.sparsity for run in group if run.setting == settings.SDT}) <= 1
+            assert len({run.setting == settings.SDT for run in group}) == 1
             for run in group:
                 assert {parent.key for parent in run.parents} <= done
             done |= {run.key for run in group}
@@ -234,16 +236,16 @@ def test_no_place_is_empty_while_others_are_crowded():
     ],
 )
 def test_how_many_runs_a_study_steps_side_by_side(dataset: str, fuse: str | int, asked: int | None):
-    assert asked_together(study(dataset=dataset, fuse=fuse)) == asked
+    assert group_size.asked(study(dataset=dataset, fuse=fuse)) == asked
 
 
 def test_params_follow_the_contract():
     for run in plan(study()).runs:
         params = run.params()
         assert set(params) <= set(Param)
-        assert params[Param.SETTING] == run.setting
+        assert params[Param.SETTING] == run.setting.name
         assert (Param.PRUNER in params) == (run.mask_from is not None)
-        assert (Param.REWIND_EPOCH in params) == (run.setting == Setting.WR)
+        assert (Param.REWIND_EPOCH in params) == (run.setting == settings.WR)
 
 
 def test_the_plan_is_pure():

@@ -18,12 +18,13 @@ from tests.trainer import stored
 from tests.trainer.execution.test_faults import command, wait_for_epochs
 from trainer import datasets, networks
 from trainer.datasets import Augmentation, Source, Split, Stream
-from trainer.datasets.batches import WHOLE, DeviceBatches, Part
+from trainer.datasets.batches import DeviceBatches
+from trainer.datasets.passes import WHOLE, Part
 from trainer.datasets.streams import StreamedBatches
 from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
-from trainer.study.config import SGD
-from trainer.training.data_parallel import AverageStatistics, PeerLost, Together, together
+from trainer.study.optimizers import SGD
+from trainer.training.data_parallel import AverageStatistics, PeerLost, Peers, started_peers
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel
 
@@ -48,20 +49,20 @@ def images() -> Split:
     return Split(rng.integers(0, 256, (27, 8, 8, 1), np.uint8), rng.integers(0, 10, 27))
 
 
-def stepped(work: Work, others: Together | None) -> tuple[SteppedModel, list]:
+def stepped(work: Work, others: Peers | None) -> tuple[SteppedModel, list]:
     network = networks.build(work.network, input_shape=(8, 8, 1), classes=10, seed=1)
-    state = TrainingState.of(network, SGD())
+    state = TrainingState.fresh(network, SGD(name="sgd"))
     member = Member(network, state, lambda step: 0.1)
     model = SteppedModel(member, others=others)
     if work.masked:
         kernels = masks.kernels(network, masks.pruned_paths(network, kept=["classifier"]))
-        member.keep_masked(masks.prune(kernels, 0.7, magnitude))
+        member.keep_masked(masks.prune(magnitude(kernels), 0.7))
     part = others.part if others else WHOLE
     batches = DeviceBatches(images(), SOURCE, 18, "cpu", epoch_seed=lambda epoch: epoch, part=part)
     return model, batches
 
 
-def work(others: Together | None, job: Work) -> None:
+def work(others: Peers | None, job: Work) -> None:
     """Takes the steps and writes weights, statistics and the gradients before the last of them."""
     model, batches = stepped(job, others)
     state, gradients = model.members[0].state, {}
@@ -87,7 +88,7 @@ def work(others: Together | None, job: Work) -> None:
 
 
 def on_two(job: Work) -> list[dict[str, np.ndarray]]:
-    with together(2, work, job, threading.Event()) as others:
+    with started_peers(2, work, job, threading.Event()) as others:
         work(others, job)
     return [artifacts.read(job.folder / f"{index}.safetensors")[0] for index in (0, 1)]
 
@@ -213,7 +214,9 @@ def test_a_study_on_two_devices(write_config, store_uri, train):
     for variable in network.variables:
         variable.assign(weights[variable.path])
     data = datasets.load("digits", 200, 101)
-    model = SteppedModel(Member(network, TrainingState.of(network, SGD()), lambda step: 0.0))
+    model = SteppedModel(
+        Member(network, TrainingState.fresh(network, SGD(name="sgd")), lambda step: 0.0)
+    )
     (measured,) = model.measure(DeviceBatches(data.test, data.source, 50, "cpu"))
     assert measured["accuracy"] == pytest.approx(ticket.data.metrics["val_accuracy"])
     assert measured["loss"] == pytest.approx(ticket.data.metrics["val_loss"], rel=1e-4)
@@ -286,13 +289,13 @@ def test_no_process_outlives_the_run(write_config, store_uri, tmp_path, number):
         time.sleep(0.1)
 
 
-def broken(others: Together, job: object) -> None:
+def broken(others: Peers, job: object) -> None:
     raise AssertionError("as a program's error would")
 
 
 def test_an_error_in_another_process_is_told():
     def share() -> None:
-        with together(2, broken, None, threading.Event()) as others:
+        with started_peers(2, broken, None, threading.Event()) as others:
             others.sums([1.0])
 
     with pytest.raises(PeerLost, match=r"process 2 of 2 died \(exit code 1\)"):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from trainer import networks
 from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
-from trainer.study.config import SGD
+from trainer.study.optimizers import SGD
 from trainer.training.lowering import lower
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel
@@ -106,7 +106,7 @@ def test_ten_lowered_steps_equal_ten_of_the_keras_call(name, shape, dtype, close
         keras.config.set_floatx("float32")
         keras.config.set_dtype_policy("float32")
     network = lower(lowered)
-    states = [TrainingState.of(model, SGD()) for model in (called, lowered)]
+    states = [TrainingState.fresh(model, SGD(name="sgd")) for model in (called, lowered)]
     for seed in range(10):
         images = torch.randn(
             4, *shape, dtype=getattr(torch, dtype), generator=torch.Generator().manual_seed(seed)
@@ -126,7 +126,7 @@ def test_bfloat16_is_near_float32_and_keeps_weights_whole():
     batch = torch.randn(32, 16, 16, 3), torch.randint(0, 10, (32,))
     models = {}
     for precision, model in (("float32", network), ("bfloat16", same)):
-        state = TrainingState.of(model, SGD())
+        state = TrainingState.fresh(model, SGD(name="sgd"))
         models[precision] = SteppedModel(
             Member(model, state, lambda step: 0.01), precision=precision
         )
@@ -235,9 +235,9 @@ def test_nested_and_sequential_networks_are_lowered(caplog):
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_ten_steps_equal_a_plain_loop_with_coupled_l2(nesterov: bool):
     stepped, plain = pair("lenet-300-100", (8, 8, 1))
-    mask = masks.prune(masks.kernels(stepped, ["hidden1/kernel", "hidden2/kernel"]), 0.7, magnitude)
-    recipe = SGD(momentum=0.9, weight_decay=0.01, nesterov=nesterov)
-    state = TrainingState.of(stepped, recipe)
+    mask = masks.prune(magnitude(masks.kernels(stepped, ["hidden1/kernel", "hidden2/kernel"])), 0.7)
+    recipe = SGD(name="sgd", momentum=0.9, weight_decay=0.01, nesterov=nesterov)
+    state = TrainingState.fresh(stepped, recipe)
     member = Member(stepped, state, lambda step: 0.1 / (1 + step))
     model = SteppedModel(member)
     member.keep_masked(mask)
@@ -270,7 +270,9 @@ def test_ten_steps_equal_a_plain_loop_with_coupled_l2(nesterov: bool):
 
 def test_epoch_metrics_are_means_over_images():
     (network, _) = pair("lenet-300-100", (8, 8, 1))
-    model = SteppedModel(Member(network, TrainingState.of(network, SGD()), lambda step: 0.0))
+    model = SteppedModel(
+        Member(network, TrainingState.fresh(network, SGD(name="sgd")), lambda step: 0.0)
+    )
     images, labels = torch.randn(50, 8, 8, 1), torch.randint(0, 10, (50,))
     for part in (slice(0, 40), slice(40, 50)):
         model.train_step((images[part], labels[part]))
@@ -287,7 +289,7 @@ def test_epoch_metrics_are_means_over_images():
 def test_labels_are_smoothed_in_training_alone():
     (network, same) = pair("lenet-300-100", (8, 8, 1))
     images, labels = torch.randn(6, 8, 8, 1), torch.arange(6)
-    state = TrainingState.of(network, SGD())
+    state = TrainingState.fresh(network, SGD(name="sgd"))
     model = SteppedModel(Member(network, state, lambda step: 0.1), label_smoothing=0.2)
     model.reset_metrics()
     model.train_step((images, labels))

@@ -11,10 +11,10 @@ from tests.trainer.training.tape import Tape
 from tests.trainer.training.test_lowering import odd
 from trainer import networks
 from trainer.datasets import Augmentation, Source, Split
-from trainer.datasets.batches import DeviceBatches, Recordable, SideBySide
+from trainer.datasets.batches import DeviceBatches, GroupBatches, Recordable
 from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
-from trainer.study.config import SGD
+from trainer.study.optimizers import SGD
 from trainer.training import recording, stepped
 from trainer.training.recording import Recordings
 from trainer.training.state import TrainingState
@@ -33,14 +33,14 @@ def members(name: str, count: int, first: int) -> list[Member]:
     found = []
     for k in range(count):
         network = networks.build(name, input_shape=SHAPE, classes=10, seed=k)
-        state = TrainingState.of(network, SGD(nesterov=k == 1))
+        state = TrainingState.fresh(network, SGD(name="sgd", nesterov=k == 1))
         state.steps = first
         # What float32 holds exactly: recorded steps read their rates from a tensor.
         found.append(Member(network, state, lambda step, k=k: 2.0 ** -(5 + k + step // 9)))
         if k != 1:
             paths = masks.pruned_paths(network, kept=["classifier", "stem"])
             kernels = masks.kernels(network, paths)
-            found[-1].keep_masked(masks.prune(kernels, 0.6, magnitude))
+            found[-1].keep_masked(masks.prune(magnitude(kernels), 0.6))
     return found
 
 
@@ -50,11 +50,11 @@ def trained(
     """Members after some epochs, and their results of every pass: training and test."""
     found = members(name, count, 4)
     model = SteppedModel(*found, label_smoothing=0.1, recorder=tape)
-    batches: DeviceBatches | SideBySide
+    batches: DeviceBatches | GroupBatches
     batches = DeviceBatches(split(100), SOURCE, 16, "cpu", epoch_seed=lambda epoch: epoch)
     if count > 1:
         other = batches.again(lambda epoch: 100 + epoch, 1)
-        batches = SideBySide([batches, other], [k % 2 for k in range(count)])
+        batches = GroupBatches([batches, other], [k % 2 for k in range(count)])
     tests: DeviceBatches = DeviceBatches(split(37), SOURCE, 8, "cpu")
     seen = []
     for _ in range(epochs):
@@ -143,7 +143,7 @@ def test_a_recorded_study_is_the_study(fuse, write_config, store_uri, train, tmp
 def test_layers_that_keras_computes_are_not_recorded():
     network = odd()
     tape = Tape()
-    state = TrainingState.of(network, SGD())
+    state = TrainingState.fresh(network, SGD(name="sgd"))
     model = SteppedModel(Member(network, state, lambda step: 0.125), recorder=tape)
     rng = np.random.default_rng(0)
     source = Source("", (0.5,) * 3, (0.25,) * 3, 3, (8, 8, 3), 50, 20)

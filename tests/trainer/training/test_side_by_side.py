@@ -12,10 +12,10 @@ from tests.trainer import stored
 from tests.trainer.execution.test_faults import command, journals, wait_for_epochs
 from trainer import networks
 from trainer.datasets import Augmentation, Source, Split
-from trainer.datasets.batches import DeviceBatches, SideBySide
+from trainer.datasets.batches import DeviceBatches, GroupBatches
 from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
-from trainer.study.config import SGD
+from trainer.study.optimizers import SGD
 from trainer.training.lowering import CannotLower, lower
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel
@@ -90,7 +90,7 @@ def members(name: str) -> list[Member]:
     """Four networks: two trials, several rates, two of them pruned, one ahead by two epochs."""
     found = []
     for k, network in enumerate(built(name, (8, 8, 1), 4)):
-        state = TrainingState.of(network, SGD(nesterov=k == 1))
+        state = TrainingState.fresh(network, SGD(name="sgd", nesterov=k == 1))
         state.steps = 4 * FIRST[k]
         found.append(Member(network, state, lambda step, k=k: RATES[k] / (1 + step // 4)))
     return found
@@ -98,10 +98,10 @@ def members(name: str) -> list[Member]:
 
 def mask_of(member: Member) -> masks.Mask:
     paths = masks.pruned_paths(member.network, kept=["classifier"])
-    return masks.prune(masks.kernels(member.network, paths), 0.6, magnitude)
+    return masks.prune(magnitude(masks.kernels(member.network, paths)), 0.6)
 
 
-def train(model: SteppedModel, batches: SideBySide | DeviceBatches, epochs: int) -> list[dict]:
+def train(model: SteppedModel, batches: GroupBatches | DeviceBatches, epochs: int) -> list[dict]:
     for _ in range(epochs):
         model.reset_metrics()
         batches.on_epoch_begin()
@@ -119,7 +119,7 @@ def test_three_epochs_equal_those_of_each_alone(name, float64):
     orders = [base.again(seeds[1], 0), base.again(seeds[2], 0), base.again(seeds[2], 2)]
     for k in (0, 2):
         joined[k].keep_masked(mask_of(joined[k]))
-    results = train(model, SideBySide(orders, [0, 0, 1, 2]), 3)
+    results = train(model, GroupBatches(orders, [0, 0, 1, 2]), 3)
     for k, member in enumerate(alone):
         single = SteppedModel(member, label_smoothing=0.1)
         if k in (0, 2):
@@ -162,7 +162,7 @@ def test_in_float32_the_difference_is_that_of_another_order_of_sums(name, monkey
 
     joined, alone, reordered = members(name), members(name), members(name)
     order = fresh()
-    train(SteppedModel(*joined), SideBySide([order], [0] * 4), 3)
+    train(SteppedModel(*joined), GroupBatches([order], [0] * 4), 3)
     for k in range(4):
         train(SteppedModel(alone[k]), fresh(), 3)
         train(SteppedModel(reordered[k]), Backwards(fresh()), 3)
@@ -194,7 +194,9 @@ def test_a_run_that_goes_on_from_its_state_ends_with_the_same_bits(name, count):
 
     def fresh() -> list[Member]:
         models = built(name, shape, count)
-        return [Member(m, TrainingState.of(m, SGD()), lambda step: 0.05) for m in models]
+        return [
+            Member(m, TrainingState.fresh(m, SGD(name="sgd")), lambda step: 0.05) for m in models
+        ]
 
     undisturbed, first, second = fresh(), fresh(), fresh()
     for members_, part in ((undisturbed, data), (first, data[:2])):
@@ -273,7 +275,7 @@ def test_a_member_whose_numbers_are_lost_takes_no_other_with_it(float64):
     for variable in joined[1].network.trainable_variables:
         variable.value.data.fill_(float("nan"))
     base = images()
-    results = train(SteppedModel(*joined), SideBySide([base.again(lambda e: e, 0)], [0] * 4), 1)
+    results = train(SteppedModel(*joined), GroupBatches([base.again(lambda e: e, 0)], [0] * 4), 1)
     assert np.isnan(results[1]["loss"])
     for k in (0, 2, 3):
         (expected,) = train(SteppedModel(alone[k]), base.again(lambda e: e, 0), 1)

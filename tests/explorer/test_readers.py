@@ -5,11 +5,9 @@ import polars as pl
 import pytest
 from mlflow import MlflowClient
 
-from explorer.state import Snapshot
-from explorer.store import (
+from explorer.readers import ApiReader, SqlReader, StoreUnavailable, reader
+from explorer.readers.frames import (
     SCHEMA,
-    Store,
-    StoreUnavailable,
     different,
     launches,
     merged,
@@ -17,18 +15,20 @@ from explorer.store import (
     pending,
     trainings,
 )
+from explorer.snapshot import Snapshot
 
+READERS = {False: SqlReader, True: ApiReader}
 _EMPTY = pl.DataFrame(schema=SCHEMA)
 
 
 def test_sql_and_api_give_equal_frames(trained: str):
-    sql, api = Store(trained).runs(), Store(trained, api=True).runs()
+    sql, api = reader(trained).runs(), ApiReader(trained).runs()
     assert dict(sql.schema) == dict(api.schema) == dict(pl.Schema(SCHEMA))
     assert sql.equals(api)
     some = sql["run_id"][3:6].to_list()
-    assert Store(trained).runs(some).equals(Store(trained, api=True).runs(some))
-    assert Store(trained).runs(some)["run_id"].to_list() == some
-    assert Store(trained).runs([]).is_empty()
+    assert reader(trained).runs(some).equals(ApiReader(trained).runs(some))
+    assert reader(trained).runs(some)["run_id"].to_list() == some
+    assert reader(trained).runs([]).is_empty()
 
 
 def test_sql_and_api_give_equal_frames_on_postgresql(
@@ -36,11 +36,11 @@ def test_sql_and_api_give_equal_frames_on_postgresql(
 ):
     assert train(write_config(settings="[lt, sdt]"), "--tracking-uri", postgresql) == 0
     client = MlflowClient(postgresql)
-    some = trainings(Store(postgresql).runs())["run_id"][0]
+    some = trainings(reader(postgresql).runs())["run_id"][0]
     for value in (math.nan, math.inf, -math.inf):
         for step in (4, 5):
             client.log_metric(some, "val_loss", value, step=step)
-        sql, api = Store(postgresql), Store(postgresql, api=True)
+        sql, api = reader(postgresql), ApiReader(postgresql)
         assert dict(sql.runs().schema) == dict(pl.Schema(SCHEMA))
         assert sql.runs().equals(api.runs())
     assert sql.curves([some], "val_loss").equals(api.curves([some], "val_loss"))
@@ -56,7 +56,7 @@ def test_sql_and_api_give_equal_frames_on_postgresql(
 
 
 def test_the_frame_holds_what_was_trained(trained: str):
-    runs = trainings(Store(trained).runs())
+    runs = trainings(reader(trained).runs())
     finished = runs.filter(pl.col("status") == "FINISHED")
     assert finished.height == 2 * 2 * 9, "two rates, two trials, nine runs; the third diverges"
     assert runs.filter(pl.col("status") == "FAILED")["failure"].str.contains("became").all()
@@ -66,7 +66,7 @@ def test_the_frame_holds_what_was_trained(trained: str):
 
 
 def test_a_plan_finds_its_runs_by_key(trained: str):
-    store = Store(trained)
+    store = reader(trained)
     runs = store.runs()
     (launch,) = launches(runs)["run_id"]
     plan = store.plan(launch)
@@ -79,23 +79,21 @@ def test_a_plan_finds_its_runs_by_key(trained: str):
 
 
 def test_curves_have_one_point_per_epoch(trained: str):
-    store = Store(trained)
+    store = reader(trained)
     run = store.runs().filter(pl.col("setting") == "wr").row(0, named=True)
     curves = store.curves([run["run_id"]], "val_accuracy")
     assert curves["step"].to_list() == [2, 3, 4]
     assert curves["value"][-1] == run["val_accuracy"]
     several = store.runs()["run_id"].to_list()
     for metric in ("loss", "learning_rate"):
-        assert store.curves(several, metric).equals(
-            Store(trained, api=True).curves(several, metric)
-        )
+        assert store.curves(several, metric).equals(ApiReader(trained).curves(several, metric))
     assert store.curves([], "loss").is_empty()
 
 
 @pytest.mark.parametrize("api", [False, True])
 def test_a_refresh_sees_what_the_store_learns_late(write_config, train, store_uri: str, api: bool):
     assert train(write_config(settings="[pretrain]")) == 0
-    snapshot = Snapshot(Store(store_uri, api=api))
+    snapshot = Snapshot(READERS[api](store_uri))
     snapshot.refresh()
     client = MlflowClient(store_uri)
     experiment = snapshot.runs["experiment_id"][0]
@@ -120,7 +118,7 @@ def test_a_refresh_sees_what_the_store_learns_late(write_config, train, store_ur
 
 
 def test_only_what_changed_is_read(trained: str, monkeypatch):
-    snapshot = Snapshot(Store(trained))
+    snapshot = Snapshot(reader(trained))
     snapshot.refresh()
     asked = []
     monkeypatch.setattr(snapshot.store, "runs", lambda ids=None: asked.append(ids) or _EMPTY)
@@ -130,7 +128,7 @@ def test_only_what_changed_is_read(trained: str, monkeypatch):
 
 
 def test_a_plan_knows_what_may_yet_finish(trained: str):
-    store = Store(trained)
+    store = reader(trained)
     runs = store.runs()
     plan = store.plan(launches(runs)["run_id"][0])
     found = of_plan(runs, plan)
@@ -143,7 +141,7 @@ def test_a_plan_knows_what_may_yet_finish(trained: str):
 
 
 def test_changed_and_deleted_runs_are_merged(trained: str):
-    runs = Store(trained).runs()
+    runs = reader(trained).runs()
     changed = runs.head(3).with_columns(pl.lit("KILLED").alias("status"))
     ids = runs["run_id"][1:]
     result = merged(runs, changed, ids)
@@ -157,14 +155,14 @@ def test_strangers_experiments_are_left_alone(trained: str, tmp_path: Path):
     run = client.create_run(client.create_experiment("someone's"))
     client.log_metric(run.info.run_id, "auc", 0.5)
     for api in (False, True):
-        assert Store(uri, api=api).runs().is_empty()
+        assert READERS[api](uri).runs().is_empty()
 
 
 def test_what_cannot_be_read_says_why(tmp_path: Path, trained: str):
     with pytest.raises(StoreUnavailable, match="there is no database"):
-        Store(f"sqlite:///{tmp_path}/none.db").runs()
+        reader(f"sqlite:///{tmp_path}/none.db").runs()
     (tmp_path / "text.db").write_text("no database at all, but long enough to be one" * 99)
     with pytest.raises(StoreUnavailable, match="not a database"):
-        Store(f"sqlite:///{tmp_path}/text.db").runs()
+        reader(f"sqlite:///{tmp_path}/text.db").runs()
     with pytest.raises(StoreUnavailable, match="cannot be had"):
-        Store(trained).artifact("0" * 32, "plan.json").__enter__()
+        reader(trained).artifact("0" * 32, "plan.json").__enter__()

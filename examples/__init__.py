@@ -1,0 +1,1 @@
+"""What `docs/extending.md` explains: one short file for each kind of extension."""

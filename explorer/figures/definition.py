@@ -1,0 +1,102 @@
+"""Figure 2 with a study's own numbers: what each condition compares, and by how much."""
+
+import altair as alt
+import polars as pl
+
+from explorer.figures import appearance
+from explorer.figures.appearance import NEUTRAL
+from explorer.figures.points import points
+from jackpot import Criteria, Judgement
+
+_SCHEMA: dict[str, type[pl.DataType]] = {
+    "condition": pl.String,
+    "need": pl.Float64,
+    "verdict": pl.String,
+    "setting": pl.String,
+    "pruner": pl.String,
+    "accuracy": pl.Float64,
+    "learning_rate": pl.Float64,
+}
+
+
+def comparisons(runs: pl.DataFrame, judgement: Judgement, criteria: Criteria) -> pl.DataFrame:
+    """The two sides of each condition that compares the ticket with a rival.
+
+    Args:
+        runs: as in `jackpot.means`.
+        judgement: of these runs.
+        criteria: with which it was made.
+
+    Returns:
+        Two rows per condition: `condition`, `need` (the height to reach, in percent), `verdict`
+        (`holds` or `fails`), `setting pruner method line`, `accuracy` in percent, `learning_rate`.
+    """
+    found = points(runs).filter(pl.col("sparsity").is_in([0.0, judgement.sparsity]))
+    accuracy = {
+        (line, rate): value
+        for line, rate, value in found.select("line", "learning_rate", "accuracy").rows()
+    }
+    rows = []
+    for finding in judgement.conditions:
+        condition = finding.condition
+        if finding.margin is None or condition.rival is None or condition.allowance is None:
+            continue
+        rival = condition.rival.name, judgement.pruner if condition.rival.is_masked else None
+        sides = [(judgement.ticket, judgement.pruner), rival]
+        heights = [
+            accuracy[appearance.line(*side), rate]
+            for side, rate in zip(sides, finding.learning_rates, strict=True)
+        ]
+        need = heights[1] + 100 * condition.allowance(criteria, judgement.dataset)
+        name = f"{condition.symbol} {condition.rival_words}"
+        verdict = "holds" if finding.holds else "fails"
+        rows += [
+            (name, need, verdict, *side, height, rate)
+            for side, height, rate in zip(sides, heights, finding.learning_rates, strict=True)
+        ]
+    return appearance.named(pl.DataFrame(rows, schema=_SCHEMA, orient="row"))
+
+
+def chart(data: pl.DataFrame) -> alt.LayerChart | alt.FacetChart:
+    """One column per condition: both accuracies, and the height to reach as a tick.
+
+    Args:
+        data: from `comparisons`.
+    """
+    base = alt.Chart(data)
+    x = alt.X("condition:N", title=None, sort=None, axis=alt.Axis(labelAngle=0, labelLimit=200))
+    y = alt.Y("accuracy:Q", title="accuracy (%)", scale=alt.Scale(zero=False, padding=12))
+    span = base.mark_rule(strokeWidth=7, opacity=0.25).encode(
+        x=x,
+        y=alt.Y("min(accuracy):Q", title="accuracy (%)"),
+        y2="max(accuracy):Q",
+        color=alt.value(NEUTRAL),
+    )
+    need = base.mark_tick(thickness=3, width=64).encode(
+        x=x,
+        y="need:Q",
+        color=alt.Color(
+            "verdict:N",
+            title="height to reach",
+            scale=alt.Scale(domain=["holds", "fails"], range=["#2ca02c", "#d62728"]),
+            legend=alt.Legend(orient="top"),
+        ),
+    )
+    legend = appearance.legend(data)
+    dots = base.mark_point(filled=True, size=150).encode(
+        x=x,
+        y=y,
+        fill=alt.Fill(
+            "line:N",
+            title=None,
+            scale=alt.Scale(domain=legend.lines, range=legend.colours),
+            legend=alt.Legend(orient="top"),
+        ),
+        tooltip=[
+            alt.Tooltip("line:N", title="setting"),
+            alt.Tooltip("learning_rate:Q", title="learning rate", format="~g"),
+            alt.Tooltip("accuracy:Q", title="accuracy (%)", format=".2f"),
+            alt.Tooltip("need:Q", title="height to reach (%)", format=".2f"),
+        ],
+    )
+    return alt.layer(span, need, dots).properties(height=320)

@@ -1,0 +1,128 @@
+"""The frames that readers give, and what pages do with them. Pure."""
+
+import polars as pl
+
+from jackpot.contract import Kind, Metric, Param, Tag
+
+_NUMBERS: dict[str, type[pl.DataType]] = {
+    Param.SPARSITY: pl.Float64,
+    Param.ROUND: pl.Int64,
+    Param.LEARNING_RATE: pl.Float64,
+    Param.PRETRAIN_LEARNING_RATE: pl.Float64,
+    Param.EPOCHS: pl.Int64,
+    Param.BATCH_SIZE: pl.Int64,
+    Param.MOMENTUM: pl.Float64,
+    Param.WEIGHT_DECAY: pl.Float64,
+    Param.WARMUP_EPOCHS: pl.Int64,
+    Param.REWIND_EPOCH: pl.Int64,
+    Param.VALIDATION_IMAGES: pl.Int64,
+    Param.TRIAL: pl.Int64,
+    Param.SEED: pl.Int64,
+}
+# A metric that is also a param (learning_rate) appears once, as the param.
+METRICS = [m for m in Metric if str(m) not in {str(param) for param in Param}]
+TAGS = [
+    *(Tag.RUN_KEY, Tag.PLAN_KEY, Tag.STUDY, Tag.KIND, Tag.PARENT_RUN_KEYS),
+    *(Tag.MASK_RUN_ID, Tag.INIT_RUN_ID, Tag.FAILURE, Tag.DEVICE, Tag.LANDSCAPE),
+]
+SCHEMA: dict[str, type[pl.DataType]] = {
+    "run_id": pl.String,
+    "experiment_id": pl.String,
+    "name": pl.String,
+    "status": pl.String,
+    "start_time": pl.Int64,
+    "end_time": pl.Int64,
+    "artifact_uri": pl.String,
+    **{str(param): _NUMBERS.get(param, pl.String) for param in Param},
+    **{str(metric): pl.Float64 for metric in METRICS},
+    **{str(tag): pl.String for tag in TAGS},
+    "launch_id": pl.String,
+}
+
+
+PLAN_SCHEMA: dict[str, type[pl.DataType]] = {
+    **dict.fromkeys(("run_key", "name", "parent_run_keys"), pl.String),
+    **{str(param): SCHEMA[param] for param in Param},
+}
+POINTS: dict[str, type[pl.DataType]] = {
+    "run_id": pl.String,
+    "step": pl.Int64,
+    "timestamp": pl.Int64,
+    "value": pl.Float64,
+}
+LISTED = ["run_id", "status", "end_time", str(Tag.LANDSCAPE)]
+
+
+def different(old: pl.DataFrame, listing: pl.DataFrame) -> pl.Series:
+    """Ids of the runs in a `listing` that `old` lacks or has otherwise, or that still run."""
+    held = old.select(LISTED)
+    same = listing.filter(pl.col("status") != "RUNNING").join(
+        held, on=LISTED, how="semi", nulls_equal=True
+    )
+    return listing.join(same, on="run_id", how="anti")["run_id"]
+
+
+def merged(old: pl.DataFrame, new: pl.DataFrame, ids: pl.Series | None = None) -> pl.DataFrame:
+    """`old` with the rows of `new` in place of theirs; without runs that are not in `ids`."""
+    kept = old.join(new.select("run_id"), on="run_id", how="anti")
+    frame = pl.concat([kept, new])
+    if ids is not None:
+        frame = frame.filter(pl.col("run_id").is_in(ids.implode()))
+    return frame.sort("start_time", "run_id")
+
+
+def trainings(runs: pl.DataFrame) -> pl.DataFrame:
+    """The training runs among `runs`."""
+    return runs.filter(pl.col(Tag.KIND) == Kind.TRAINING)
+
+
+def launches(runs: pl.DataFrame) -> pl.DataFrame:
+    """The launches among `runs`, the newest first."""
+    return runs.filter(pl.col(Tag.KIND) == Kind.LAUNCH).sort("start_time", descending=True)
+
+
+def of_plan(runs: pl.DataFrame, plan: pl.DataFrame) -> pl.DataFrame:
+    """The trainings of a plan, in whichever experiment they were logged; one per run key.
+
+    Of several attempts at a key, the finished one counts, else the newest.
+    """
+    return (
+        trainings(runs)
+        .join(plan.select("run_key").unique(), on="run_key", how="semi")
+        .sort(pl.col("status") != "FINISHED", -pl.col("start_time"))
+        .unique("run_key", keep="first", maintain_order=True)
+        .sort("start_time", "run_id")
+    )
+
+
+def pending(plan: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    """The runs of a plan that may yet finish: neither finished nor failed, nor below a failed one.
+
+    Args:
+        plan: from `readers.ApiReader.plan`.
+        runs: of that plan; see `of_plan`.
+    """
+    ended = dict(runs.select("run_key", "status").iter_rows())
+    lost = {key for key, status in ended.items() if status == "FAILED"}
+    for key, parents in plan.select("run_key", "parent_run_keys").iter_rows():
+        # Parents come first in a plan.
+        if lost & set((parents or "").split(",")):
+            lost.add(key)
+    finished = {key for key, status in ended.items() if status == "FINISHED"}
+    return plan.filter(~pl.col("run_key").is_in(list(lost | finished)))
+
+
+def raw_type(name: str) -> type[pl.DataType]:
+    """A column's type in the store, which keeps params and tags as text."""
+    is_number = name in ("start_time", "end_time") or name in METRICS
+    return SCHEMA[name] if is_number else pl.String
+
+
+def typed(raw: pl.DataFrame) -> pl.DataFrame:
+    """The columns of `SCHEMA`; what is no number where one belongs becomes null."""
+    return raw.select(
+        (pl.col(name) if name in raw.columns else pl.lit(None, raw_type(name)).alias(name)).cast(
+            kind, strict=False
+        )
+        for name, kind in SCHEMA.items()
+    ).sort("start_time", "run_id")

@@ -1,0 +1,185 @@
+"""What every page asks for in the sidebar: the study, MLflow's address, how to judge."""
+
+import os
+import re
+from typing import Literal
+
+import polars as pl
+import streamlit as st
+
+from explorer.readers import StoreUnavailable
+from explorer.readers.frames import launches, of_plan
+from explorer.snapshot import Snapshot, Study, snapshot
+from jackpot import Criteria, settings, stores
+from jackpot.conditions import CLEAR_GAP, NON_TRIVIAL_SPARSITY, Condition, with_own
+from jackpot.contract import Tag
+
+_READINGS: list[Literal["literal", "joint"]] = ["literal", "joint"]
+_EPOCHS: list[Literal["last", "best"]] = ["last", "best"]
+_IMAGES: list[Literal["test", "heldout"]] = ["test", "heldout"]
+
+
+def opened() -> Snapshot:
+    """The current snapshot, refreshed; stops the page with a calm word if that fails."""
+    found = snapshot(stores.tracking_uri())
+    try:
+        found.refresh()
+    except StoreUnavailable as reason:
+        if found.version == 0:
+            st.info(
+                "The tracking store cannot be read yet. Train a study first (`make demo`), or set "
+                "MLFLOW_TRACKING_URI to the store that has one and start the explorer again."
+            )
+            st.text(f"{shown_uri()}\n{reason}")
+            st.stop()
+        st.warning("The tracking store does not answer: this is what was read before.")
+        st.text(str(reason))
+    if launches(found.runs).is_empty():
+        st.info("This store has no study of the trainer yet. `make demo` trains a small one.")
+        st.text(shown_uri())
+        st.stop()
+    return found
+
+
+def chosen() -> Study:
+    """The study chosen in the sidebar (in the link as `study`), by its newest launch there."""
+    found = opened()
+    table = launches(found.runs)
+    names = table[Tag.STUDY].unique(maintain_order=True).to_list()
+    with st.sidebar:
+        name = st.selectbox("Study", names, key="study", bind="query-params")
+        of_study = table.filter(pl.col(Tag.STUDY) == name)
+        labels = dict(zip(of_study["run_id"], of_study["name"], strict=True))
+        launch_id = st.selectbox(
+            "Launch",
+            list(labels),
+            format_func=labels.__getitem__,
+            key="launch",
+            bind="query-params",
+        )
+    try:
+        plan = found.plan(launch_id)
+    except StoreUnavailable as reason:
+        st.info("The plan of this launch cannot be read, so its runs are not known.")
+        st.text(str(reason))
+        st.stop()
+    return Study(name, labels[launch_id], plan, of_plan(found.runs, plan))
+
+
+def shown_uri() -> str:
+    """The store's address without a password."""
+    return re.sub(r"://([^:@/]+):[^@/]+@", r"://\1:***@", stores.tracking_uri())
+
+
+def mlflow_ui() -> str:
+    """Address of MLflow's own UI, to which points and runs link; changed in the sidebar."""
+    uri = stores.tracking_uri()
+    default = uri if stores.is_server(uri) else "http://127.0.0.1:5000"
+    with st.sidebar.expander("MLflow", expanded=False):
+        address = st.text_input(
+            "Address of MLflow's UI",
+            default,
+            key="mlflow",
+            bind="query-params",
+            help="Where points and runs link to. `python -m mlflow_server` serves it.",
+        )
+    if stores.is_server(address):
+        return address
+    st.sidebar.warning("The address must begin with http:// or https://")
+    return default
+
+
+def criteria() -> tuple[Criteria, Literal["last", "best"]]:
+    """How the definition is read, chosen in the sidebar and kept in the link."""
+    with st.sidebar.expander("Definition", expanded=False):
+        own = st.toggle("Own tolerance", key="own", bind="query-params")
+        tolerance = st.number_input(
+            "Similar: within (points)",
+            0.0,
+            20.0,
+            0.5,
+            0.1,
+            key="tolerance",
+            bind="query-params",
+            disabled=not own,
+            help="The paper: 0.5 on CIFAR-10, 1 on CIFAR-100 and Tiny-ImageNet, "
+            "1.5 on ImageNet-1K.",
+        )
+        gap = st.number_input(
+            "Clear gap: over (points)",
+            0.0,
+            20.0,
+            100 * CLEAR_GAP,
+            0.1,
+            key="gap",
+            bind="query-params",
+        )
+        sparsity = st.number_input(
+            "Non-trivial sparsity",
+            0.0,
+            1.0,
+            NON_TRIVIAL_SPARSITY,
+            0.01,
+            key="sparsity",
+            bind="query-params",
+        )
+        reading: Literal["literal", "joint"] = st.radio(
+            "Reading",
+            _READINGS,
+            key="reading",
+            bind="query-params",
+            horizontal=True,
+            help="literal: each condition may choose its own learning rate, as the paper's text "
+            "has it. joint: one learning rate must meet conditions 3, 4 (and 5).",
+        )
+        ticket = st.radio(
+            "Ticket",
+            [setting.name for setting in settings.SETTINGS.values() if setting.is_ticket],
+            key="ticket",
+            bind="query-params",
+            horizontal=True,
+            format_func=settings.label,
+            help="WR: weight rewinding (appendix B).",
+        )
+        which: Literal["last", "best"] = st.radio(
+            "Accuracy of the epoch",
+            _EPOCHS,
+            key="epoch",
+            bind="query-params",
+            horizontal=True,
+        )
+        rate_by: Literal["test", "heldout"] = st.radio(
+            "Best learning rate by accuracy on",
+            _IMAGES,
+            key="rate_by",
+            bind="query-params",
+            horizontal=True,
+            format_func={"test": "test images (paper)", "heldout": "held-out images"}.__getitem__,
+            help="Held-out images count where a study sets dataset.validation_images. The "
+            "accuracies compared are those on test images either way.",
+        )
+    return (
+        Criteria(
+            tolerance=tolerance / 100 if own else None,
+            gap=gap / 100,
+            sparsity=sparsity,
+            reading=reading,
+            ticket=ticket,
+            rate_by=rate_by,
+        ),
+        which,
+    )
+
+
+def conditions() -> tuple[Condition, ...]:
+    """The conditions of the definition, and those of a user's own that JACKPOT_CONDITIONS names.
+
+    Several names, each `package.module:name`, are separated by commas.
+    """
+    named = os.environ.get("JACKPOT_CONDITIONS", "")
+    try:
+        return with_own(name.strip() for name in named.split(",") if name.strip())
+    except ValueError as error:
+        st.error("JACKPOT_CONDITIONS names a condition that cannot be used.")
+        st.text(str(error))
+        st.stop()

@@ -1,0 +1,125 @@
+"""What is known of a store, kept for all sessions and brought up to date; studies in it."""
+
+import time
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Literal
+
+import polars as pl
+import streamlit as st
+
+from explorer.readers import ApiReader, StoreUnavailable, reader
+from explorer.readers.frames import (
+    PLAN_SCHEMA,
+    SCHEMA,
+    different,
+    launches,
+    merged,
+    of_plan,
+    pending,
+)
+from jackpot import accuracies
+from jackpot.contract import Tag
+
+REFRESH_S = 10.0
+# Through the API a run of which the store learns late is seen only by reading all of it.
+WHOLE_S = 120.0
+# More runs than this are read faster with all others.
+MANY = 500
+
+
+@dataclass
+class Snapshot:
+    """What is known of a store. Frames are replaced, never changed: sessions share them."""
+
+    store: ApiReader
+    runs: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))
+    version: int = 0
+    _read_at: float = -1e9
+    _whole_at: float = -1e9
+    _since: int | None = None
+    _plans: dict[str, pl.DataFrame] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def refresh(self, force: bool = False) -> None:
+        """Asks the store for what changed, at most every few seconds; `force` reads all anew.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if not force and now - self._read_at < REFRESH_S:
+                return
+            # A little overlap: clocks of trainer and store may differ.
+            asked = int(time.time() * 1000) - 60_000
+            runs = None if force or self._since is None else self._changed(self._since, now)
+            if runs is None:
+                runs, self._whole_at = self.store.runs(), now
+            if not runs.equals(self.runs):
+                self.runs, self.version = runs, self.version + 1
+            self._read_at, self._since = now, asked
+
+    def _changed(self, since: int, now: float) -> pl.DataFrame | None:
+        """What is known, brought up to date; None where reading all of it is the better way."""
+        listing = self.store.listing()
+        if listing is None:
+            if now - self._whole_at > WHOLE_S:
+                return None
+            return merged(self.runs, self.store.changed_since(since))
+        ids = different(self.runs, listing)
+        if len(ids) > MANY:
+            return None
+        return merged(self.runs, self.store.runs(ids.to_list()), listing["run_id"])
+
+    def plan(self, launch_id: str) -> pl.DataFrame:
+        """The plan of a launch, read once. Raises: StoreUnavailable."""
+        if launch_id not in self._plans:
+            self._plans[launch_id] = self.store.plan(launch_id)
+        return self._plans[launch_id]
+
+
+@st.cache_resource
+def snapshot(uri: str) -> Snapshot:
+    """One snapshot per store for all sessions."""
+    return Snapshot(reader(uri))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study, as one of its launches planned it.
+
+    Attributes:
+        name: of the study.
+        launch: name of the launch.
+        plan: the runs that the launch planned; empty if its plan cannot be read.
+        runs: of those, what the store has: one row per run key, whatever its status.
+    """
+
+    name: str
+    launch: str
+    plan: pl.DataFrame
+    runs: pl.DataFrame
+
+    @property
+    def pending(self) -> pl.DataFrame:
+        """Planned runs that may yet finish."""
+        return pending(self.plan, self.runs)
+
+    def accuracies(self, which: Literal["last", "best"] = "last") -> pl.DataFrame:
+        """Finished runs as `jackpot.definition` wants them, by last or best epoch."""
+        return accuracies(self.runs, which)
+
+
+def studies(found: Snapshot) -> list[Study]:
+    """Every study in the store, by its newest launch."""
+    newest = launches(found.runs).unique(Tag.STUDY, keep="first", maintain_order=True)
+    known = []
+    for launch in newest.iter_rows(named=True):
+        try:
+            plan = found.plan(launch["run_id"])
+        except StoreUnavailable:
+            plan = pl.DataFrame(schema=PLAN_SCHEMA)
+        runs = of_plan(found.runs, plan)
+        known.append(Study(launch[Tag.STUDY], launch["name"], plan, runs))
+    return known

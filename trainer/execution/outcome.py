@@ -1,0 +1,83 @@
+"""How runs of a plan end, and who is told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from trainer.study.plan import Plan, RunSpec
+
+
+class Status(StrEnum):
+    """How a run of the plan ended."""
+
+    FINISHED = "finished"
+    KNOWN = "known"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the run's results are there."""
+        return self in (Status.FINISHED, Status.KNOWN)
+
+
+_WAS = {Status.FAILED: "failed", Status.SKIPPED: "was skipped", Status.INTERRUPTED: "was stopped"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of one run: `reason` says why it failed or was skipped."""
+
+    spec: RunSpec
+    status: Status
+    val_accuracy: float | None = None
+    reason: str = ""
+
+
+class Reporter(Protocol):
+    """Is told what happens; the live view and the plain lines are two of them."""
+
+    def run_began(self, spec: RunSpec, epochs_done: int) -> None:
+        """A run starts, or goes on after `epochs_done` of its epochs."""
+
+    def epoch_ended(self, spec: RunSpec, epoch: int, metrics: dict[str, float]) -> None:
+        """An epoch (1-based, along the schedule) has ended."""
+
+    def run_ended(self, outcome: Outcome) -> None:
+        """A run has ended, or has been skipped."""
+
+    def say(self, message: str) -> None:
+        """Something else that a user wants to know."""
+
+
+class Executor(Protocol):
+    """Trains what is not finished of a plan."""
+
+    def run(self) -> dict[str, Outcome]:
+        """The outcome of every run of the plan that was reached, by key."""
+
+
+def known_outcomes(plan: Plan, known: Mapping[str, float | None]) -> dict[str, Outcome]:
+    """Outcomes of the plan's runs that are finished before anything is trained.
+
+    Args:
+        plan: of the launch.
+        known: last-epoch accuracy of finished runs, by key.
+    """
+    return {
+        spec.key: Outcome(spec, Status.KNOWN, known[spec.key])
+        for spec in plan.runs
+        if spec.key in known
+    }
+
+
+def skipped(spec: RunSpec, outcomes: Mapping[str, Outcome]) -> Outcome | None:
+    """The outcome of a run that a parent has failed; None if none has."""
+    for parent in spec.parents:
+        ended = outcomes.get(parent.key)
+        if ended is not None and not ended.status.is_trained:
+            reason = f"it needs '{parent.name}', which {_WAS[ended.status]}"
+            return Outcome(spec, Status.SKIPPED, reason=reason)
+    return None

@@ -1,0 +1,127 @@
+"""The record of a launch: what all its processes need to know, and what it leaves in the store."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from filelock import Timeout
+from ruamel.yaml import YAML
+
+from jackpot.contract import Artifact, Kind, Tag
+from trainer.execution import environment
+from trainer.store.delivery import Delivery
+from trainer.store.journal import RunFolder, Start, WorkDir
+from trainer.store.tracking import Store, StoreAway, StoreRefused
+from trainer.study.config import DatasetChoice, Study
+from trainer.study.plan import Plan, reported
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What every process that trains runs of a launch needs to know. It can be pickled.
+
+    Attributes:
+        study: name of the study.
+        key: of the plan.
+        uri: of the store.
+        work: the store's work directory.
+        dataset: which images.
+        environment: tags of the machine and software for every run.
+        checkpoint_every: epochs between checkpoints.
+        trajectory_every: epochs between weights that runs at `reported` sparsities keep.
+        reported: sparsities of the study.
+    """
+
+    study: str
+    key: str
+    uri: str
+    work: str
+    dataset: DatasetChoice
+    environment: dict[str, str]
+    checkpoint_every: int
+    trajectory_every: int | None
+    reported: frozenset[float]
+
+    @classmethod
+    def of_plan(cls, plan: Plan, config: Study, store: Store, work: WorkDir) -> "Launch":
+        """The launch of a plan on a store."""
+        return cls(
+            study=plan.study,
+            key=plan.key,
+            # Relative names mean another file in a worker's folder.
+            uri=f"sqlite:///{file}" if (file := store.sqlite_file) else store.uri,
+            work=str(work.path.absolute()),
+            dataset=config.dataset,
+            environment=environment.tags(),
+            checkpoint_every=config.checkpoint_every,
+            trajectory_every=config.trajectory_every,
+            reported=frozenset(reported(config)),
+        )
+
+
+@contextmanager
+def recorded(
+    plan: Plan, config: Study, store: Store, work: WorkDir, delivery: Delivery, is_training: bool
+) -> Iterator[RunFolder | None]:
+    """The launch's own run in the store, with config, plan and environment as artifacts.
+
+    None if the same plan is recorded already and has nothing to do, or if another launch of it is
+    under way, which keeps the record.
+    """
+    lock = work.lock(plan.key)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield None
+        return
+    try:
+        if not is_training:
+            try:
+                earlier = store.launch_of(plan.study, plan.key)
+            except (StoreAway, StoreRefused):
+                earlier = None
+            if earlier and earlier[1] == "FINISHED" and not work.of(plan.key):
+                yield None
+                return
+        folder = work.open(plan.key)
+        folder.start(
+            Start(
+                key=plan.key,
+                kind=Kind.LAUNCH,
+                experiment=plan.study,
+                name=f"launch {datetime.now():%Y-%m-%d %H:%M}, {len(plan.runs)} runs",
+                params={},
+                tags={
+                    **environment.tags(),
+                    Tag.KIND: Kind.LAUNCH,
+                    Tag.STUDY: plan.study,
+                    Tag.PLAN_KEY: plan.key,
+                },
+            )
+        )
+        delivery.alive.add(plan.key)
+        write_record(folder, plan, config)
+        yield folder
+    finally:
+        lock.release()
+
+
+def write_record(folder: RunFolder, plan: Plan, config: Study) -> None:
+    """Writes config, plan and environment as artifacts."""
+    yaml = YAML()
+    with folder.artifact(Artifact.LAUNCH_CONFIG).open("w", encoding="utf-8") as file:
+        yaml.dump(config.model_dump(mode="json"), file)
+    runs = [
+        {"run_key": spec.key, "name": spec.name, "parent_run_keys": [p.key for p in spec.parents]}
+        | {str(name): value for name, value in spec.params().items()}
+        for spec in plan.runs
+    ]
+    for name, contents in (
+        (Artifact.LAUNCH_PLAN, {"study": plan.study, "plan_key": plan.key, "runs": runs}),
+        (Artifact.LAUNCH_ENVIRONMENT, environment.description()),
+    ):
+        folder.artifact(name).write_text(json.dumps(contents, indent=1), encoding="utf-8")
+    for name in (Artifact.LAUNCH_CONFIG, Artifact.LAUNCH_PLAN, Artifact.LAUNCH_ENVIRONMENT):
+        folder.artifact_written(name)

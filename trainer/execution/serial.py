@@ -1,0 +1,56 @@
+"""The serial executor: trains a plan in this process, some of its runs side by side."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trainer.execution.attempt import Attempts
+from trainer.execution.outcome import Outcome, known_outcomes, skipped
+from trainer.study.groups import side_by_side
+from trainer.study.plan import Plan
+
+_WAIT_S = 2.0
+
+
+@dataclass
+class Serial:
+    """Trains the runs of a plan in this process, each after its parents.
+
+    Args:
+        plan: what to train.
+        attempts: trains a group of runs.
+        known: last-epoch accuracy of the runs that are finished already, by key.
+        group_size: how many runs may be stepped side by side.
+    """
+
+    plan: Plan
+    attempts: Attempts
+    known: Mapping[str, float | None]
+    group_size: int = 1
+
+    def run(self) -> dict[str, Outcome]:
+        """Trains what is not finished and returns the outcome of every run by key.
+
+        A run that another launch is training is left to it; this one waits for the result if
+        there is nothing else to do.
+        """
+        attempts, outcomes = self.attempts, known_outcomes(self.plan, self.known)
+        waiting = False
+        while todo := [spec for spec in self.plan.runs if spec.key not in outcomes]:
+            ended = {spec.key: o for spec in todo if (o := skipped(spec, outcomes))}
+            ready = [spec for spec in todo if attempts.ready(spec, outcomes)]
+            for group in side_by_side(ready, self.group_size):
+                if ended or attempts.stop.is_set():
+                    break
+                ended = attempts.attempt(group)
+            for key, outcome in ended.items():
+                outcomes[key] = outcome
+                attempts.reporter.run_ended(outcome)
+                attempts.delivery.nudge()
+            if attempts.stop.is_set():
+                break
+            if not ended:
+                if not waiting:
+                    attempts.reporter.say("waiting for runs that another launch is training")
+                waiting = True
+                attempts.stop.wait(_WAIT_S)
+        return outcomes

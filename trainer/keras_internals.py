@@ -1,0 +1,77 @@
+"""Keras's private names, all of them, as of keras 3.15. Check them when Keras is upgraded."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import torch
+from keras.src.backend.common import global_state
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED
+
+__all__ = ["DataAdapter", "Node", "functional", "in_order", "start_over", "takes_training"]
+_NAMES = "object_name_uids"
+
+
+class Arguments(Protocol):
+    """The arguments of one call of an operation."""
+
+    keras_tensors: list[keras.KerasTensor]
+
+    def fill_in(self, tensors: dict[int, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and named arguments with tensors in place of the symbolic ones."""
+
+
+class Node(Protocol):
+    """One call of an operation in a functional model."""
+
+    operation: keras.Operation
+    arguments: Arguments
+    outputs: list[keras.KerasTensor]
+
+
+def functional(model: keras.Model) -> keras.Model | None:
+    """The functional model that `model` is or keeps; None if there is none."""
+    # A sequential model keeps the functional one that it stands for.
+    found = getattr(model, "_functional", None) or model
+    return found if hasattr(found, "_nodes_by_depth") else None
+
+
+def in_order(model: keras.Model) -> list[Node]:
+    """The nodes of a functional model, each after those it reads."""
+    by_depth = model._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+
+
+def takes_training(operation: keras.Operation) -> bool:
+    """Whether an operation's call has an argument `training`."""
+    return bool(getattr(operation, "_call_has_training_arg", False))
+
+
+@contextmanager
+def start_over(seed: int) -> Iterator[None]:
+    """Names and draws of layers begin as in a fresh process; the caller's go on afterwards.
+
+    Keras numbers unnamed layers through the whole process, and draws their weights from global
+    generators of Python, NumPy and torch.
+
+    Args:
+        seed: of the draws.
+    """
+    kept = (_NAMES, GLOBAL_RANDOM_SEED, GLOBAL_SEED_GENERATOR)
+    before = {name: global_state.get_global_attribute(name) for name in kept}
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            global_state.set_global_attribute(_NAMES, None)
+            keras.utils.set_random_seed(seed % 2**32)
+            yield
+        finally:
+            for name, value in before.items():
+                global_state.set_global_attribute(name, value)
+            random.setstate(python)
+            np.random.set_state(numpy)

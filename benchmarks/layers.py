@@ -41,7 +41,7 @@ def main() -> None:
     lowering._call = refuse
     by_keras = stepped()
     lowering._call = known
-    layers = by_keras._lowered.keras_layers
+    layers = by_keras.stepper.lowered.keras_layers
     batch = torch.randn(2, 8, 8, 3), torch.zeros(2, dtype=torch.int64)
     times: dict[str, list[float]] = {"ours": [], "keras": []}
     for _ in range(20):

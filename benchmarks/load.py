@@ -22,7 +22,7 @@ import numpy as np
 
 from jackpot.contract import Kind, Metric, Param, Tag
 from tests.servers import PG_CTL, Postgresql, Server, free_port
-from trainer.store.journal import Start
+from trainer.store.journal import RunStart
 from trainer.store.tracking import Store
 
 EPOCHS, PER_CALL = 160, 10
@@ -45,7 +45,7 @@ def log_runs(uri: str, process: int, runs: int) -> list[float]:
 
     for number in range(runs):
         key = f"load-{process}-{number}"
-        start = Start(
+        start = RunStart(
             key=key,
             kind=Kind.TRAINING,
             experiment="load",

@@ -22,7 +22,7 @@ from jackpot.definition import judge
 from jackpot.trials import accuracies
 from trainer.execution.record import write_record
 from trainer.store.delivery import Delivery
-from trainer.store.journal import Start, WorkDir
+from trainer.store.journal import RunStart, WorkDir
 from trainer.store.tracking import Store
 from trainer.study.config import Study
 from trainer.study.plan import Plan, RunSpec, plan
@@ -50,7 +50,7 @@ def record(work: WorkDir, plan_: Plan, spec: RunSpec, rng: np.random.Generator) 
     """One made-up run in the trainer's journal."""
     folder = work.open(spec.key)
     folder.start(
-        Start(
+        RunStart(
             key=spec.key,
             kind=Kind.TRAINING,
             experiment=plan_.study,
@@ -88,7 +88,7 @@ def fill(file: Path, runs: int) -> None:
     rng = np.random.default_rng(0)
     launch = work.open(plan_.key)
     launch.start(
-        Start(
+        RunStart(
             key=plan_.key,
             kind=Kind.LAUNCH,
             experiment=plan_.study,

@@ -86,7 +86,7 @@ def ours(
     for member in members:
         paths = masks.pruned_paths(member.network, registered.pruned, registered.kept)
         kernels = masks.kernels(member.network, paths)
-        member.keep_masked(masks.prune(magnitude(kernels), 0.832))
+        member.state.keep_masked(masks.prune(magnitude(kernels), 0.832))
     # An epoch of CIFAR-10 on a GPU, where the pause between two would count too much otherwise.
     images = random_images(20 * batch if device == "cpu" else 50_000 // batch * batch)
     made: Any = DeviceBatches(images, DATASETS["cifar10"], batch, device, epoch_seed=lambda e: e)

@@ -23,8 +23,7 @@ from trainer.execution.serial import Serial
 from trainer.report import live
 from trainer.report import tables as report
 from trainer.store.delivery import Delivery, Undelivered
-from trainer.store.journal import RunFolder, WorkDir
-from trainer.store.journal import Status as JournalStatus
+from trainer.store.journal import EndStatus, RunFolder, WorkDir
 from trainer.store.tracking import Store, StoreAway, StoredRun, StoreRefused
 from trainer.study.config import Study
 from trainer.study.groups import in_turn
@@ -185,7 +184,7 @@ def _executor(
 
 def _end(folder: RunFolder, missing: int, is_interrupted: bool) -> None:
     """Records how the launch ended."""
-    status: JournalStatus = "FAILED" if missing else "FINISHED"
+    status: EndStatus = "FAILED" if missing else "FINISHED"
     reason = f"{missing} runs are not finished" if missing else None
     folder.end("KILLED" if is_interrupted else status, reason)
 

@@ -108,16 +108,16 @@ dense = {
     for r in finished.filter(pl.col("setting") == PRETRAIN.name).iter_rows(named=True)
 }
 at = sparse.filter(pl.col("pruner") == pruner, pl.col("sparsity") == sparsity)
+compared = pl.concat([finished.filter(pl.col("pruner").is_null()), at])
 with st.spinner("comparing weights …"):
     for name, setting in pairs(trained_by, settings.ordered(at["setting"])).items():
-        runs = finished if setting == PRETRAIN.name else at
-        for run in runs.filter(pl.col("setting") == setting).iter_rows(named=True):
+        for run in compared.filter(pl.col("setting") == setting).iter_rows(named=True):
             trained = dense.get((run["learning_rate"], run["trial"]))
             if trained_by == OF_ITSELF:
                 trained = run["run_id"]
             if trained is None:
                 continue
-            mask_run = None if setting == PRETRAIN.name else run["run_id"]
+            mask_run = run["run_id"] if run["pruner"] else None
             table = attempt(uri, run["run_id"], trained, mask_run, p)
             if isinstance(table, str):
                 gone.append(f"{run['name']}: {table}")

@@ -1,5 +1,4 @@
 import os
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -7,12 +6,6 @@ import pytest
 
 from explorer.readers import reader
 from explorer.readers.frames import trainings
-
-
-@pytest.fixture(autouse=True)
-def _own_main(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streamlit's AppTest leaves a page as `__main__`, which processes spawned later would run."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="session")

@@ -13,23 +13,30 @@ import hashlib
 import importlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
+
+from trainer.datasets.dataset import Augmentation, Dataset, DatasetError, Source, Split, Stream
 
 if TYPE_CHECKING:
     import numpy as np
 
-
-class DatasetError(Exception):
-    """A dataset cannot be had; the message says what is missing and how to mend it."""
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Standard augmentation of training images: pad with zeros, crop at random, flip at random."""
-
-    pad: int = 0
-    flip: bool = False
+__all__ = [
+    "DATASETS",
+    "OWN",
+    "Augmentation",
+    "Choice",
+    "Dataset",
+    "DatasetError",
+    "Source",
+    "Split",
+    "Stream",
+    "as_chosen",
+    "find",
+    "load",
+    "names",
+    "sizes",
+]
 
 
 class Choice(Protocol):
@@ -45,34 +52,6 @@ class Choice(Protocol):
     def validation_images(self) -> int | None: ...  # noqa: D102
     @property
     def augmentation(self) -> Any: ...  # noqa: D102
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is known of a dataset before it is loaded.
-
-    Attributes:
-        module: where `decode(name)` and `fingerprint(name)` live; imported on first use.
-        mean, std: per channel, of pixels scaled to [0, 1]; images are normalised with them. Empty
-            where they are measured on the training images when those are decoded.
-        classes: number of labels.
-        input_shape: (height, width, channels).
-        train_size, test_size: images per split.
-        augmentation: what training applies to images.
-        test_split: name of the split that is evaluated on.
-        streamed: too large to be decoded once: read and decoded anew in every epoch.
-    """
-
-    module: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    classes: int
-    input_shape: tuple[int, int, int]
-    train_size: int
-    test_size: int
-    augmentation: Augmentation = Augmentation()
-    test_split: str = "test"
-    streamed: bool = False
 
 
 _CROP_AND_FLIP = Augmentation(pad=4, flip=True)
@@ -135,92 +114,6 @@ DATASETS: dict[str, Source] = {
 }
 OWN = re.compile(r"tfds:[a-z][a-z0-9_]*(/[A-Za-z0-9_.-]+)?")
 """Any other dataset that TFDS knows or finds prepared: `tfds:name` or `tfds:name/config`."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images (n, height, width, channels) uint8 and labels (n,) int64."""
-
-    images: "np.ndarray"
-    labels: "np.ndarray"
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def part(self, start: int, end: int) -> "Split":
-        """The images from `start` to before `end`."""
-        return Split(self.images[start:end], self.labels[start:end])
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Images of a TFDS split that are decoded when they are needed.
-
-    Attributes:
-        name: of the dataset, as TFDS has it.
-        split: of the dataset.
-        start, end: which of the split's images.
-    """
-
-    name: str
-    split: str
-    start: int
-    end: int
-
-    def __len__(self) -> int:
-        return self.end - self.start
-
-    def part(self, start: int, end: int) -> "Stream":
-        """The images from `start` to before `end`."""
-        return Stream(self.name, self.split, self.start + start, self.start + end)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A dataset, with what training needs to know of it.
-
-    Attributes:
-        digest: SHA-256 of the decoded arrays: two stores with equal digests trained on equal
-            pixels. Of a streamed dataset, of the names and sizes of its files.
-        heldout: images held out from the training split; None if none are.
-    """
-
-    name: str
-    source: Source
-    train: Split | Stream
-    test: Split | Stream
-    digest: str
-    heldout: Split | Stream | None = None
-
-    def holding_out(self, count: int | None) -> "Dataset":
-        """The same with the last `count` training images held out from training.
-
-        Raises:
-            DatasetError: that leaves nothing to train on.
-        """
-        if not count:
-            return self
-        left = len(self.train) - count
-        if left < 1:
-            raise DatasetError(
-                f"dataset.validation_images: {count:,} of {len(self.train):,} training images "
-                "leave none to train on"
-            )
-        train, heldout = self.train.part(0, left), self.train.part(left, len(self.train))
-        return replace(self, train=train, heldout=heldout)
-
-    def augmented(self, pad: int, flip: bool) -> "Dataset":
-        """The same with another augmentation of training images.
-
-        Raises:
-            DatasetError: padding for images that are cropped at random anyway.
-        """
-        if self.source.streamed and pad:
-            raise DatasetError(
-                f"dataset.augmentation.pad: {self.name} is streamed, and its images are cropped to "
-                "random areas; set it to 0"
-            )
-        return replace(self, source=replace(self.source, augmentation=Augmentation(pad, flip)))
 
 
 def names() -> list[str]:
@@ -288,7 +181,7 @@ def load(name: str, train_images: int | None = None, test_images: int | None = N
         )
     folder = re.sub(r"[^\w.-]", "_", name)
     arrays, digest = array_file.mapped(
-        folder, fingerprint, lambda: _checked(name, source, module.decode(name))
+        folder, fingerprint, lambda: _checked(name, source, module.decode(name, source))
     )
     if not source.mean:
         mean, std = (tuple(arrays[key].tolist()) for key in ("mean", "std"))

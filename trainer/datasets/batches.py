@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.datasets import Augmentation, Source, Split, Stream
+from trainer.datasets.dataset import Augmentation, Source, Split, Stream
 from trainer.datasets.passes import WHOLE, Batch, Part, Passes
 from trainer.keras_internals import DataAdapter
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trainer.datasets import Stream
+from trainer.datasets.dataset import Stream
 
 Box = tuple[float, float, float, float]
 Item = tuple[int, int | None]

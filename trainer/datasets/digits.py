@@ -1,6 +1,11 @@
 """The embedded dataset: scikit-learn's copy of the UCI digits, 1,797 images of 8 × 8."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from trainer.datasets.dataset import Source
 
 
 def fingerprint(name: str) -> str:
@@ -8,7 +13,7 @@ def fingerprint(name: str) -> str:
     return "1"
 
 
-def decode(name: str) -> dict[str, np.ndarray]:
+def decode(name: str, source: "Source") -> dict[str, np.ndarray]:
     """Every fifth image is for testing. The set is ordered by writer, so both splits know all."""
     from sklearn.datasets import load_digits
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.datasets import DatasetError, Source, Stream, find
+from trainer.datasets.dataset import DatasetError, Source, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,9 +69,9 @@ def fingerprint(name: str) -> str:
     return f"{folder.name}-{hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}"
 
 
-def decode(name: str) -> dict[str, np.ndarray]:
+def decode(name: str, source: Source) -> dict[str, np.ndarray]:
     """All images and labels to train and evaluate on; mean and std where they are not known."""
-    builder, source = _prepared(name), find(name)
+    builder = _prepared(name)
     log.info("decoding %s from %s (once)", name, builder.data_dir)
     arrays = {}
     for key, split in (("train", "train"), ("test", source.test_split)):

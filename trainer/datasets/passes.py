@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.datasets import Source
+from trainer.datasets.dataset import Source
 from trainer.keras_internals import DataAdapter
 
 Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, float]

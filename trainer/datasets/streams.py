@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from trainer.datasets import Source, Stream
+from trainer.datasets.dataset import Source, Stream
 from trainer.datasets.decoding import Decoded, Item
 from trainer.datasets.passes import WHOLE, Batch, Part, Passes
 

@@ -16,7 +16,7 @@ from trainer.execution.outcome import Outcome, Reporter, Status
 from trainer.execution.parents import Parents, ParentUnavailable
 from trainer.execution.record import Launch
 from trainer.store.delivery import Delivery
-from trainer.store.journal import RunFolder, Start, WorkDir
+from trainer.store.journal import RunFolder, RunStart, WorkDir
 from trainer.store.tracking import STALE_AFTER_S, Store, StoreAway, StoreRefused
 from trainer.study.plan import RunSpec
 
@@ -223,8 +223,8 @@ class Attempts:
         folder.end("FAILED", reason)
         return Outcome(spec, Status.FAILED, reason=reason)
 
-    def _start(self, spec: RunSpec) -> Start:
-        return Start(
+    def _start(self, spec: RunSpec) -> RunStart:
+        return RunStart(
             key=spec.key,
             kind=Kind.TRAINING,
             experiment=self.launch.study,

@@ -238,7 +238,7 @@ class _Networks:
             # A mask, as most runs have one; what it prunes does not matter.
             paths = masks.pruned_paths(member.network)
             kernels = masks.kernels(member.network, paths)
-            member.keep_masked({path: np.ones(k.shape, bool) for path, k in kernels.items()})
+            member.state.keep_masked({path: np.ones(k.shape, bool) for path, k in kernels.items()})
         passes: Any = self._passes(self._batch, lambda epoch: epoch)
         if count > 1:
             orders = [passes.again(lambda e, k=k: 1000 * k + e, 0) for k in range(count)]

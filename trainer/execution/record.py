@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from jackpot.contract import Artifact, Kind, Tag
 from trainer.execution import environment
 from trainer.store.delivery import Delivery
-from trainer.store.journal import RunFolder, Start, WorkDir
+from trainer.store.journal import RunFolder, RunStart, WorkDir
 from trainer.store.tracking import Store, StoreAway, StoreRefused
 from trainer.study.config import DatasetChoice, Study
 from trainer.study.plan import Plan, reported
@@ -87,7 +87,7 @@ def recorded(
                 return
         folder = work.open(plan.key)
         folder.start(
-            Start(
+            RunStart(
                 key=plan.key,
                 kind=Kind.LAUNCH,
                 experiment=plan.study,

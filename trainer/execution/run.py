@@ -36,7 +36,6 @@ from trainer.datasets.passes import WHOLE, Part
 from trainer.execution import start
 from trainer.keras_internals import DataAdapter
 from trainer.networks import small_dense
-from trainer.pruning.callbacks import ApplyMask
 from trainer.store.journal import RunFolder
 from trainer.store.shared import SharedFiles
 from trainer.store.ticket import fill
@@ -46,11 +45,11 @@ from trainer.study.seeds import Purpose, derive
 from trainer.training import recording
 from trainer.training.callbacks import (
     Checkpoint,
-    Followed,
     ForEach,
     KeepBestWeights,
     KeepRewindWeights,
     KeepTrajectory,
+    Progress,
     Record,
     SeedEpochs,
     StopWhenAsked,
@@ -137,6 +136,8 @@ class Run:
         except artifacts.ArtifactError as error:
             say(f"{spec.name}: its checkpoint cannot be used, starting it anew ({error})")
             first_epoch = spec.first_epoch
+        if ticket.mask is not None:
+            self.state.keep_masked(ticket.mask)
         on_begin(first_epoch - spec.first_epoch)
 
         def record_epoch(epoch: int, metrics: dict[str, float]) -> None:
@@ -159,7 +160,7 @@ class Run:
             )
         recorders += [self._record, checkpoint]
         member = Member(ticket.network, self.state, _rates(spec, dataset))
-        self.progress = _followed(spec, member, ticket.mask, first_epoch, recorders)
+        self.progress = _progress(spec, member, first_epoch, recorders)
 
     @property
     def done(self) -> bool:
@@ -260,31 +261,23 @@ def _follow(others: Peers, job: _Job) -> None:
     network = start.build(spec, dataset, job.channels, 0)
     state = TrainingState.fresh(network, spec.training.optimizer)
     state.load(job.state, job.steps)
+    if job.mask is not None:
+        state.keep_masked(job.mask)
     member = Member(network, state, _rates(spec, dataset))
-    progress = _followed(spec, member, job.mask, job.first_epoch, [])
+    progress = _progress(spec, member, job.first_epoch, [])
     _fit([spec], [progress], dataset, others, threading.Event())
 
 
-def _followed(
-    spec: RunSpec,
-    member: Member,
-    mask: "Mask | None",
-    epoch: int,
-    recorders: list[keras.callbacks.Callback],
-) -> Followed:
-    masked = [ApplyMask(mask)] if mask is not None else []
-    return Followed(
-        member,
-        [*masked, *recorders],
-        epoch,
-        spec.training.epochs,
-        frozenset(spec.training.evaluated_epochs),
-    )
+def _progress(
+    spec: RunSpec, member: Member, epoch: int, recorders: list[keras.callbacks.Callback]
+) -> Progress:
+    training = spec.training
+    return Progress(member, recorders, epoch, training.epochs, frozenset(training.evaluated_epochs))
 
 
 def _fit(
     specs: Sequence[RunSpec],
-    runs: Sequence[Followed],
+    runs: Sequence[Progress],
     dataset: Dataset,
     others: Peers | None,
     stop: threading.Event,
@@ -343,7 +336,7 @@ def _fit(
 
 def _training_batches(
     specs: Sequence[RunSpec],
-    runs: Sequence[Followed],
+    runs: Sequence[Progress],
     dataset: Dataset,
     device: torch.device,
     part: Part,

@@ -21,7 +21,7 @@ if keras.backend.backend() != "torch":
     )
 
 
-class Start(StrEnum):
+class Init(StrEnum):
     """How kernels start."""
 
     KAIMING_NORMAL_FAN_OUT = auto()
@@ -84,7 +84,7 @@ class Blocks:
         *,
         name: str,
         stride: int = 1,
-        start: Start = Start.TORCH_DEFAULT,
+        start: Init = Init.TORCH_DEFAULT,
     ) -> keras.KerasTensor:
         """Bias-free convolution, padded by size // 2 on each side as torch's `padding` does."""
         fan_in = size * size * x.shape[-1]
@@ -111,7 +111,7 @@ class Blocks:
             strides=stride,
             padding="same" if stride == 1 else "valid",
             use_bias=False,
-            depthwise_initializer=self._kernel(Start.TORCH_DEFAULT, size * size),
+            depthwise_initializer=self._kernel(Init.TORCH_DEFAULT, size * size),
             name=name,
         )(x)
 
@@ -134,13 +134,13 @@ class Blocks:
         return keras.layers.ReLU(name=name)(x)
 
     def dense(
-        self, x: keras.KerasTensor, units: int, *, name: str, start: Start = Start.TORCH_DEFAULT
+        self, x: keras.KerasTensor, units: int, *, name: str, start: Init = Init.TORCH_DEFAULT
     ) -> keras.KerasTensor:
         """Fully connected layer with bias, which starts as torch.nn.Linear's or at 0 (Glorot)."""
         bound = x.shape[-1] ** -0.5
         bias = (
             keras.initializers.Zeros()
-            if start == Start.GLOROT_NORMAL
+            if start == Init.GLOROT_NORMAL
             else keras.initializers.RandomUniform(-bound, bound, seed=next(self._seeds))
         )
         return keras.layers.Dense(
@@ -150,17 +150,17 @@ class Blocks:
             name=name,
         )(x)
 
-    def _kernel(self, start: Start, fan_in: int) -> keras.initializers.Initializer:
+    def _kernel(self, start: Init, fan_in: int) -> keras.initializers.Initializer:
         seed = next(self._seeds)
         scaled = partial(
             keras.initializers.VarianceScaling, distribution="untruncated_normal", seed=seed
         )
         match start:
-            case Start.KAIMING_NORMAL_FAN_OUT:
+            case Init.KAIMING_NORMAL_FAN_OUT:
                 return scaled(2.0, mode="fan_out")
-            case Start.GLOROT_NORMAL:
+            case Init.GLOROT_NORMAL:
                 return scaled(1.0, mode="fan_avg")
-            case Start.TORCH_DEFAULT:
+            case Init.TORCH_DEFAULT:
                 # Linear and convolution alike: uniform within ±1/√fan_in.
                 bound = fan_in**-0.5
                 return keras.initializers.RandomUniform(-bound, bound, seed=seed)

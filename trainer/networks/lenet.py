@@ -2,7 +2,7 @@
 
 import keras
 
-from trainer.networks.layers import Blocks, Start
+from trainer.networks.layers import Blocks, Init
 
 
 def lenet_300_100(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
@@ -14,7 +14,7 @@ def lenet_300_100(blocks: Blocks, input_shape: tuple[int, int, int], classes: in
     inputs = keras.Input(input_shape, name="images")
     x = keras.layers.Flatten(name="flatten")(inputs)
     for i, units in enumerate((300, 100), start=1):
-        x = blocks.dense(x, blocks.channels(units), name=f"hidden{i}", start=Start.GLOROT_NORMAL)
+        x = blocks.dense(x, blocks.channels(units), name=f"hidden{i}", start=Init.GLOROT_NORMAL)
         x = blocks.relu(x, name=f"hidden{i}_relu")
-    x = blocks.dense(x, classes, name="classifier", start=Start.GLOROT_NORMAL)
+    x = blocks.dense(x, classes, name="classifier", start=Init.GLOROT_NORMAL)
     return keras.Model(inputs, x, name="lenet-300-100")

@@ -5,7 +5,7 @@ from functools import partial
 
 import keras
 
-from trainer.networks.layers import Blocks, Start
+from trainer.networks.layers import Blocks, Init
 
 Block = Callable[[Blocks, keras.KerasTensor, int, int, str], keras.KerasTensor]
 _SMALL, _LARGE = 32, 128
@@ -17,7 +17,7 @@ def resnet20(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) ->
 
     Kernels start Kaiming-normal by fan-out.
     """
-    start = Start.KAIMING_NORMAL_FAN_OUT
+    start = Init.KAIMING_NORMAL_FAN_OUT
     inputs = keras.Input(input_shape, name="images")
     x = _stem(blocks, inputs, blocks.channels(16), start)
     x = _stages(blocks, x, partial(_basic_block, start=start), (16, 32, 64), (3, 3, 3))
@@ -27,7 +27,7 @@ def resnet20(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) ->
 def resnet32(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
     """Three stages of five basic blocks, twice as wide as usual: 1,860,522 parameters."""
     inputs = keras.Input(input_shape, name="images")
-    x = _stem(blocks, inputs, blocks.channels(32), Start.TORCH_DEFAULT)
+    x = _stem(blocks, inputs, blocks.channels(32), Init.TORCH_DEFAULT)
     x = _stages(blocks, x, _basic_block, (32, 64, 128), (5, 5, 5))
     return _classified(blocks, inputs, x, classes, "resnet32")
 
@@ -37,7 +37,7 @@ def resnet32_no_residual(
 ) -> keras.Model:
     """`resnet32` with every shortcut removed and nothing else changed (figures 4 and 5)."""
     inputs = keras.Input(input_shape, name="images")
-    x = _stem(blocks, inputs, blocks.channels(32), Start.TORCH_DEFAULT)
+    x = _stem(blocks, inputs, blocks.channels(32), Init.TORCH_DEFAULT)
     x = _stages(blocks, x, partial(_basic_block, residual=False), (32, 64, 128), (5, 5, 5))
     return _classified(blocks, inputs, x, classes, "resnet32-no-residual")
 
@@ -65,7 +65,7 @@ def _stem(
     blocks: Blocks,
     x: keras.KerasTensor,
     channels: int,
-    start: Start,
+    start: Init,
     size: int = 3,
     stride: int = 1,
 ) -> keras.KerasTensor:
@@ -81,7 +81,7 @@ def _stem_for(blocks: Blocks, images: keras.KerasTensor) -> keras.KerasTensor:
     """
     pixels = min(images.shape[1:3])
     size, stride = (7, 2) if pixels > _LARGE else (3, 1)
-    x = _stem(blocks, images, blocks.channels(64), Start.TORCH_DEFAULT, size, stride)
+    x = _stem(blocks, images, blocks.channels(64), Init.TORCH_DEFAULT, size, stride)
     return x if pixels <= _SMALL else blocks.max_pool(x, 3, 2, name="stem_pool")
 
 
@@ -114,7 +114,7 @@ def _basic_block(
     stride: int,
     name: str,
     *,
-    start: Start = Start.TORCH_DEFAULT,
+    start: Init = Init.TORCH_DEFAULT,
     residual: bool = True,
 ) -> keras.KerasTensor:
     """Two 3 × 3 convolutions, the first with the stride."""
@@ -139,7 +139,7 @@ def _bottleneck(
     y = blocks.relu(blocks.norm(y, name=f"{name}_norm2"), name=f"{name}_relu2")
     y = blocks.norm(blocks.conv(y, wide, 1, name=f"{name}_conv3"), name=f"{name}_norm3")
     first = name.endswith("_block1")
-    y = _joined(blocks, x, y, stride, first, Start.TORCH_DEFAULT, name)
+    y = _joined(blocks, x, y, stride, first, Init.TORCH_DEFAULT, name)
     return blocks.relu(y, name=f"{name}_relu3")
 
 
@@ -149,7 +149,7 @@ def _joined(
     y: keras.KerasTensor,
     stride: int,
     projected: bool,
-    start: Start,
+    start: Init,
     name: str,
 ) -> keras.KerasTensor:
     """y + x; where the network changes shape, x goes through a 1 × 1 convolution and a norm.

@@ -1,4 +1,9 @@
-"""Pruning as Keras callbacks: for the trainer's own runs, and for any Keras model on torch."""
+"""Pruning as a Keras callback, for any Keras model on torch.
+
+The trainer's own runs need none: their training state owns the mask.
+"""
+
+from collections.abc import Sequence
 
 import keras
 import torch
@@ -21,11 +26,18 @@ class ApplyMask(keras.callbacks.Callback):
         MaskError: when training starts, if the mask does not fit the model.
 
     Example:
+        >>> import keras, numpy as np
         >>> from trainer.pruning import masks
         >>> from trainer.pruning.scores import magnitude
-        >>> weights = masks.kernels(model, masks.pruned_paths(model, kept=["stem", "classifier"]))
-        >>> mask = masks.prune(magnitude(weights), sparsity=0.832)
-        >>> model.fit(images, labels, callbacks=[ApplyMask(mask)])  # doctest: +SKIP
+        >>> layers = [keras.layers.Dense(32, name="hidden"), keras.layers.Dense(2, name="head")]
+        >>> model = keras.Sequential([keras.Input((8,)), *layers])
+        >>> model.compile("adam", "mse")
+        >>> weights = masks.kernels(model, masks.pruned_paths(model, kept=["head"]))
+        >>> mask = masks.prune(magnitude(weights), sparsity=0.75)
+        >>> inputs, targets = np.random.rand(64, 8), np.random.rand(64, 2)
+        >>> history = model.fit(inputs, targets, callbacks=[ApplyMask(mask)], verbose=0)
+        >>> int(np.count_nonzero(model.layers[0].kernel))
+        64
     """
 
     def __init__(self, mask: Mask) -> None:
@@ -36,11 +48,10 @@ class ApplyMask(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Checks that the mask fits and applies it once."""
-        if hasattr(self.model, "keep_masked"):
-            # The trainer's own step applies the mask itself, on the device.
-            self.model.keep_masked(self.mask)
-            return
-        self._weights, self._masks = masked_tensors(self.model, self.mask)
+        variables = {v.path: v for v in self.model.variables}
+        check_fits(self.mask, {path: tuple(v.shape) for path, v in variables.items()})
+        self._weights = [variables[path].value.detach() for path in self.mask]
+        self._masks = laid_out(self._weights, self.mask)
         apply_(self._weights, self._masks)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -48,21 +59,15 @@ class ApplyMask(keras.callbacks.Callback):
         apply_(self._weights, self._masks)
 
 
-def masked_tensors(model: keras.Model, mask: Mask) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """The model's tensors that `mask` prunes, and for each its mask in the same dtype and layout.
+def laid_out(weights: Sequence[torch.Tensor], mask: Mask) -> list[torch.Tensor]:
+    """The mask of each of the weights, in the weight's dtype, device and memory layout.
 
-    Raises:
-        MaskError: the mask does not fit the model.
+    One laid out as its weight lets the multiplication run without a copy.
     """
-    variables = {v.path: v for v in model.variables}
-    check_fits(mask, {path: tuple(v.shape) for path, v in variables.items()})
-    weights = [variables[path].value.detach() for path in mask]
-    # A mask laid out in memory as its weights are lets the multiplication run without a copy.
-    masks = [
+    return [
         torch.empty_like(weight).copy_(torch.from_numpy(entry))
         for weight, entry in zip(weights, mask.values(), strict=True)
     ]
-    return weights, masks
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jackpot.contract import PARENT_TAG, Kind, Tag
-from trainer.store.journal import Event, RunFolder, Start, WorkDir
+from trainer.store.journal import Event, RunFolder, RunStart, WorkDir
 from trainer.store.tracking import STALE_AFTER_S, Store, StoreAway, StoreRefused
 
 log = logging.getLogger(__name__)
@@ -219,7 +219,7 @@ class Delivery:
         first = folder.first()
         if first is None:
             raise StoreRefused(f"{folder.path} has no start event")
-        start = Start(**{k: v for k, v in first.items() if k not in ("event", "time")})
+        start = RunStart(**{k: v for k, v in first.items() if k not in ("event", "time")})
         run_id: str | None = None
         if start.kind == Kind.LAUNCH:
             # A plan launched again goes on with the launch it already has.
@@ -234,7 +234,7 @@ class Delivery:
         self._store.log_params(run_id, start.params)
         return run_id
 
-    def _made(self, folder: RunFolder, start: Start, began: int) -> str:
+    def _made(self, folder: RunFolder, start: RunStart, began: int) -> str:
         folder.note_delivered(creating=True)
         tags: dict[str, str] = {Tag.HEARTBEAT: f"{time.time():.0f}"}
         for tag, key in ((Tag.INIT_RUN_ID, start.init_key), (Tag.MASK_RUN_ID, start.mask_key)):

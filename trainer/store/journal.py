@@ -18,15 +18,16 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
+from jackpot.contract import Kind
 from trainer.store.shared import SharedFiles
 
 log = logging.getLogger(__name__)
-Status = Literal["FINISHED", "FAILED", "KILLED"]
+EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Start:
+class RunStart:
     """First event of a folder: what MLflow's run is to be called and to carry.
 
     Attributes:
@@ -66,7 +67,7 @@ class RunFolder:
         """Run key (or plan key of a launch)."""
         return self.path.name.rsplit(".", 1)[0]
 
-    def start(self, start: Start) -> None:
+    def start(self, start: RunStart) -> None:
         """Begins the folder, or begins anew after a kill: a torn last line is dropped."""
         self.artifacts.mkdir(parents=True, exist_ok=True)
         if self._journal.exists():
@@ -99,7 +100,7 @@ class RunFolder:
         """Records that the artifact `name` is complete."""
         self._append({"event": "artifact", "name": name})
 
-    def end(self, status: Status, reason: str | None = None) -> None:
+    def end(self, status: EndStatus, reason: str | None = None) -> None:
         """Records how the attempt ended; KILLED may be followed by another `start`."""
         self._append({"event": "end", "status": status, "reason": reason})
 
@@ -147,7 +148,7 @@ class RunFolder:
         """The start event."""
         return next((event for event, _ in self.events()), None)
 
-    def status(self) -> Status | None:
+    def status(self) -> EndStatus | None:
         """How the attempt ended; None while it may go on (running, killed or interrupted)."""
         status = None
         for event, _ in self.events():
@@ -215,14 +216,21 @@ class WorkDir:
         return FileLock(self.path / "locks" / f"{key}.lock")
 
     def folders(self) -> list[RunFolder]:
-        """All folders with a start event, oldest first: parents come before their children."""
+        """All folders with a start event, oldest first: parents come before their children.
+
+        Of those that began in the same millisecond, launches come first.
+        """
         found = [RunFolder(path) for path in self._runs.glob("*.*")]
         started = [(folder.first(), folder) for folder in found]
         return [
             folder
             for first, folder in sorted(
                 ((first, folder) for first, folder in started if first),
-                key=lambda item: (item[0]["time"], item[1].path.name),
+                key=lambda item: (
+                    item[0]["time"],
+                    item[0]["kind"] != Kind.LAUNCH,
+                    item[1].path.name,
+                ),
             )
         ]
 

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from jackpot import stores
 from jackpot.contract import SOURCE_NAME_TAG, SOURCE_TYPE_TAG, USER_TAG, Kind, Tag
-from trainer.store.journal import Start
+from trainer.store.journal import RunStart
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -115,7 +115,7 @@ class Store:
         )
         return next(((run.info.run_id, run.info.status) for run in launches), None)
 
-    def create(self, start: Start, start_time: int, tags: dict[str, str]) -> str:
+    def create(self, start: RunStart, start_time: int, tags: dict[str, str]) -> str:
         """Creates the run that `start` describes, without its params, and returns its id.
 
         Raises:

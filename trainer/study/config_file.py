@@ -30,8 +30,8 @@ def load_study(path: Path, overrides: Iterable[str] = ()) -> Study:
         ConfigError: with every problem found, one line each.
 
     Example:
-        >>> load_study(Path("configs/digits.yaml"), ["training.epochs=2"]).training.epochs
-        2
+        >>> load_study(Path("configs/digits.yaml"), ["training.epochs=30"]).training.epochs
+        30
     """
     files = _with_bases(path)
     tree: dict[str, Any] = {}

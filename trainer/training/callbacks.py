@@ -13,7 +13,7 @@ import torch
 from jackpot import artifacts
 from jackpot.contract import Metric
 from trainer.training.state import TrainingState
-from trainer.training.stepped import Member
+from trainer.training.stepper import Member
 
 
 class Diverged(Exception):
@@ -79,8 +79,8 @@ class Record(keras.callbacks.Callback):
 
 
 @dataclass
-class Followed:
-    """One of the runs that are stepped side by side, and the callbacks that are its own.
+class Progress:
+    """How far one of the runs that are stepped side by side is, and its own callbacks.
 
     Attributes:
         member: its network and state.
@@ -111,7 +111,7 @@ class ForEach(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, runs: Sequence[Followed], heldout: Callable[[], list[dict[str, float]]] | None
+        self, runs: Sequence[Progress], heldout: Callable[[], list[dict[str, float]]] | None
     ) -> None:
         super().__init__()
         self._runs, self._heldout = runs, heldout

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from jackpot.artifacts import Mask
-from trainer.pruning.callbacks import apply_, masked_tensors
+from trainer.pruning.callbacks import apply_, laid_out
+from trainer.pruning.masks import check_fits
 from trainer.study.optimizers import Optimizer
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class TrainingState:
     statistics: dict[str, Tensor]
     optimizer: torch.optim.Optimizer
     steps: int = 0
+    _mask: Mask = field(default_factory=dict)
     _masked: list[Tensor] = field(default_factory=list)
     _masks: list[Tensor] = field(default_factory=list)
 
@@ -52,10 +54,15 @@ class TrainingState:
         """Where training happens."""
         return next(iter(self.weights.values())).device
 
-    def keep_masked(self, network: keras.Model, mask: Mask) -> None:
-        """From now on the weights that `mask` prunes are 0.0 after every step."""
-        self._masked, self._masks = masked_tensors(network, mask)
-        apply_(self._masked, self._masks)
+    def keep_masked(self, mask: Mask) -> None:
+        """From now on the weights that `mask` prunes are 0.0 after every step.
+
+        Raises:
+            MaskError: the mask does not fit the weights.
+        """
+        check_fits(mask, {path: tuple(weight.shape) for path, weight in self.weights.items()})
+        self._mask = mask
+        self._lay_out_mask()
 
     def step(self, learning_rate: float | Tensor) -> None:
         """One optimizer step on the gradients at hand, then the mask. `steps` is the caller's."""
@@ -65,7 +72,9 @@ class TrainingState:
         apply_(self._masked, self._masks)
 
     def follow_layout(self) -> None:
-        """Lays what the optimizer keeps out in memory as its weights are: fused steps need that.
+        """Lays masks and what the optimizer keeps out in memory as the weights are.
+
+        Fused steps need that.
 
         To be called whenever weights have been laid out anew.
         """
@@ -74,6 +83,12 @@ class TrainingState:
             for name, value in _tensors(kept):
                 if value.shape == weight.shape and value.stride() != weight.stride():
                     kept[name] = torch.empty_like(weight).copy_(value)
+        self._lay_out_mask()
+
+    def _lay_out_mask(self) -> None:
+        self._masked = [self.weights[path].detach() for path in self._mask]
+        self._masks = laid_out(self._masked, self._mask)
+        apply_(self._masked, self._masks)
 
     def drop_gradients(self) -> None:
         """Forgets the gradients at hand."""

@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +18,6 @@ from trainer.datasets.batches import batches
 from trainer.datasets.streams import StreamedBatches
 
 COUNT = {"train": 24, "validation": 10}
-
-
-@pytest.fixture(autouse=True)
-def _main_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streamlit's AppTest leaves a page as the main module, which spawned workers would run."""
-    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -264,3 +266,36 @@ def test_what_cannot_be_built_says_why(arguments: dict, words: str):
         networks.build(
             **({"name": "resnet20", "input_shape": (32, 32, 3), "classes": 10} | arguments)
         )
+
+
+def test_building_leaves_the_callers_generators_and_names_as_they_are(tmp_path, monkeypatch):
+    """Also of a network of one's own, whose unnamed layers Keras names and draws."""
+    (tmp_path / "unnamed.py").write_text(
+        "import keras\n"
+        "def build(blocks, input_shape, classes):\n"
+        "    inputs = keras.Input(input_shape)\n"
+        "    x = keras.layers.Dense(4)(keras.layers.Flatten()(inputs))\n"
+        "    return keras.Model(inputs, keras.layers.Dense(classes)(x))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def draws(building: str | None) -> tuple:
+        keras.utils.set_random_seed(3)
+        keras.backend.clear_session()
+        first = keras.layers.Dense(2).name
+        if building is not None:
+            networks.build(building, input_shape=(8, 8, 1), classes=3, seed=5)
+        layer = keras.layers.Dense(2)
+        layer.build((None, 3))
+        return (
+            first,
+            layer.name,
+            np.asarray(layer.kernel).tolist(),
+            random.random(),
+            np.random.rand(),
+            torch.rand(()).item(),
+        )
+
+    untouched = draws(None)
+    assert draws("unnamed:build") == untouched
+    assert draws("lenet-300-100") == untouched

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer.store.journal import RunFolder, Start, WorkDir
+from trainer.store.journal import RunFolder, RunStart, WorkDir
 
-START = Start("key", "training", "study", "name", {"a": "1"}, {})
+START = RunStart("key", "training", "study", "name", {"a": "1"}, {})
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def stepped(work: Work, others: Peers | None) -> tuple[SteppedModel, list]:
     model = SteppedModel(member, others=others)
     if work.masked:
         kernels = masks.kernels(network, masks.pruned_paths(network, kept=["classifier"]))
-        member.keep_masked(masks.prune(magnitude(kernels), 0.7))
+        member.state.keep_masked(masks.prune(magnitude(kernels), 0.7))
     part = others.part if others else WHOLE
     batches = DeviceBatches(images(), SOURCE, 18, "cpu", epoch_seed=lambda epoch: epoch, part=part)
     return model, batches
@@ -118,7 +118,7 @@ def test_with_batch_norm_gradients_are_the_mean_of_the_parts(tmp_path):
     for part in (Part(0, 2), Part(1, 2)):
         before = [s.clone() for s in model.members[0].state.statistics.values()]
         own = slice(part.of(18).start, part.of(18).stop)
-        logits = model._lowered(data[own], True)
+        logits = model.stepper.lowered(data[own], True)
         (torch.nn.functional.cross_entropy(logits, labels[own]) / 2).backward()
         statistics.append([s.clone() for s in model.members[0].state.statistics.values()])
         for statistic, value in zip(

@@ -139,7 +139,7 @@ def test_bfloat16_is_near_float32_and_keeps_weights_whole():
     losses = [model.get_metrics_result()["loss"] for model in models.values()]
     assert losses[1] == pytest.approx(losses[0], rel=0.03)
     seen = []
-    models["bfloat16"]._evaluate(batch[0], False)
+    models["bfloat16"].stepper._evaluate(batch[0], False)
     hook = torch.overrides.TorchFunctionMode
 
     class Dtypes(hook):
@@ -150,7 +150,7 @@ def test_bfloat16_is_near_float32_and_keeps_weights_whole():
             return result
 
     with Dtypes():
-        logits = models["bfloat16"]._evaluate(batch[0], True)
+        logits = models["bfloat16"].stepper._evaluate(batch[0], True)
     assert set(seen) == {torch.bfloat16}
     assert logits.dtype == torch.float32
 
@@ -240,7 +240,7 @@ def test_ten_steps_equal_a_plain_loop_with_coupled_l2(nesterov: bool):
     state = TrainingState.fresh(stepped, recipe)
     member = Member(stepped, state, lambda step: 0.1 / (1 + step))
     model = SteppedModel(member)
-    member.keep_masked(mask)
+    member.state.keep_masked(mask)
     weights = {v.path: v.value.detach().numpy().astype(np.float64) for v in plain.variables}
     for path, entry in mask.items():
         weights[path] *= entry

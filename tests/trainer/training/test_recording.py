@@ -15,7 +15,7 @@ from trainer.datasets.batches import DeviceBatches, GroupBatches, Recordable
 from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
 from trainer.study.optimizers import SGD
-from trainer.training import recording, stepped
+from trainer.training import rates, recording
 from trainer.training.recording import Recordings
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel
@@ -40,7 +40,7 @@ def members(name: str, count: int, first: int) -> list[Member]:
         if k != 1:
             paths = masks.pruned_paths(network, kept=["classifier", "stem"])
             kernels = masks.kernels(network, paths)
-            found[-1].keep_masked(masks.prune(magnitude(kernels), 0.6))
+            found[-1].state.keep_masked(masks.prune(magnitude(kernels), 0.6))
     return found
 
 
@@ -76,7 +76,7 @@ def trained(
 @pytest.mark.parametrize("count", [1, 3])
 def test_recorded_epochs_are_the_same_to_the_bit(name, count, monkeypatch):
     # Some epochs end in the middle of the rates that were brought to the device, some after.
-    monkeypatch.setattr(stepped, "_RATES_AHEAD", 5)
+    monkeypatch.setattr(rates, "RATES_AHEAD", 5)
     tape = Tape()
     plain, expected = trained(name, count, None)
     recorded, found = trained(name, count, tape)

@@ -118,12 +118,12 @@ def test_three_epochs_equal_those_of_each_alone(name, float64):
     seeds = {trial: (lambda epoch, trial=trial: 100 * trial + epoch) for trial in (1, 2)}
     orders = [base.again(seeds[1], 0), base.again(seeds[2], 0), base.again(seeds[2], 2)]
     for k in (0, 2):
-        joined[k].keep_masked(mask_of(joined[k]))
+        joined[k].state.keep_masked(mask_of(joined[k]))
     results = train(model, GroupBatches(orders, [0, 0, 1, 2]), 3)
     for k, member in enumerate(alone):
         single = SteppedModel(member, label_smoothing=0.1)
         if k in (0, 2):
-            member.keep_masked(mask_of(member))
+            member.state.keep_masked(mask_of(member))
         (expected,) = train(single, base.again(seeds[TRIALS[k]], FIRST[k]), 3)
         assert results[k] == pytest.approx(expected, rel=1e-9)
         theirs = joined[k].state.tensors()

@@ -1,0 +1,164 @@
+"""Steps networks side by side through their lowered form: all the work of a step, on the device."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import keras
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainer.datasets.batches import Pending
+from trainer.datasets.passes import Batch
+from trainer.training.data_parallel import Peers
+from trainer.training.lowering import Lowered, in_precision, lower
+from trainer.training.rates import RatesOnDevice, RatesOnHost
+from trainer.training.recording import Recorder, Recordings
+from trainer.training.state import TrainingState
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the networks that are stepped side by side.
+
+    Attributes:
+        network: a built Keras model that returns logits, shape (batch, classes).
+        state: the training state of that network, which owns its mask.
+        learning_rate: gives the rate of a step, counted from epoch 0 of the schedule.
+    """
+
+    network: keras.Model
+    state: TrainingState
+    learning_rate: Callable[[int], float]
+
+
+class Stepper:
+    """Steps networks of one structure. No member has a part in what another computes.
+
+    Args:
+        members: what is stepped.
+        label_smoothing: share of the target spread over all classes, in training alone.
+        precision: `float32`, or `bfloat16` for convolutions and matrix products.
+        others: the processes that train parts of each batch with this one; None: it is alone.
+        recorder: records steps whose batches are `Pending`; None: each step is run as it is.
+
+    Raises:
+        CannotLower: several members that cannot be stepped together.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        label_smoothing: float,
+        precision: str,
+        others: Peers | None,
+        recorder: Recorder | None,
+    ) -> None:
+        self.members, self._others = members, others
+        first = members[0].state
+        self.lowered = lowered = lower(*[member.network for member in members])
+        for member in members:
+            member.state.follow_layout()
+        self._evaluate = forward = in_precision(precision, lowered)
+        self._forward = (
+            others.forward(forward, first.weights.values())
+            if others
+            else lambda images: forward(images, True)
+        )
+        # What Keras computes may read tensors on the host, which cannot be recorded.
+        recorded = recorder is not None and not lowered.by_keras
+        self._recordings = Recordings(recorder) if recorder and recorded else None
+        self._rates = RatesOnDevice(members) if recorder else RatesOnHost(members)
+        self._label_smoothing = label_smoothing
+        self._totals = torch.zeros(2, len(members), dtype=torch.float64, device=first.device)
+        self._seen = 0
+
+    def train(self, data: Batch | Pending) -> None:
+        """Forward, loss, backward, optimizer, mask. All of it stays on the device.
+
+        Args:
+            data: images, shape (batch, height, width, K · channels), and labels, shape (batch, K)
+                or, of one member, (batch,); or such a batch that the step has yet to make.
+        """
+        self._rates.look_ahead()
+        self._run("train", self._train, data)
+        for member in self.members:
+            member.state.steps += 1
+
+    def test(self, data: Batch | Pending) -> None:
+        """Forward and loss with running statistics, of all members on the same images."""
+        self._run("test", self._test, data)
+
+    def reset(self) -> None:
+        """Starts a new mean."""
+        self._totals.zero_()
+        self._seen = 0
+
+    def results(self) -> list[dict[str, float]]:
+        """Each member's mean loss and accuracy since the last reset.
+
+        This reads from the device, and waits for it: once per pass.
+        """
+        counted = [*self._totals.flatten().tolist(), self._seen]
+        *totals, seen = self._others.sums(counted) if self._others else counted
+        means = [total / max(seen, 1) for total in totals]
+        count = len(self.members)
+        return [
+            {"loss": loss, "accuracy": accuracy}
+            for loss, accuracy in zip(means[:count], means[count:], strict=True)
+        ]
+
+    def _run(self, name: str, step: Callable[[Batch], None], data: Batch | Pending) -> None:
+        """Runs a step on a batch; one that is yet to be made is made and stepped on as recorded."""
+        if not isinstance(data, Pending):
+            step(data)
+            self._seen += len(data[1])
+            return
+        made, count = data.batches, data.count
+        if self._recordings is None:
+            step(made.make(count))
+        else:
+            self._recordings((name, made, count), lambda: step(made.make(count)))
+        self._seen += count
+
+    def _train(self, batch: Batch) -> None:
+        # First, not last: a recording that failed may have left gradients behind.
+        if isinstance(self.lowered, Lowered) and len(self.members) > 1:
+            self.lowered.zero_gradients()
+        else:
+            self.members[0].state.drop_gradients()
+        images, labels, *weight = batch
+        logits, labels = self._each(self._forward(images), labels)
+        losses = self._mean_losses(logits, labels, self._label_smoothing)
+        loss = losses.sum()
+        (loss * weight[0] if weight else loss).backward()
+        rates: Sequence[float | Tensor] = self._rates.of_this_step()
+        for member, rate in zip(self.members, rates, strict=True):
+            member.state.step(rate)
+        self._count(logits.detach(), labels, losses.detach())
+
+    def _test(self, batch: Batch) -> None:
+        images, labels = batch[0], batch[1]
+        logits, labels = self._each(self._evaluate(images, False), labels)
+        self._count(logits, labels, self._mean_losses(logits, labels))
+
+    def _each(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits as (batch, K, classes) and labels as (batch, K)."""
+        count = len(self.members)
+        if labels.ndim == 1:
+            labels = labels[:, None].expand(-1, count)
+        return logits.unflatten(1, (count, -1)), labels
+
+    def _mean_losses(self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Each member's mean loss over the batch, shape (K,)."""
+        losses = F.cross_entropy(
+            logits.flatten(0, 1),
+            labels.flatten(),
+            reduction="none",
+            label_smoothing=label_smoothing,
+        )
+        return losses.view(labels.shape).mean(0)
+
+    def _count(self, logits: Tensor, labels: Tensor, losses: Tensor) -> None:
+        correct = (logits.argmax(2) == labels).sum(0)
+        self._totals.add_(torch.stack([losses.double() * len(labels), correct.double()]))

@@ -19,7 +19,7 @@ explore: .venv/installed
 	$(BIN)/streamlit run explorer/app.py
 
 test: lint
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow"
 
 # Trains on real CIFAR-10 (set TFDS_DATA_DIR to a folder that holds it, or let TFDS download it).
 test-slow: .venv/installed

@@ -2,9 +2,12 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.configs import tiny
 from tests.servers import PG_CTL, Postgresql, free_port
@@ -13,6 +16,33 @@ os.environ["KERAS_BACKEND"] = "torch"
 # Tests run side by side, one per core: threads that wait for each other at every layer would make
 # a study many times slower on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# Files that take longest, so that no process is left with one at the end.
+_LONGEST = ("test_faults", "test_ray", "test_data_parallel", "test_main", "test_tfds")
+
+
+def _group(path: Path) -> str:
+    """Tests of a file share what they make, such as a trained study; the explorer's files too."""
+    return "explorer" if path.parent.name == "explorer" else path.stem
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest first."""
+    items.sort(key=lambda item: _group(item.path) not in ("explorer", *_LONGEST))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Runs a group in one process.
+
+    pytest-xdist 3.8's own `--dist loadgroup` forms no groups with pytest 9.2 (its issue 1386).
+    """
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(Path(nodeid.partition("::")[0]))
+
+    return ByGroup(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,6 +55,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def _own_main(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streamlit's AppTest leaves a page as `__main__`, which processes spawned later would run."""
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
+@pytest.fixture(scope="session")
+def _components_are_looked_for_once() -> Iterator[None]:
+    """Each AppTest would read the metadata of every installed package: most of a page's time."""
+    from streamlit.components.v2 import manifest_scanner
+
+    with pytest.MonkeyPatch.context() as patch:
+        scan = cache(manifest_scanner.scan_component_manifests)
+        patch.setattr(manifest_scanner, "scan_component_manifests", scan)
+        yield
 
 
 @pytest.fixture
@@ -54,6 +95,13 @@ def store_uri(tmp_path: Path, _empty_database: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture
+def server_folder(tmp_path: Path, _empty_database: Path) -> Path:
+    """A folder with the database of a server that has been started before."""
+    shutil.copyfile(_empty_database, tmp_path / "server.db")
+    return tmp_path
 
 
 @pytest.fixture

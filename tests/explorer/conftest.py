@@ -8,6 +8,11 @@ from explorer.readers import reader
 from explorer.readers.frames import trainings
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _pages(_components_are_looked_for_once: None) -> None:
+    """Pages run as fast as they do in a server."""
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store with a real study: three learning rates, two trials, one run that diverged."""

@@ -37,16 +37,24 @@ def test_a_page_shows_a_study(page: Path, trained: str, monkeypatch):
     assert not app.info, [info.value for info in app.info]
 
 
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> dict[str, str]:
+    """Stores without a study, by what they have instead."""
+    folder = tmp_path_factory.mktemp("stores")
+    shutil.copyfile(_empty_database, folder / "strangers.db")
+    client = MlflowClient(f"sqlite:///{folder}/strangers.db")
+    client.create_run(client.create_experiment("<script>alert(1)</script>"))
+    return {
+        "missing": f"sqlite:///{folder}/missing.db",
+        "empty": f"sqlite:///{_empty_database}",
+        "strangers": f"sqlite:///{folder}/strangers.db",
+    }
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 @pytest.mark.parametrize("kind", ["missing", "empty", "strangers"])
-def test_a_page_is_calm_without_one(page: Path, kind: str, tmp_path: Path, monkeypatch):
-    uri = f"sqlite:///{tmp_path}/store.db"
-    if kind != "missing":
-        client = MlflowClient(uri)
-        client.search_experiments()
-    if kind == "strangers":
-        client.create_run(client.create_experiment("<script>alert(1)</script>"))
-    app = open_page(page, uri, monkeypatch)
+def test_a_page_is_calm_without_one(page: Path, kind: str, stores: dict[str, str], monkeypatch):
+    app = open_page(page, stores[kind], monkeypatch)
     assert not app.exception
     assert "make demo" in app.info[0].value
 
@@ -73,9 +81,8 @@ def test_the_definition_judges_with_the_reading_chosen(trained: str, monkeypatch
     assert not app.exception
 
 
-def test_names_from_the_store_are_data(trained: str, tmp_path: Path, monkeypatch):
-    uri = f"sqlite:///{tmp_path}/evil.db"
-    client = MlflowClient(uri)
+def test_names_from_the_store_are_data(store_uri: str, monkeypatch):
+    client = MlflowClient(store_uri)
     experiment = client.create_experiment("evil")
     run = client.create_run(
         experiment,
@@ -83,7 +90,7 @@ def test_names_from_the_store_are_data(trained: str, tmp_path: Path, monkeypatch
         tags={"kind": "launch", "study": "![x](http://127.0.0.1/x.png)", "plan_key": "x"},
     )
     for page in PAGES:
-        app = open_page(page, uri, monkeypatch)
+        app = open_page(page, store_uri, monkeypatch)
         assert not app.exception
         for element in [*app.markdown, *app.caption, *app.info, *app.subheader, *app.title]:
             assert "x.png" not in element.value

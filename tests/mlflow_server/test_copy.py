@@ -14,11 +14,17 @@ _OF_THE_STORE = ["run_id", "experiment_id", "artifact_uri", "mask_run_id", "init
 
 
 def test_a_study_moves_from_a_file_to_a_server(
-    write_config, train, store_uri: str, tmp_path: Path, unused_tcp_port: int, capsys
+    write_config,
+    train,
+    store_uri: str,
+    tmp_path: Path,
+    server_folder: Path,
+    unused_tcp_port: int,
+    capsys,
 ):
     config = write_config(settings="[lt, sdt]")
     assert train(config) == 0
-    server = Server(tmp_path, unused_tcp_port)
+    server = Server(server_folder, unused_tcp_port)
     server.start()
     try:
         assert main([store_uri, server.uri, "--study", "tiny"]) == 0

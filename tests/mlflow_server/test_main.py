@@ -105,10 +105,12 @@ def s3(monkeypatch) -> Iterator[str]:
     service.stop()
 
 
-def test_artifacts_in_a_bucket(s3: str, write_config, train, tmp_path: Path, unused_tcp_port: int):
+def test_artifacts_in_a_bucket(
+    s3: str, write_config, train, tmp_path: Path, server_folder: Path, unused_tcp_port: int
+):
     with pytest.raises(checks.NotUsable, match=r"s3://none/runs: cannot be written: .*bucket"):
         checks.artifact_root(of("sqlite:///a.db", artifacts="s3://none/runs"))
-    server = Server(tmp_path, unused_tcp_port, None, "--artifacts", s3)
+    server = Server(server_folder, unused_tcp_port, None, "--artifacts", s3)
     server.start()
     try:
         config = write_config(settings="[lt]", pruners="[omp]")
@@ -139,8 +141,10 @@ def test_a_database_without_its_package_is_named(train, write_config, capsys):
         reader("postgresql+pg8000://a:secret@127.0.0.1/b").runs()
 
 
-def test_auth_asks_for_a_password(tmp_path: Path, unused_tcp_port: int, monkeypatch, capsys):
-    server = Server(tmp_path, unused_tcp_port, None, "--auth")
+def test_auth_asks_for_a_password(
+    tmp_path: Path, server_folder: Path, unused_tcp_port: int, monkeypatch, capsys
+):
+    server = Server(server_folder, unused_tcp_port, None, "--auth")
     for name in ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     assert main(server.arguments) == 2

@@ -172,16 +172,18 @@ def load(name: str, train_images: int | None = None, test_images: int | None = N
     module = importlib.import_module(source.module)
     fingerprint = module.fingerprint(name)
     if source.streamed:
+        folder = module.folder(name)
         return Dataset(
             name=name,
             source=source,
-            train=Stream(name, "train", 0, train_count),
-            test=Stream(name, source.test_split, 0, test_count),
+            train=Stream(folder, "train", 0, train_count),
+            test=Stream(folder, source.test_split, 0, test_count),
             digest=hashlib.sha256(fingerprint.encode()).hexdigest(),
         )
-    folder = re.sub(r"[^\w.-]", "_", name)
     arrays, digest = array_file.mapped(
-        folder, fingerprint, lambda: _checked(name, source, module.decode(name, source))
+        re.sub(r"[^\w.-]", "_", name),
+        fingerprint,
+        lambda: _checked(name, source, module.decode(name, source)),
     )
     if not source.mean:
         mean, std = (tuple(arrays[key].tolist()) for key in ("mean", "std"))

@@ -67,12 +67,12 @@ class Stream:
     """Images of a TFDS split that are decoded when they are needed.
 
     Attributes:
-        name: of the dataset, as TFDS has it.
+        folder: of the prepared dataset.
         split: of the dataset.
         start, end: which of the split's images.
     """
 
-    name: str
+    folder: str
     split: str
     start: int
     end: int
@@ -82,7 +82,7 @@ class Stream:
 
     def part(self, start: int, end: int) -> "Stream":
         """The images from `start` to before `end`."""
-        return Stream(self.name, self.split, self.start + start, self.start + end)
+        return Stream(self.folder, self.split, self.start + start, self.start + end)
 
 
 @dataclass(frozen=True)

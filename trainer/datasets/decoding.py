@@ -8,12 +8,15 @@ centre taken.
 import io
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from trainer.datasets.dataset import Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Box = tuple[float, float, float, float]
 Item = tuple[int, int | None]
@@ -85,3 +88,11 @@ def _random(there: tuple[int, int], rng: np.random.Generator) -> Box:
     across, down = min(wide, high * aspect), min(high, wide / aspect)
     start, above = (wide - across) / 2, (high - down) / 2
     return start, above, start + across, above + down
+
+
+def stacked(items: list[tuple[np.ndarray, int]]) -> tuple["Tensor", "Tensor"]:
+    """A batch: images, shape (batch, height, width, channels), and labels, shape (batch,)."""
+    import torch
+
+    images, labels = zip(*items, strict=True)
+    return torch.from_numpy(np.stack(images)), torch.tensor(labels)

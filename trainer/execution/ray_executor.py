@@ -345,7 +345,7 @@ class _ProgressBoard:
         return self._stopped
 
     def take(self) -> list[tuple[Any, ...]]:
-        """What was reporter since the last call."""
+        """What was told since the last call."""
         events, self._events = self._events, []
         return events
 

@@ -95,7 +95,8 @@ class Recordings:
 
         Args:
             name: of the work.
-            work: takes nothing for granted that an earlier, failed recording of it has left.
+            work: must not rely on side effects of an earlier call: a recording that failed may
+                have left them half done.
 
         Raises:
             OutOfMemoryError: of the recording as of any run.

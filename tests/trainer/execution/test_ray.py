@@ -1,9 +1,11 @@
 """Several runs at once end as the same runs one after another do."""
 
+import logging
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,20 @@ from tests.trainer.execution.test_faults import command, journals, wait_for_epoc
 
 ray = pytest.importorskip("ray")
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A Ray that runs already: its workers have imported all they need after the first study."""
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": {"KERAS_BACKEND": "torch"}},
+    )
+    yield
+    ray.shutdown()
 
 
 def end_state(uri: str) -> dict[str, tuple]:
@@ -32,7 +48,7 @@ def end_state(uri: str) -> dict[str, tuple]:
     return found
 
 
-def test_a_study_ends_as_the_serial_one(write_config, store_uri, train, tmp_path, capsys):
+def test_a_study_ends_as_the_serial_one(cluster, write_config, store_uri, train, tmp_path, capsys):
     config = write_config(trials="2")
     serial = f"sqlite:///{tmp_path}/serial/mlflow.db"
     assert train(config, "--tracking-uri", serial) == 0
@@ -41,12 +57,14 @@ def test_a_study_ends_as_the_serial_one(write_config, store_uri, train, tmp_path
     said = capsys.readouterr().out
     assert said.count("trial=2: ") == 9, "each run is told of once"
     assert end_state(store_uri) == end_state(serial)
-    assert not ray.is_initialized()
+    assert ray.is_initialized(), "left as it was found"
     assert train(config, "--executor", "ray") == 0
     assert "nothing to train" in capsys.readouterr().out
 
 
-def test_workers_step_groups_of_runs_and_fill_all_places(write_config, store_uri, train, tmp_path):
+def test_workers_step_groups_of_runs_and_fill_all_places(
+    cluster, write_config, store_uri, train, tmp_path
+):
     config = write_config(
         settings="[lt]", pruners="[omp]", learning_rates="[0.05, 0.1, 0.02, 0.2, 0.01]", fuse="4"
     )
@@ -61,6 +79,18 @@ def test_workers_step_groups_of_runs_and_fill_all_places(write_config, store_uri
     for run in stored.runs(serial):
         same = found[run.info.run_name].data.metrics
         assert same["loss"] == pytest.approx(run.data.metrics["loss"], rel=1e-3)
+
+
+def test_a_cluster_of_ones_own_is_started_and_stopped():
+    from trainer.execution.ray_executor import _connected
+
+    running = ray.is_initialized()
+    if running:
+        ray.shutdown()
+    with _connected(None):
+        assert ray.is_initialized()
+        assert ray.cluster_resources()["CPU"] >= 1
+    assert not ray.is_initialized()
 
 
 def training_worker() -> int | None:

@@ -36,12 +36,20 @@ SOURCE = Source(
 
 @dataclass(frozen=True)
 class Work:
-    """A few steps of a network on made-up images; what is left goes to a file per process."""
+    """A few steps of a network on made-up images."""
 
     network: str
-    folder: Path
     steps: int
     masked: bool = False
+
+
+# Without batch norm, with it, and pruned.
+WORKS = (
+    Work("lenet-300-100", 1),
+    Work("lenet-300-100", 4),
+    Work("resnet20", 1),
+    Work("resnet20", 4, masked=True),
+)
 
 
 def images() -> Split:
@@ -62,8 +70,8 @@ def stepped(work: Work, others: Peers | None) -> tuple[SteppedModel, list]:
     return model, batches
 
 
-def work(others: Peers | None, job: Work) -> None:
-    """Takes the steps and writes weights, statistics and the gradients before the last of them."""
+def work(others: Peers | None, job: Work) -> dict[str, np.ndarray]:
+    """Takes the steps: weights, statistics, and the gradients before the last of them."""
     model, batches = stepped(job, others)
     state, gradients = model.members[0].state, {}
     optimizer_step = state.optimizer.step
@@ -82,36 +90,43 @@ def work(others: Peers | None, job: Work) -> None:
     if others:
         AverageStatistics(others, state.statistics.values()).on_test_begin()
     counted = {name: np.array(value) for name, value in model.get_metrics_result().items()}
-    index = others.part.index if others else 0
-    arrays = state.arrays() | gradients | own | counted
-    artifacts.write(job.folder / f"{index}.safetensors", arrays, {})
+    return {
+        name: np.copy(array) for name, array in (state.arrays() | gradients | own | counted).items()
+    }
 
 
-def on_two(job: Work) -> list[dict[str, np.ndarray]]:
-    with started_peers(2, work, job, threading.Event()) as others:
-        work(others, job)
-    return [artifacts.read(job.folder / f"{index}.safetensors")[0] for index in (0, 1)]
+def works(others: Peers, folder: Path) -> None:
+    """Does all of them and writes what is left to a file per process and work."""
+    for i, job in enumerate(WORKS):
+        artifacts.write(folder / f"{i}-{others.part.index}.safetensors", work(others, job), {})
 
 
-def alone(job: Work) -> dict[str, np.ndarray]:
-    work(None, job)
-    return artifacts.read(job.folder / "0.safetensors")[0]
+@pytest.fixture(scope="module")
+def on_two(tmp_path_factory: pytest.TempPathFactory) -> dict[Work, list[dict[str, np.ndarray]]]:
+    """What each of two processes has after each work. To start one takes many seconds: once."""
+    folder = tmp_path_factory.mktemp("on_two")
+    with started_peers(2, works, folder, threading.Event()) as others:
+        works(others, folder)
+    return {
+        job: [artifacts.read(folder / f"{i}-{index}.safetensors")[0] for index in (0, 1)]
+        for i, job in enumerate(WORKS)
+    }
 
 
-def test_two_processes_compute_what_one_does(tmp_path):
+def test_two_processes_compute_what_one_does(on_two):
     """Without batch norm: the same gradients, also where parts of a batch differ in size."""
     # Batches of 18 and 9 images: parts of 9 and 9, then of 4 and 5.
-    for steps in (1, 4):
-        first, second = on_two(Work("lenet-300-100", tmp_path, steps))
-        one = alone(Work("lenet-300-100", tmp_path, steps))
+    for job in WORKS[:2]:
+        first, second = on_two[job]
+        one = work(None, job)
         for name in first:
             assert first[name].tobytes() == second[name].tobytes(), name
             np.testing.assert_allclose(first[name], one[name], rtol=2e-5, atol=2e-7, err_msg=name)
 
 
-def test_with_batch_norm_gradients_are_the_mean_of_the_parts(tmp_path):
-    first, second = on_two(Work("resnet20", tmp_path, 1))
-    model, batches = stepped(Work("resnet20", tmp_path, 1), None)
+def test_with_batch_norm_gradients_are_the_mean_of_the_parts(on_two):
+    first, second = on_two[WORKS[2]]
+    model, batches = stepped(WORKS[2], None)
     batches.on_epoch_begin()
     data, labels = next(iter(batches.get_torch_dataloader()))
     weights, statistics = model.members[0].state.weights, []
@@ -136,8 +151,8 @@ def test_with_batch_norm_gradients_are_the_mean_of_the_parts(tmp_path):
         assert first[f"statistics/{path}"].tobytes() == second[f"statistics/{path}"].tobytes()
 
 
-def test_masks_are_exact_in_every_process(tmp_path):
-    first, second = on_two(Work("resnet20", tmp_path, 4, masked=True))
+def test_masks_are_exact_in_every_process(on_two):
+    first, second = on_two[WORKS[3]]
     weights = [name for name in first if name.startswith(("weights/", "momentum/"))]
     for name in weights:
         assert first[name].tobytes() == second[name].tobytes(), name

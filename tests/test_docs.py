@@ -1,0 +1,60 @@
+"""What the documentation says is there: links, excerpts of the examples, configs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from trainer.study.config_file import load_study
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return [text for kind, text in BLOCK.findall((ROOT / page).read_text()) if kind == language]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith(("http://", "https://")):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = (page.parent / file).resolve() if file else page
+        assert linked.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(linked), f"{page.name} links to {target}"
+
+
+def test_excerpts_are_in_the_examples():
+    found = blocks("docs/extending.md", "python")
+    assert len(found) >= 6
+    for block in found:
+        first, _, code = block.partition("\n")
+        assert code in (ROOT / first.removeprefix("# ")).read_text(), f"no longer in {first}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/config.md"])
+def test_configs_are_read(page: str, tmp_path: Path):
+    configs = [text for text in blocks(page, "yaml") if text.startswith("study:")]
+    assert configs
+    for text in configs:
+        (tmp_path / "study.yaml").write_text(text)
+        assert load_study(tmp_path / "study.yaml").study == "my-study"
+
+
+def test_the_first_config_is_short():
+    first = blocks("README.md", "yaml")[0]
+    assert len(first.splitlines()) == 8

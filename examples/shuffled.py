@@ -10,7 +10,7 @@ from jackpot.settings import Setting, Weights
 
 
 def shuffle(mask: Mask, rng: np.random.Generator) -> Mask:
-    """Each layer's mask with its entries in random order: as many survive, others."""
+    """Shuffles the mask within each layer: as many weights survive, at random positions."""
     return {path: rng.permuted(entry.ravel()).reshape(entry.shape) for path, entry in mask.items()}
 
 

@@ -38,18 +38,18 @@ def measure(overrides: list[str]) -> dict[str, float]:
     from trainer.launch import launch
     from trainer.store.tracking import Store
     from trainer.study.config_file import load_study
-    from trainer.training.stepped import SteppedModel
+    from trainer.training.stepper import Stepper
 
     study = load_study(CONFIG, [*CUT, *overrides])
     steps: list[tuple[object, float, float]] = []
-    run = SteppedModel._run
+    run = Stepper._run
 
-    def timed(model: SteppedModel, *arguments: object) -> None:
+    def timed(stepper: Stepper, *arguments: object) -> None:
         began = time.perf_counter()
-        run(model, *arguments)
-        steps.append((model, began, time.perf_counter()))
+        run(stepper, *arguments)
+        steps.append((stepper, began, time.perf_counter()))
 
-    SteppedModel._run = timed
+    Stepper._run = timed
     with tempfile.TemporaryDirectory() as folder:
         here = Path.cwd()
         os.chdir(folder)

@@ -4,7 +4,7 @@
 
 Prints the time of the first page of a new session after the store was read once, of every switch
 of page by the menu, and of the first visit of all, which reads the store. A page counts as there
-when Streamlit's script has ended and its title stands.
+when Streamlit's script has ended and its title is shown.
 """
 
 import argparse

@@ -126,7 +126,7 @@ def train(
     kept: float | None,
     device: str,
 ) -> float:
-    """One training as a script of a page does it: images in memory, evaluated after each epoch.
+    """One training as a one-page script would do it: images in memory, evaluated after each epoch.
 
     Args:
         network, dataset, recipe, learning_rate, epochs: what to train, and how.

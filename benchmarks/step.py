@@ -43,7 +43,7 @@ from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel
 
 Train = Callable[[int], int]
-"""Takes so many steps and returns the images that it trained on."""
+"""Takes the given number of steps and returns the number of images trained on."""
 SHAPE, CLASSES = (32, 32, 3), 10
 
 

@@ -59,7 +59,7 @@ def in_turns(commands: dict[str, tuple[list[str], Path]]) -> dict[str, float]:
     Raises:
         SystemExit: one of them failed.
     """
-    # Ends by the way out below, which ends the others.
+    # Exits through `finally` below, which ends the others.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     took = dict.fromkeys(commands, 0.0)
     running: dict[str, subprocess.Popen] = {}

@@ -34,7 +34,7 @@ def of_points(runs: pl.DataFrame, ui: str) -> pl.DataFrame:
     """`runs` with a column `link`: the trials of a point of a figure share one address.
 
     Args:
-        runs: rows of the store; see `explorer.store.SCHEMA`.
+        runs: rows of the store; see `explorer.readers.frames.SCHEMA`.
         ui: as in `address`.
     """
     links = (

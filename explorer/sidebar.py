@@ -20,7 +20,7 @@ _IMAGES: list[Literal["test", "heldout"]] = ["test", "heldout"]
 
 
 def opened() -> Snapshot:
-    """The current snapshot, refreshed; stops the page with a calm word if that fails."""
+    """The current snapshot, refreshed; stops the page with a friendly message if that fails."""
     found = snapshot(stores.tracking_uri())
     try:
         found.refresh()

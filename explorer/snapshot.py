@@ -1,4 +1,4 @@
-"""What is known of a store, kept for all sessions and brought up to date; studies in it."""
+"""A cached copy of a store for all sessions, kept up to date, and the studies in it."""
 
 import time
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ MANY = 500
 
 @dataclass
 class Snapshot:
-    """What is known of a store. Frames are replaced, never changed: sessions share them."""
+    """A cached copy of a store. Frames are replaced, never changed: sessions share them."""
 
     store: ApiReader
     runs: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))

@@ -2,8 +2,8 @@
 
 A row says which setting the ticket is compared with, by how much it must exceed it, and which
 verdicts need the condition. The judge (in both readings), marks, pages and charts iterate over
-rows. A condition of your own is a `Condition` in a module of yours: give it to `jackpot.judge`, or
-name it in the explorer's JACKPOT_CONDITIONS.
+rows. A custom condition is a `Condition` in your own module: pass it to `jackpot.judge`, or name it
+in the explorer's JACKPOT_CONDITIONS.
 """
 
 import re
@@ -252,10 +252,10 @@ CONDITIONS = table(
 
 
 def with_own(names: Iterable[str]) -> tuple[Condition, ...]:
-    """The table, and conditions of a user's own.
+    """The conditions of the table, followed by custom ones.
 
     Args:
-        names: of your own, each `package.module:name`.
+        names: of the custom conditions, each `package.module:name`.
 
     Raises:
         PluginError: one that cannot be imported.

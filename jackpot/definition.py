@@ -32,7 +32,7 @@ class Mean:
     deviation: float | None
     trials: int
     chosen_by: float
-    """What the best learning rate is the best in: test or held-out accuracy."""
+    """The accuracy by which the best learning rate is chosen: test or held-out."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Finding:
             condition without a rival.
         low, high: 95 % interval of the margin; None with a single trial on either side.
         learning_rates: those of the ticket and of its rival.
-        missing: names of the settings without which it cannot be said.
+        missing: names of the settings whose runs are needed to decide it.
     """
 
     condition: Condition
@@ -76,8 +76,8 @@ class Judgement:
         ticket: name of the setting that is judged.
         conditions: a finding for each condition, in the table's order.
         missing: names of settings without any run.
-        pending: planned runs that bear on it and may yet finish: until then the best learning
-            rate of a setting may not have been tried, and the verdict is provisional.
+        pending: number of planned runs that affect it and may still finish. Until then, the best
+            learning rate of a setting may not have been tried, and the verdict is provisional.
         learning_rate: at which the ticket wins; None if it does not.
     """
 
@@ -325,7 +325,7 @@ def _joint(
 def _undecided(findings: Sequence[Finding]) -> bool:
     """Whether a condition that the trials do not decide could change the verdict.
 
-    A condition of every verdict that clearly fails settles "none" whatever the others do.
+    If a condition that every verdict needs clearly fails, the verdict is "none" in any case.
     """
     needed = [found for found in findings if found.condition.verdicts]
     for_all = [found for found in needed if found.condition.verdicts == set(PRIZES)]

@@ -210,7 +210,7 @@ def ordered(names: Iterable[str]) -> list[str]:
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each of the names that a store has: those that no row describes get one too.
+    """A colour for each name in a store, including names that no row describes.
 
     >>> colours(["lt", "unheard_of"])
     {'lt': '#1f77b4', 'unheard_of': '#17becf'}

@@ -1,4 +1,4 @@
-"""What trainer, explorer and server must know alike about tracking stores: addresses and pages."""
+"""What trainer, explorer and server share about tracking stores: addresses and result pages."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ class DriverMissing(ValueError):
 
 
 def tracking_uri() -> str:
-    """The store that is meant where none is named: $MLFLOW_TRACKING_URI, else the default."""
+    """The store to use if none is named: $MLFLOW_TRACKING_URI, else the default."""
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
 
 
@@ -49,7 +49,7 @@ def experiment_settings(uri: str, study: str) -> dict[str, Any]:
 def quiet_client() -> None:
     """Sets up MLflow's client before its first use: fails fast, and prints nothing of its own.
 
-    Whoever calls it retries by itself, for as long as it takes.
+    Callers do their own retries, for as long as it takes.
     """
     for name, value in {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",

@@ -15,7 +15,7 @@ CELL = ("network", "dataset", "setting", "pruner", "sparsity", "learning_rate")
 
 
 def accuracies(runs: pl.DataFrame, which: Literal["last", "best"] = "last") -> pl.DataFrame:
-    """Finished runs as `means` wants them, `accuracy` being that of the last or best epoch.
+    """Finished runs in the form that `means` expects, with `accuracy` of the last or best epoch.
 
     Args:
         runs: rows of a store, with the params and metrics of `jackpot.contract` as columns, and
@@ -71,7 +71,7 @@ def means(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def best(table: pl.DataFrame) -> dict | None:
-    """The row of the highest mean accuracy, of equal ones that of the lowest rate; None of none.
+    """The row with the highest mean accuracy; ties go to the lowest rate. None if there is no row.
 
     Args:
         table: from `means`.

@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
         "--check",
         action="store_true",
         default=False,
-        help="do not start anything: say whether the server at --host and --port is well",
+        help="do not start anything: say whether the server at --host and --port is healthy",
     )
     return parser
 

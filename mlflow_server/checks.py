@@ -1,4 +1,4 @@
-"""What is looked at before a server starts, and what tells that a running one is well."""
+"""Checks before a server starts, and the health check of a running one."""
 
 import os
 import socket

@@ -1,7 +1,7 @@
 """`python -m mlflow_server.copy SOURCE TARGET`: copies studies from one tracking store to another.
 
-Launches and trainings with params, tags, every point of every metric, and artifacts; ids that runs
-name of each other are translated. The same command again copies only what is new.
+Launches and trainings with params, tags, every point of every metric, and artifacts; run ids
+that refer to other runs are translated. The same command again copies only what is new.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def _copied(
     experiment_id: str,
     ids: dict[str, str],
 ) -> str:
-    """The id of a new run in the target that is like `run`; it ends when all of it is there."""
+    """Copies `run` to the target and returns the new id; the new run ends when complete."""
     from mlflow.entities import Param
 
     tags = dict(run.data.tags) | {_COPIED_FROM: run.info.run_id}

@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m trainer",
         description="Trains every run of a lottery-ticket study that is not finished yet, and logs "
-        "it to MLflow. The same command again goes on where the last one stopped.",
+        "it to MLflow. Running the same command again resumes where the last one stopped.",
         epilog="Exit code: 0 every run is finished, 1 some are not, 2 bad input, 130 interrupted.",
     )
     parser.add_argument("--config", type=Path, required=True, help="the study's YAML file")

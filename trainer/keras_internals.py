@@ -54,7 +54,7 @@ def takes_training(operation: keras.Operation) -> bool:
 
 @contextmanager
 def start_over(seed: int) -> Iterator[None]:
-    """Names and draws of layers begin as in a fresh process; the caller's go on afterwards.
+    """Resets layer names and random generators as in a fresh process; restores them afterwards.
 
     Keras numbers unnamed layers through the whole process, and draws their weights from global
     generators of Python, NumPy and torch.

@@ -32,7 +32,7 @@ from trainer.study.plan import Plan, RunSpec, plan
 if TYPE_CHECKING:
     from trainer.execution.ray_executor import RayOptions
 
-# How long nothing may reach the store at the end before a launch leaves the rest to the next one.
+# Seconds without any delivery at the end after which a launch leaves the rest to the next one.
 DELIVERY_PATIENCE_S = 60.0
 
 
@@ -153,7 +153,7 @@ def _prepare(
     console: Console,
     here: bool,
 ) -> None:
-    """Sees that the study can be trained before anything is. Raises: as `launch`."""
+    """Checks that the study can be trained before training starts. Raises: see `launch`."""
     console.print(
         f"Study '{config.study}': {len(plan_.runs)} runs, "
         f"{len(plan_.runs) - len(todo)} of them finished already.",
@@ -231,7 +231,7 @@ def _accuracies(
 def _stored(config: Study, store: Store, work: WorkDir, console: Console) -> dict[str, StoredRun]:
     """Finished runs of the study's network and dataset in the store, by key.
 
-    None, and a word about it, if the store does not answer.
+    Empty, with a message to the user, if the store does not answer.
     """
     try:
         return store.finished(config.network, config.dataset.name)

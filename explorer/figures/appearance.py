@@ -126,7 +126,7 @@ def _entries() -> alt.Legend:
 
 
 def links(data: pl.DataFrame) -> dict[str, alt.Href]:
-    """Makes marks lead to their runs in MLflow, where the data says where that is."""
+    """Links marks to their runs in MLflow, if the data has their addresses."""
     return {"href": alt.Href("link:N")} if "link" in data.columns else {}
 
 

@@ -1,4 +1,4 @@
-"""Reads MLflow tracking stores into polars frames: the explorer's only door to MLflow.
+"""Reads MLflow tracking stores into polars frames: the explorer's only interface to MLflow.
 
 Two readers give equal frames: one by MLflow's API, one by SQL where the store is a database.
 """

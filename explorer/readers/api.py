@@ -78,7 +78,7 @@ class ApiReader:
         with reading():
             found = {
                 run.info.run_id: run
-                # MLflow's filters know no "or": three questions.
+                # MLflow's filters have no "or": three searches.
                 for condition in (
                     f" and attributes.start_time > {since}",
                     f" and attributes.end_time > {since}",
@@ -125,7 +125,7 @@ class ApiReader:
 
     @contextmanager
     def artifact(self, run_id: str, name: str) -> Iterator[Path]:
-        """A local copy of a run's artifact, for as long as it is looked at.
+        """A local copy of a run's artifact, for use within the `with` block.
 
         Raises:
             StoreUnavailable: the artifact is gone, or its store away.
@@ -188,7 +188,7 @@ def _api_row(run: "Run") -> dict[str, Any]:
 
 @contextmanager
 def reading(what: str = "") -> Iterator[None]:
-    """Whatever MLflow, its drivers or a damaged file raise means: this cannot be read."""
+    """Turns whatever MLflow, its drivers or a damaged file raise into `StoreUnavailable`."""
     try:
         yield
     except Exception as error:

@@ -54,7 +54,7 @@ LISTED = ["run_id", "status", "end_time", str(Tag.LANDSCAPE)]
 
 
 def different(old: pl.DataFrame, listing: pl.DataFrame) -> pl.Series:
-    """Ids of the runs in a `listing` that `old` lacks or has otherwise, or that still run."""
+    """Ids of the runs in `listing` that are missing from `old`, differ from it, or still run."""
     held = old.select(LISTED)
     same = listing.filter(pl.col("status") != "RUNNING").join(
         held, on=LISTED, how="semi", nulls_equal=True
@@ -63,7 +63,7 @@ def different(old: pl.DataFrame, listing: pl.DataFrame) -> pl.Series:
 
 
 def merged(old: pl.DataFrame, new: pl.DataFrame, ids: pl.Series | None = None) -> pl.DataFrame:
-    """`old` with the rows of `new` in place of theirs; without runs that are not in `ids`."""
+    """`old` updated with the rows of `new`; if `ids` are given, only those runs."""
     kept = old.join(new.select("run_id"), on="run_id", how="anti")
     frame = pl.concat([kept, new])
     if ids is not None:

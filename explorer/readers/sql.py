@@ -79,7 +79,7 @@ class SqlReader(ApiReader):
             return super()._points(run_ids, metric)
         names = [f"run{i}" for i in range(len(run_ids))]
         return self._query(
-            # Said so that the index on key is of no use: that of the runs is much narrower.
+            # So that the index on key cannot be used: the index on runs is far more selective.
             "SELECT run_uuid, step, timestamp, value, is_nan FROM metrics WHERE "
             f"key || '' = :metric AND run_uuid IN ({', '.join(':' + n for n in names)})",
             POINTS | {"is_nan": pl.Boolean},

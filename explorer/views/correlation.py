@@ -20,7 +20,7 @@ OF_PRETRAINING, OF_ITSELF = "pretraining", "the subnetwork itself"
 
 
 def pairs(trained_by: str, trained: list[str]) -> dict[str, str]:
-    """What is compared, by its name in the legend: the setting whose start it is.
+    """Maps each comparison's name in the legend to the setting whose initial weights it uses.
 
     Args:
         trained_by: whose trained weights.
@@ -39,7 +39,7 @@ def pairs(trained_by: str, trained: list[str]) -> dict[str, str]:
 def pair(
     uri: str, initial_run: str, trained_run: str, mask_run: str | None, p: float
 ) -> pl.DataFrame:
-    """R_p by layer between a run's initial weights and another's trained ones, where a mask lets.
+    """R_p by layer between one run's initial and another's trained weights, within a mask if any.
 
     Raises:
         StoreUnavailable, ArtifactError: a file is gone or damaged.

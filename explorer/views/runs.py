@@ -97,7 +97,7 @@ def content(name: str) -> bytes:
         return path.read_bytes()
 
 
-st.subheader("Take it along")
+st.subheader("Download")
 with st.container(horizontal=True):
     for label, name in (
         ("initial weights", Artifact.TICKET_INITIAL),

@@ -98,7 +98,7 @@ def test_a_shuffled_mask_has_the_tickets_densities_and_other_entries(study: str)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-@pytest.mark.usefixtures("_components_are_looked_for_once")
+@pytest.mark.usefixtures("_pages_are_as_fast_as_in_a_server")
 def test_every_page_shows_them(page: Path, study: str, monkeypatch: pytest.MonkeyPatch):
     snapshot.clear()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", study)

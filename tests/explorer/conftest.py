@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -9,17 +10,18 @@ from explorer.readers.frames import trainings
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _pages(_components_are_looked_for_once: None) -> None:
+def _pages(_pages_are_as_fast_as_in_a_server: None) -> None:
     """Pages run as fast as they do in a server."""
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
+def trained(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> str:
     """A store with a real study: three learning rates, two trials, one run that diverged."""
     from trainer.cli import main
     from trainer.landscape.__main__ import main as landscape
 
     folder = tmp_path_factory.mktemp("trained")
+    shutil.copyfile(_empty_database, folder / "mlflow.db")
     config = folder / "tiny.yaml"
     config.write_text(
         "study: tiny\n"

@@ -163,7 +163,7 @@ def load(name: str, train_images: int | None = None, test_images: int | None = N
         train_images, test_images: how many of a split's first images to take; None takes all.
 
     Raises:
-        DatasetError: unknown name, or data that is neither here nor to be had.
+        DatasetError: unknown name, or data that is neither on this machine nor obtainable.
     """
     from trainer.datasets import array_file
 

@@ -53,9 +53,9 @@ def batches(
 class DeviceBatches(Passes):
     """A split's batches as Keras's `fit` and `evaluate` take them, without a host in the loop.
 
-    Images that would take more than half of the device's free memory stay on the host. All that
-    changes between two batches of a pass is a position, which is on the device too: making a batch
-    is the same work on the same tensors every time, and can be recorded (`Recordable`).
+    Images that would take more than half of the device's free memory stay on the host. Between
+    two batches of a pass, only a position changes, which is on the device too. Making a batch is
+    therefore always the same work on the same tensors, and can be recorded (`Recordable`).
 
     Args:
         split: uint8 images and labels on the host.
@@ -106,7 +106,7 @@ class DeviceBatches(Passes):
         return twin
 
     def _prepare_passes(self) -> None:
-        """What a pass writes and its batches read; it stays in its place."""
+        """Allocates what a pass writes and its batches read, at fixed addresses."""
         self._position = torch.zeros(1, dtype=torch.int64, device=self._home)
         self._order = torch.arange(len(self), device=self._home)
         self._offsets = torch.zeros((2, len(self), 1), dtype=torch.int64, device=self._home)
@@ -246,14 +246,14 @@ class GroupBatches(_Like):
 
 @dataclass(frozen=True)
 class Pending:
-    """A batch that its step makes: the next of `batches`, of `count` images."""
+    """A batch that is made within its step: the next of `batches`, with `count` images."""
 
     batches: DeviceBatches | GroupBatches
     count: int
 
 
 class Recordable(_Like):
-    """The same batches, each made in the step that takes it, so that one recording holds both."""
+    """The same batches, each made within the step that uses it; one recording covers both."""
 
     def get_torch_dataloader(self) -> Iterator[Pending]:
         """The batches of the current epoch, not made yet."""

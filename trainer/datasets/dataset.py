@@ -1,4 +1,4 @@
-"""What a dataset is: what is known of it beforehand, and its images once they are here."""
+"""Datasets: what is known before loading, and the loaded images."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class DatasetError(Exception):
-    """A dataset cannot be had; the message says what is missing and how to mend it."""
+    """A dataset is not available; the message says what is missing and how to fix it."""
 
 
 @dataclass(frozen=True)

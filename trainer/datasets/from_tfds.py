@@ -24,13 +24,13 @@ _REGISTERS = {"tiny_imagenet": "trainer.datasets.tiny_imagenet"}
 
 @cache
 def describe(name: str) -> Source:
-    """What the files of a dataset that is not registered say of it.
+    """Describes an unregistered dataset from its files.
 
     It needs a feature `image` of one size, uint8, a feature `label`, and a split `train` beside
     `test` or `validation`. Mean and standard deviation are left to be measured.
 
     Raises:
-        DatasetError: it cannot be had, or is no such dataset.
+        DatasetError: it is not available, or does not have that form.
     """
     info = _prepared(name).info
     try:

@@ -25,7 +25,7 @@ class Part:
         return slice(first, last)
 
     def weight(self, images: int) -> float:
-        """What to weigh this part's mean with, so that the mean over parts is the batch's."""
+        """The weight of this part's mean, such that the mean over parts is that of the batch."""
         part = self.of(images)
         return (part.stop - part.start) * self.count / images
 

@@ -53,7 +53,7 @@ class StreamedBatches(Passes):
         self._loader: DataLoader = DataLoader(
             # It has what a Dataset has.
             Decoded(stream, source.input_shape[:2], source.augmentation.flip),  # type: ignore[arg-type]
-            # Without a circle, workers end as soon as nobody needs these batches any more.
+            # Without a reference cycle, workers end as soon as these batches are no longer needed.
             batch_sampler=_Batches(weakref.proxy(self)),  # type: ignore[arg-type]
             num_workers=workers,
             collate_fn=stacked,

@@ -37,7 +37,7 @@ class Attempts:
         launch: what the runs have in common.
         store, work, delivery: where results go and come from.
         dataset: loads the images; called when the first run needs them.
-        reporter: is told of progress.
+        reporter: receives progress events.
         stop: once set, the current runs stop between two steps and no other starts.
     """
 
@@ -128,7 +128,7 @@ class Attempts:
                     ended |= {key: self._ended_by(error, run.spec) for key, run in runs.items()}
             left = [spec for spec in left if spec.key not in ended]
             if left:
-                # Outside the handler: what failed holds no memory any more.
+                # Outside the handler, where the failed runs no longer hold memory.
                 runs.clear()
                 gc.collect()
                 with suppress(RuntimeError):  # Of an allocator that a failed recording upset.
@@ -137,7 +137,7 @@ class Attempts:
         return ended
 
     def _settled(self, runs: "dict[str, Run]") -> dict[str, Outcome]:
-        """The outcomes of those of `runs` that are done or have failed; they are taken out."""
+        """The outcomes of the runs that are done or have failed, which are removed from `runs`."""
         ended: dict[str, Outcome] = {}
         for key, run in list(runs.items()):
             if run.progress.failure:
@@ -207,12 +207,12 @@ class Attempts:
         return self._failed(spec, folder, f"{type(error).__name__}: {error}")
 
     def _trajectory_every(self, spec: RunSpec) -> int | None:
-        """Rounds on the way to a reported sparsity keep no trajectory: only what is looked at."""
+        """Only dense runs and runs at reported sparsities keep a trajectory, not other rounds."""
         looked_at = spec.setting.is_dense or spec.sparsity in self.launch.reported
         return self.launch.trajectory_every if looked_at else None
 
     def _stopped(self, spec: RunSpec, folder: RunFolder, error: Exception) -> Outcome:
-        """A full disk, say: what the run has so far is kept, and the next launch goes on."""
+        """Ends a run after, say, a full disk: its results so far are kept for the next launch."""
         reason = f"{error}; free or mend that, and launch the study again to go on"
         with suppress(OSError):
             folder.end("KILLED", reason)

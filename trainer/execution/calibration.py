@@ -41,15 +41,15 @@ _BATCHES = {"cpu": 4, "cuda": 200}
 _BUDGET_S = {"cpu": 2.0, "cuda": 0.3}
 # Steps before the first that is timed: recordings are made within them.
 _WARM_UP = 5
-# One network more is worth stepping side by side if the whole group gains so much.
+# A larger group is worthwhile if its speed is higher by this factor.
 _GAIN = 1.05
 _ON_A_GPU = (1, 2, 4, 8)
 
 
 def fastest_group_size(config: Study, shared: SharedFiles) -> int:
-    """How many runs `fuse: auto` steps side by side: on a GPU what was measured to be fastest.
+    """How many runs `fuse: auto` steps side by side: on a GPU, the fastest measured number.
 
-    A CPU that one run keeps busy is not faster with several, and theirs would be other last bits.
+    On a CPU, one: a single run keeps it busy, and several would differ in the last bits.
     """
     if not torch.cuda.is_available():
         return 1
@@ -225,7 +225,7 @@ class _Networks:
         self._recorder: recording.Recorder | None = None
 
     def training(self, count: int) -> tuple[Callable[[int], None], int]:
-        """A function that takes training steps of `count` networks, and the images of a step.
+        """Returns a function that runs training steps of `count` networks, and the images per step.
 
         Raises:
             CannotLower: they cannot be stepped side by side.
@@ -246,7 +246,7 @@ class _Networks:
         return self._stepping(model, model.train_step, passes), self._batch
 
     def evaluation(self, count: int) -> tuple[Callable[[int], None], int]:
-        """A function that takes evaluation steps of the networks last trained, and their images."""
+        """Returns a function that evaluates the networks last trained, and the images per step."""
         model, batch = self._model, evaluation_batch(self._source, count, self.device)
         if model is None:
             raise RuntimeError("nothing has been trained")

@@ -13,8 +13,8 @@ from trainer.store.tracking import StoredRun
 from trainer.study.config import Study
 from trainer.study.plan import RunSpec
 
-# What evaluation saves where nothing is known of it: no backward pass, which takes about twice the
-# time of the forward one.
+# Assumed speed-up of evaluation where it was not measured: it has no backward pass, which takes
+# about twice the time of the forward pass.
 _EVALUATION_SPEEDUP = 3.0
 # Seconds that a launch takes besides its runs, and a run besides its steps, on the machine of
 # `benchmarks/results/overhead-cpu.json`: imports, schema, images; weights, masks, files.
@@ -38,7 +38,7 @@ class Speed:
         """Seconds for each image of a batch, with `group_size` networks side by side."""
         known = sorted(self.image_s)
         between = float(np.interp(group_size, known, [self.image_s[count] for count in known]))
-        # Beyond what is known a network costs what it costs on average.
+        # Beyond the measured sizes, each network costs the average of the largest group.
         return between * max(1.0, group_size / known[-1])
 
 

@@ -37,10 +37,10 @@ class Outcome:
 
 
 class Reporter(Protocol):
-    """Is told what happens; the live view and the plain lines are two of them."""
+    """Receives progress events; the live view and the plain lines implement it."""
 
     def run_began(self, spec: RunSpec, epochs_done: int) -> None:
-        """A run starts, or goes on after `epochs_done` of its epochs."""
+        """A run starts, or resumes after `epochs_done` of its epochs."""
 
     def epoch_ended(self, spec: RunSpec, epoch: int, metrics: dict[str, float]) -> None:
         """An epoch (1-based, along the schedule) has ended."""

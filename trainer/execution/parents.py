@@ -63,8 +63,8 @@ class Parents:
                 try:
                     return self._store.fetch(stored.run_id, name, into)
                 except (StoreAway, StoreRefused) as error:
-                    # Raises StoreAway if nothing answers; otherwise it is the artifact that lacks,
-                    # unless its own store was away for a moment.
+                    # Raises StoreAway if nothing answers. Otherwise the artifact is missing, unless
+                    # the artifact store was briefly unreachable.
                     self._store.running(parent.key)
                     tries += 1
                     if tries >= _TRIES:

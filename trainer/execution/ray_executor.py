@@ -2,9 +2,9 @@
 
 Each group of runs that are stepped side by side is a Ray task that takes the outcomes of their
 parents' groups, so Ray starts it when they have ended. A worker that dies is replaced, and its runs
-go on from their checkpoints. On the driver's machine all processes share the work directory, from
-which the driver delivers; on another machine a worker delivers by itself before its runs count as
-ended.
+resume from their checkpoints. On the driver's machine, all processes share the work directory, from
+which the driver delivers. On another machine, a worker delivers its own results before its runs
+count as ended.
 """
 
 import logging
@@ -124,14 +124,14 @@ class Ray:
                 text = stores.one_line(error, 200)
                 self.attempts.reporter.say(
                     f"the Ray cluster is gone ({type(error).__name__}: {text}). Nothing is lost: "
-                    "the same command goes on"
+                    "the same command resumes the study"
                 )
         return outcomes
 
     def _run(self, outcomes: dict[str, Outcome]) -> None:
         """Fills in the outcome of each run as it ends."""
         share = self._share()
-        # Beside the driver: no machine that can be lost without it.
+        # On the driver's machine, which cannot be lost without the driver.
         node = ray.get_runtime_context().get_node_id()
         here = NodeAffinitySchedulingStrategy(node, soft=False)
         board = _ProgressBoard.options(  # type: ignore[attr-defined]  # Ray's decorator adds it.
@@ -181,7 +181,7 @@ class Ray:
             }
 
     def _report(self, events: list[tuple[Any, ...]]) -> None:
-        """Hands on what workers told."""
+        """Forwards the workers' events to the reporter."""
         reporter = self.attempts.reporter
         for kind, *told in events:
             if kind == "began":
@@ -195,11 +195,11 @@ class Ray:
                 reporter.say(*told)
 
     def _share(self) -> "_Share":
-        """What each group of runs has.
+        """The resources of each group of runs.
 
-        On CPUs a run has as many threads as $OMP_NUM_THREADS says, by default one: small networks
-        train fastest in processes of their own, one thread each. The result depends on that number
-        a little (the order of sums), so the serial executor needs the same for the same bits.
+        On CPUs, a run has $OMP_NUM_THREADS threads, by default one: small networks train fastest in
+        separate processes with one thread each. The result depends slightly on that number (the
+        order of sums), so the serial executor needs the same number for bit-identical results.
         """
         there = ray.cluster_resources()
         cores, devices = int(there.get("CPU", 1)), int(there.get("GPU", 0))
@@ -333,14 +333,14 @@ def _answers(address: str | None) -> None:
 
 @ray.remote
 class _ProgressBoard:
-    """Where workers say how far they are, and see whether to stop."""
+    """Collects progress from workers, and tells them whether to stop."""
 
     def __init__(self) -> None:
         self._events: list[tuple[Any, ...]] = []
         self._stopped = False
 
     def exchange(self, events: list[tuple[Any, ...]]) -> bool:
-        """Takes what a worker tells; answers whether it shall stop."""
+        """Adds a worker's events, and returns whether the worker should stop."""
         self._events += events
         return self._stopped
 
@@ -355,7 +355,7 @@ class _ProgressBoard:
 
 
 class _BoardReporter:
-    """A reporter that tells the board, twice a second, and hears from it whether to stop."""
+    """A reporter that sends events to the board twice a second, and learns whether to stop."""
 
     def __init__(self, board: Any, stop: threading.Event) -> None:
         self._board, self._stop = board, stop

@@ -88,9 +88,9 @@ class Run:
         shared: what other runs need as well.
         checkpoint_every: epochs between checkpoints.
         trajectory_every: epochs between weights to keep for a loss landscape; None keeps none.
-        on_begin: told how many of the run's epochs its checkpoint has.
-        on_epoch: told each epoch (1-based, counted along the schedule) and its metrics.
-        say: told what a user should know, such as a checkpoint that cannot be used.
+        on_begin: called with the number of the run's epochs that its checkpoint has.
+        on_epoch: called with each epoch (1-based, counted along the schedule) and its metrics.
+        say: called with messages for the user, such as about a checkpoint that cannot be used.
 
     Attributes:
         progress: how far it is, and why it has failed if it has.
@@ -179,7 +179,7 @@ class Run:
         self._widest = max(self._widest, runs)
 
     def release(self) -> None:
-        """Leaves its network to runs that come after it."""
+        """Makes its network available to later runs."""
         start.give_back(self.spec, self._dataset, self.ticket)
 
     def finish(self) -> Seconds:
@@ -383,7 +383,7 @@ def _rates(spec: RunSpec, dataset: Dataset) -> Callable[[int], float]:
 
 
 def _recorded_mask(folder: RunFolder) -> "Mask | None":
-    """The mask of a run that goes on: its own, whatever has become of its parent since."""
+    """The recorded mask of a resumed run, whatever has happened to its parent since."""
     path = folder.artifact(Artifact.TICKET_MASK)
     if not (folder.checkpoint.exists() and path.exists()):
         return None

@@ -30,8 +30,8 @@ class Serial:
     def run(self) -> dict[str, Outcome]:
         """Trains what is not finished and returns the outcome of every run by key.
 
-        A run that another launch is training is left to it; this one waits for the result if
-        there is nothing else to do.
+        Skips runs that another launch is training, and waits for their results if there is nothing
+        else to do.
         """
         attempts, outcomes = self.attempts, known_outcomes(self.plan, self.known)
         waiting = False

@@ -263,7 +263,7 @@ def _from_parent(parent: RunSpec, name: str, read: Callable[..., T], *arguments:
 def check_study(
     config: "Study", todo: Iterable[RunSpec], dataset: Dataset, shared: SharedFiles, here: bool
 ) -> list[str]:
-    """Sees, before anything is trained, that a study can be.
+    """Checks that a study can be trained, before any training starts.
 
     Args:
         config: the study.

@@ -15,8 +15,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m trainer.landscape",
         description="Measures loss and accuracy over a plane through a run's final weights, along "
         "the principal directions of its training (the study must set trajectory_every) or random "
-        "filter-normalised ones, and stores them with the run for the explorer to draw. The same "
-        "command again goes on where the last one stopped.",
+        "filter-normalised ones, and stores them with the run for the explorer to draw. Running "
+        "the same command again resumes where the last one stopped.",
     )
     parser.add_argument("--run", required=True, help="id of the MLflow run")
     parser.add_argument("--directions", choices=("pca", "random"), default="pca")

@@ -97,13 +97,13 @@ def landscape(store: Store, run_id: str, options: Options, network: str | None =
 
     Raises:
         ArtifactError: a file of the run is gone or damaged, or it kept no trajectory.
-        DatasetError: the images are not to be had.
+        DatasetError: the images are not available.
         StoreAway, StoreRefused: the store cannot be reached, or has no such run.
         ValueError: a trajectory that spans no plane.
     """
     run = store.run(run_id)
     if not {Param.DATASET, Param.EPOCHS} <= set(run.params):
-        raise ValueError(f"run {run_id} is no training of the trainer's: it says no dataset")
+        raise ValueError(f"run {run_id} is not a training run of the trainer: it names no dataset")
     dataset = _images(run.params, options.images)
     with TemporaryDirectory(prefix="jackpot-") as downloads:
         kept = _kept(store, run_id, run.params, Path(downloads), options.directions)

@@ -1,4 +1,4 @@
-"""Loss and accuracy on a grid over a plane, row by row, going on where an earlier call stopped."""
+"""Loss and accuracy on a grid over a plane, row by row, resuming where an earlier call stopped."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,9 +57,9 @@ def measure(
         plane: which plane.
         a, b: grid coordinates.
         at: gives loss and accuracy at some weights.
-        progress: file to go on from; one that says another identity is not taken up.
-        identity: all that decides the result.
-        on_row: told after each row, measured or found, its index.
+        progress: file to resume from; it is ignored if its identity differs.
+        identity: everything that determines the result.
+        on_row: called with the index of each row, whether measured now or read from `progress`.
     """
     loss, accuracy = np.full((2, len(b), len(a)), np.nan)
     try:

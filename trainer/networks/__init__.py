@@ -1,4 +1,4 @@
-"""Registry of Keras networks, and a door for a user's own.
+"""Registry of Keras networks, which also finds custom ones.
 
 Example:
     >>> from trainer import networks
@@ -63,10 +63,10 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Network:
-    """The network of a registered name, or a user's own by `package.module:function`.
+    """The registered network with that name, or a custom one as `package.module:function`.
 
     Raises:
-        ValueError: neither.
+        ValueError: the name is neither.
     """
     if name in NETWORKS:
         return NETWORKS[name]

@@ -72,7 +72,7 @@ class Blocks:
         self._seeds = iter(np.random.SeedSequence(seed).generate_state(1024).tolist())
 
     def channels(self, count: int) -> int:
-        """The channels of layers that have `count` of them in the network's own size."""
+        """The number of channels of layers that have `count` in the full-width network."""
         self.counts.add(count)
         return self._channels.get(count, count)
 

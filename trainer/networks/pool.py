@@ -28,5 +28,5 @@ def borrow(structure: Hashable, build: Callable[[], keras.Model]) -> keras.Model
 
 
 def give_back(structure: Hashable, network: keras.Model) -> None:
-    """Says that nobody trains `network` any more."""
+    """Returns `network`, which no run trains any more, to the pool."""
     _idle.append((structure, network))

@@ -154,8 +154,8 @@ def _joined(
 ) -> keras.KerasTensor:
     """y + x; where the network changes shape, x goes through a 1 × 1 convolution and a norm.
 
-    Whether it does is the network's shape, not the channel counts': a small-dense network has the
-    same layers.
+    This depends on the architecture, not on the channel counts, so that a small-dense network has
+    the same layers.
     """
     if projected:
         x = blocks.conv(x, y.shape[-1], 1, name=f"{name}_shortcut", stride=stride, start=start)

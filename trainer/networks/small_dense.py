@@ -10,9 +10,9 @@ import numpy as np
 
 from trainer import networks
 
-# Channel counts may differ by so much from proportional ones to come closer to the target.
+# How far, and how many, channel counts may deviate from proportional ones to approach the target.
 _FREEDOM, _MOST_FREE = 2, 7
-# Nearer than this no further closeness is worth another shape.
+# Within this relative distance of the target, the most even shape is preferred to the closest.
 _CLOSE = 0.002
 
 
@@ -27,8 +27,8 @@ def matching_channels(
 ) -> tuple[Mapping[int, int], int]:
     """Channel counts of the small-dense network with about `target` parameters.
 
-    All counts are scaled alike, then each may move by up to two channels to come closer: of all
-    networks within 0.2 % of the target the most evenly scaled, else the closest one.
+    All counts are scaled alike, then each may change by up to two channels to come closer. Among
+    networks within 0.2 % of the target, the most evenly scaled one is chosen, else the closest.
 
     Args:
         name: of the network.
@@ -52,7 +52,7 @@ def matching_channels(
         middle = (narrow + wide) / 2
         narrow, wide = (middle, wide) if size(own * middle) <= target else (narrow, middle)
     even = own * narrow
-    # Of many counts the largest move: they alone would be more combinations than memory holds.
+    # If there are many counts, only the largest may change: memory would not hold all combinations.
     free = np.sort(np.argsort(-own, kind="stable")[:_MOST_FREE])
     moves = np.stack(
         np.meshgrid(*[np.arange(-_FREEDOM, _FREEDOM + 1)] * len(free), indexing="ij"), -1
@@ -72,8 +72,8 @@ class _Size:
     """Parameters of a network as a function of its channel counts.
 
     Each side of each variable is a sum of multiples of channel counts and a constant (inputs of a
-    layer after a concatenation or a flattening, say). A network of the own counts and one more for
-    each count, one channel wider there, give all of them.
+    layer after a concatenation or a flattening, say). Building the network as it is, and once for
+    each count with one more channel there, gives all of them.
     """
 
     def __init__(self, name: str, input_shape: tuple[int, int, int], classes: int) -> None:

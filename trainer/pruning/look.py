@@ -44,7 +44,7 @@ class Look:
     def network(self) -> "keras.Model":
         """The network at these weights, on the training device. It returns logits.
 
-        It is the pruner's own: nothing that is done to it is trained on.
+        It is a copy for the pruner: changes to it do not affect training.
         """
         if self._network is None:
             raise ValueError("this look has no network")

@@ -32,8 +32,8 @@ def pruned_paths(
     Args:
         model: a built Keras model.
         pruned: shell patterns over the names of the model's own layers. A pattern with a slash is
-            one over paths of variables instead, and finds kernels inside composite layers too:
-            `attention/*` those of a MultiHeadAttention called attention.
+            matched against variable paths instead, and also finds kernels inside composite layers:
+            `attention/*` finds those of a MultiHeadAttention called attention.
         kept: shell patterns of layers that are not pruned although `pruned` names them.
 
     Raises:

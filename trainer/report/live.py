@@ -30,7 +30,7 @@ class _Pace:
         self._began: float | None = None
 
     def began(self) -> None:
-        """A run begins: what came before the first (imports, images) says nothing of the rest."""
+        """Starts the clock at the first run: what came before (imports, images) does not count."""
         self._began = self._began or time.monotonic()
 
     def trained(self) -> None:
@@ -62,7 +62,7 @@ class PlainLines:
         pass
 
     def run_began(self, spec: RunSpec, epochs_done: int) -> None:
-        """A line only where a run goes on: its end tells the rest."""
+        """Prints a line only if the run resumes; otherwise its end is enough."""
         self._pace.began()
         self._pace.dropped(epochs_done - self._done.get(spec.key, 0))
         self._done[spec.key] = epochs_done
@@ -144,7 +144,7 @@ class LiveView:
         self.say(_sentence(outcome))
 
     def _moved(self, epochs: int) -> None:
-        """Takes so many epochs off what is left without their having been trained now."""
+        """Subtracts epochs that were not trained now from what is left."""
         self._pace.dropped(epochs)
         self._progress.advance(self._study, epochs)
 

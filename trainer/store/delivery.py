@@ -1,8 +1,8 @@
-"""Carries what runs recorded on disk to MLflow, in a thread of its own, until all has arrived.
+"""Sends what runs recorded on disk to MLflow, in a separate thread, until everything has arrived.
 
-Training never waits for it. Whatever the store does (away, slow, full, its run deleted), events
-stay in their folders and are sent again; what MLflow gets twice it keeps once, because a point
-carries the time at which it was measured.
+Training never waits for it. Whatever happens to the store (unreachable, slow, full, run deleted),
+events stay in their folders and are sent again. MLflow keeps a point that it gets twice only once,
+because the point carries the time at which it was measured.
 """
 
 import logging
@@ -30,11 +30,11 @@ class Delivery:
     """Delivers the folders of a work directory.
 
     Args:
-        store: where to.
-        work: whose folders.
-        every_s: pause between rounds; also the delay of a metric at most.
-        patience_s: pause after a failure, doubled with each up to this.
-        say: told once when the store goes away, and once when it is back.
+        store: where to deliver to.
+        work: the work directory whose folders are delivered.
+        every_s: pause between rounds, and so the maximum delay of a metric.
+        patience_s: maximum pause after a failure; the pause doubles with each failure.
+        say: called once when the store becomes unreachable, and once when it is back.
 
     Attributes:
         alive: keys of the runs that this process is training now; they get a heartbeat.
@@ -79,7 +79,7 @@ class Delivery:
         """
         deadline = time.monotonic() + timeout_s
         left = self._left(keys)
-        # Somebody waits now: a store that comes back is to be noticed soon.
+        # Somebody is waiting now: notice soon when the store is back.
         self._patience_s = self._every_s
         self._wake.set()
         while left and self._thread.is_alive() and time.monotonic() < deadline:
@@ -120,7 +120,7 @@ class Delivery:
             try:
                 self._round()
             except Exception as reason:
-                # The thread must outlive whatever happens: it carries every other run as well.
+                # The thread must survive any error: it delivers all other runs as well.
                 if not isinstance(reason, StoreAway):
                     log.exception("delivery to %s failed", self._store.uri)
                 pause = min(max(2 * pause, 1.0), self._patience_s)
@@ -139,7 +139,7 @@ class Delivery:
         """One pass over all folders: launches and parents come before their children.
 
         Raises:
-            StoreAway: after all metrics that could be sent were; files wait together.
+            StoreAway: raised after all metrics that can be sent have been sent; the files wait.
         """
         away: StoreAway | None = None
         # Launches that share a work directory take turns, so that each event is sent once.
@@ -222,7 +222,7 @@ class Delivery:
         start = RunStart(**{k: v for k, v in first.items() if k not in ("event", "time")})
         run_id: str | None = None
         if start.kind == Kind.LAUNCH:
-            # A plan launched again goes on with the launch it already has.
+            # Launching a plan again continues its existing launch.
             earlier = self._store.launch_of(start.experiment, start.key)
             if earlier:
                 run_id, _ = earlier
@@ -259,7 +259,7 @@ class Delivery:
         return self._ids[key]
 
     def _reap(self, key: str) -> None:
-        """Ends runs of this key whose process went away without a word."""
+        """Ends runs of this key whose process has disappeared."""
         for run in self._store.running(key):
             if run.heartbeat_age_s > STALE_AFTER_S:
                 self._store.log(run.run_id, [], {Tag.FAILURE: "its process went away"})

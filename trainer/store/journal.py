@@ -1,4 +1,4 @@
-"""What a run has to tell, on local disk first: nothing is lost if the store or the process goes.
+"""What a run records, on local disk first: nothing is lost if the store or the process dies.
 
 Each attempt at a run has a folder in the work directory. The run writes events (one JSON line
 each) and files there and never waits; `trainer.store.delivery` carries them to MLflow and removes
@@ -28,7 +28,7 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class RunStart:
-    """First event of a folder: what MLflow's run is to be called and to carry.
+    """First event of a folder: the name, params and tags of the MLflow run.
 
     Attributes:
         key: run key, or plan key of a launch.
@@ -105,10 +105,10 @@ class RunFolder:
         self._append({"event": "end", "status": status, "reason": reason})
 
     def _append(self, event: Event) -> None:
-        """Appends one line in one write: a killed process leaves it whole or torn at the end.
+        """Appends one line in one write: after a kill, it is complete or cut off at the end.
 
         Raises:
-            OSError: the disk is full, say. What was written of the line is taken back.
+            OSError: for example, the disk is full. A partly written line is removed.
         """
         line = json.dumps({**event, "time": time.time_ns() // 1_000_000}) + "\n"
         size = self._journal.stat().st_size if self._journal.exists() else 0
@@ -118,7 +118,7 @@ class RunFolder:
                 if written < len(line.encode()):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._journal))
                 if event["event"] == "end":
-                    # What is written survives the process; only a power cut asks for more.
+                    # Written data survives the process; `fsync` is only needed for a power cut.
                     os.fsync(file.fileno())
         except OSError:
             if self._journal.exists():
@@ -187,7 +187,7 @@ class RunFolder:
     def remove(self) -> None:
         """Removes the folder once its run has arrived in the store.
 
-        It is moved away first: whoever looks sees all of it or nothing.
+        It is moved away first, so that readers see all of it or nothing.
         """
         trash = self.path.parent.parent / "trash"
         trash.mkdir(exist_ok=True)
@@ -244,7 +244,7 @@ class WorkDir:
         return next((f for f in self.of(key) if f.status() == "FINISHED"), None)
 
     def open(self, key: str) -> RunFolder:
-        """The attempt at `key` to go on with, or a new one."""
+        """The attempt at `key` to resume, or a new one."""
         attempts = self.of(key)
         unfinished = next((f for f in attempts if f.status() is None), None)
         if unfinished is not None:

@@ -1,7 +1,7 @@
-"""What several runs need and each would make alike: made once per machine, read by all processes.
+"""Files that several runs need: made once per machine, read by all processes.
 
-First draws, masks, widths of small-dense networks. Files lie in the work directory until the launch
-ends; one that is lost or damaged is made again.
+They hold initial weights, masks, and widths of small-dense networks. They stay in the work
+directory until the launch ends; a lost or damaged file is made again.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,16 +34,16 @@ class SharedFiles:
         make: Callable[[Path], object],
         read: Callable[[Path], T],
     ) -> T:
-        """What `read` reads of a file, which `make` makes unless some process has done so.
+        """Reads a file with `read`; `make` makes it first unless some process has done so.
 
         Args:
             what: kind of file.
-            facts: all that decides its contents; JSON values.
-            make: writes the file whole or not at all.
-            read: its `ArtifactError` says that the file is of no use.
+            facts: everything that determines its contents, as JSON values.
+            make: writes the file completely or not at all.
+            read: raises `ArtifactError` if the file is unusable.
 
         Raises:
-            OSError: the disk is full, say; and whatever `make` raises.
+            OSError: for example, the disk is full; and whatever `make` raises.
         """
         path = self._folder / f"{what}-{digest(facts)}.safetensors"
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ class SharedFiles:
             return read(path)
 
     def clear(self) -> None:
-        """Removes all files, none between its making and reading; who needs one makes it again."""
+        """Removes all files, none between its making and reading; needed ones are made again."""
         for path in self._folder.glob("*.safetensors"):
             lock = path.with_suffix(".lock")
             with FileLock(lock):

@@ -64,7 +64,7 @@ def fill(model: "keras.Model", values: "Arrays", source: str) -> None:
 
     Args:
         model: built.
-        values: by variable path; more than the model has do no harm.
+        values: by variable path; values that the model does not have are ignored.
         source: where they come from, for the error.
 
     Raises:

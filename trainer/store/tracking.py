@@ -1,4 +1,4 @@
-"""The trainer's only door to MLflow."""
+"""The trainer's only interface to MLflow."""
 
 import getpass
 import re
@@ -63,7 +63,7 @@ class Store:
         uri: `sqlite:///file`, a database URL, or a tracking server's `http(s)://host:port`.
 
     Raises:
-        ValueError: a URI that MLflow cannot mean, or one for whose database a package is missing.
+        ValueError: the URI is invalid, or a Python package for its database is missing.
     """
 
     def __init__(self, uri: str) -> None:
@@ -219,7 +219,7 @@ class Store:
 
     def _search(self, condition: str) -> Iterator["Run"]:
         if self.sqlite_file and not self.sqlite_file.exists():
-            return  # Nothing is there yet, and asking should not make it.
+            return  # There is no store yet, and a search should not create it.
         with _errors():
             client = self._connected()
             experiments = [e.experiment_id for e in client.search_experiments()]
@@ -240,7 +240,7 @@ class Store:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One process at a time: the first creates the schema, which several at once cannot."""
+        """Admits one process at a time: several cannot create the schema at once."""
         file = self.sqlite_file
         if file is None:
             yield

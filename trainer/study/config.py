@@ -51,9 +51,9 @@ def _known(
     own: re.Pattern[str] | None = None,
     imported: Callable[[str], object] | None = None,
 ) -> AfterValidator:
-    """One of `names()`, or what `own` matches: a user's own.
+    """Accepts one of `names()`, or a custom name that `own` matches.
 
-    It is found out now whether `imported` can import it; without that, when it is used.
+    `imported` imports a custom one now; without it, errors only appear when it is used.
     """
 
     def check(name: str) -> str:
@@ -280,7 +280,7 @@ class Study(_Section):
 
     @property
     def has_rounds(self) -> bool:
-        """Whether some pruner of the study goes in rounds, so that sparsities must be theirs."""
+        """Whether any pruner prunes in rounds, so that sparsities must be those of the rounds."""
         return any(pruning.find(name).in_rounds for name in self.pruners)
 
     @model_validator(mode="after")

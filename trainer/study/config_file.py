@@ -51,7 +51,7 @@ def _with_bases(path: Path) -> dict[Path, CommentedMap]:
     """The file, the file that its `base:` names, that one's base, and so on, without that key.
 
     Raises:
-        ConfigError: a base that is no file name, is not there, or leads back.
+        ConfigError: a base is not a file name, does not exist, or forms a cycle.
     """
     files: dict[Path, CommentedMap] = {}
     while True:
@@ -70,9 +70,9 @@ def _with_bases(path: Path) -> dict[Path, CommentedMap]:
 
 
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """`base` with what `own` says in its place: mappings key by key, everything else whole.
+    """`base` overridden by `own`: mappings are merged key by key, everything else is replaced.
 
-    A mapping of another `name` (a schedule of another kind) replaces the base's whole.
+    A mapping with another `name` (a schedule of another kind) replaces the base's mapping.
     """
     merged = dict(base)
     for key, value in own.items():
@@ -164,7 +164,7 @@ def _override(tree: dict[str, Any], override: str) -> tuple[str, ...]:
 def _index(seq: list[Any], part: str, override: str) -> int:
     if not part.isdigit() or int(part) >= len(seq):
         raise ConfigError(
-            f"--set {override}: '{part}' is no place in a list of {len(seq)}; count from 0"
+            f"--set {override}: '{part}' is not an index of a list of {len(seq)}; count from 0"
         )
     return int(part)
 

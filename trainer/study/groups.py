@@ -15,7 +15,7 @@ def side_by_side(runs: Sequence[RunSpec], most: int, places: int = 1) -> Iterato
     Args:
         runs: whose parents are all finished.
         most: runs in a group.
-        places: where groups are trained at once; none is to stay empty while others are crowded.
+        places: how many groups are trained at once; runs are spread so that none stays idle.
     """
     alike: dict[Any, list[RunSpec]] = {}
     for run in runs:
@@ -58,7 +58,7 @@ def in_turn(runs: Sequence[RunSpec], most: int) -> Iterator[list[RunSpec]]:
 
 
 def _ready(left: Mapping[str, RunSpec]) -> list[RunSpec]:
-    """Those of `left`, by key, that wait for none of them."""
+    """The runs among `left`, by key, that depend on no other run among them."""
     return [run for run in left.values() if not any(p.key in left for p in run.parents)]
 
 

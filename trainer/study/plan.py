@@ -1,7 +1,7 @@
 """Expands a study into its runs, in dependency order. Pure: no torch, no MLflow, no clock.
 
-Of a user's own networks, pruners, settings and optimizers the source files are read: their contents
-belong to the run keys.
+The source files of custom networks, pruners, settings and optimizers are read: their contents are
+part of the run keys.
 
 pretrain ─┬─ OMP masks ─ LT-OMP, RR-OMP, WR-OMP
           └─ round 1 ─ LT-IMP ─ round 2 ─ LT-IMP ─ …, each with its RR-IMP, WR-IMP
@@ -38,8 +38,8 @@ class RunSpec:
         init_from: the pretraining that gives θ₀ or θ_t; None: the run draws its weights.
         mask_from: the run whose weights are pruned to make the mask; None of a run with a pruner:
             the pruner looks at θ₀.
-        mask_epoch: which of that run's weights: of the `last` or the `best` epoch. Decides what a
-            run has to keep, so that it belongs to every run of the study but small-dense ones.
+        mask_epoch: which of that run's weights: of the `last` or the `best` epoch. It determines
+            what a run has to keep, so it is part of every run of the study except small-dense ones.
         network_sha256, setting_sha256, pruner_sha256, optimizer_sha256: of the sources of a user's
             own: another source is another run.
     """
@@ -74,7 +74,7 @@ class RunSpec:
         """
         training = self.training.model_dump(mode="json", exclude_defaults=True)
         training.pop("rewind_epoch", None)
-        # Keys of SGD are older than its name in them.
+        # Keys of SGD runs predate the optimizer's name in keys, so they do not have it.
         if training.get("optimizer", {}).get("name") == "sgd":
             del training["optimizer"]["name"]
         facts: dict[str, Any] = {
@@ -211,7 +211,7 @@ def plan(config: Study) -> Plan:
             rates, looking = ablation.learning_rates, _looking_at_end(config)
             found = list(_from(config, spec, ablation.pretrain_learning_rate, rates, looking))
             runs |= {run.key: run for run in found}
-    # A row that no rule above plans would go missing without a word.
+    # A setting that no rule above plans would be omitted silently.
     planned = {run.setting.name for run in runs.values()}
     for setting in config.chosen_settings:
         if setting.name not in planned:
@@ -296,7 +296,7 @@ def _from(
 
     def sparse(mask_from: RunSpec | None, **mask: Any) -> Iterator[RunSpec]:
         for setting in masked:
-            # Without a look at pretraining a run draws θ₀ itself: the same bits, and no parent.
+            # If its pruner ignores pretraining, a run draws θ₀ itself: the same bits, no parent.
             alone = mask_from is None and setting.weights is Weights.KEPT
             init_from = pretrain if setting.weights.of_pretraining and not alone else None
             for rate in rates:

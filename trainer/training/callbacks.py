@@ -25,7 +25,7 @@ class Interrupted(Exception):
 
 
 class Record(keras.callbacks.Callback):
-    """Hands each epoch's numbers on, and stops a run that has diverged.
+    """Reports the metrics of each epoch, and stops a run that has diverged.
 
     Args:
         on_epoch: called with the 1-based epoch and its metrics.
@@ -80,7 +80,7 @@ class Record(keras.callbacks.Callback):
 
 @dataclass
 class Progress:
-    """How far one of the runs that are stepped side by side is, and its own callbacks.
+    """The progress of one of the runs that are stepped side by side, and its own callbacks.
 
     Attributes:
         member: its network and state.
@@ -162,11 +162,11 @@ class ForEach(keras.callbacks.Callback):
 
 
 class KeepBestWeights(keras.callbacks.Callback):
-    """Hands on the weights after each epoch that is better than all before it.
+    """Calls `keep` after each epoch that is better than all before it.
 
     Args:
         keep: called after such an epoch.
-        earlier: the metrics of the epochs before this process went on with the run.
+        earlier: the metrics of the epochs before this process resumed the run.
     """
 
     def __init__(self, keep: Callable[[], None], earlier: Iterable[Mapping[str, float]]) -> None:
@@ -244,7 +244,7 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         path: the file.
         state: what to write.
-        key: run key; a checkpoint of another run is not taken up.
+        key: run key; a checkpoint of another run is rejected.
         every: epochs between checkpoints. None is written after the last epoch: the run's
             artifacts follow at once.
     """

@@ -1,11 +1,11 @@
 """One run over several devices of one machine, a process for each: DistributedDataParallel.
 
 The run's own process is the first of them, and the only one that records anything; the others are
-started with the run and end with it. Batch norm normalises each process's part of a batch by
-itself, and the running statistics are averaged before they are used.
+started with the run and end with it. Batch norm normalises each process's part of a batch
+separately, and the running statistics are averaged before they are used.
 
-All that knows of `torch.distributed` is here: Keras announces a `DataParallel` distribution on
-torch for 3.16 that could take this module's place.
+Only this module uses `torch.distributed`: Keras announces a `DataParallel` distribution on torch
+for 3.16 that could replace this module.
 """
 
 import multiprocessing
@@ -134,13 +134,13 @@ def started_peers(
 
     Args:
         count: processes, this one included; 1 starts none and gives None.
-        follow: a module's function: does what this process does with the `Peers` it is given.
+        follow: a module-level function that does the same as this process with its own `Peers`.
         job: what it needs to know; anything that can be pickled.
         stop: ends the wait for the others.
 
     Raises:
         PeerLost: one of them ended before this one was done.
-        TooFewDevices: fewer GPUs here; without a GPU, the processes share the CPU.
+        TooFewDevices: this machine has fewer GPUs; with none, the processes share the CPU.
     """
     if count == 1:
         yield None
@@ -171,7 +171,7 @@ def started_peers(
         for peer in peers:
             peer.join()
     except RuntimeError as error:
-        # What torch says of a closed connection; an error of this process's own stays what it is.
+        # torch raises this for a closed connection; this process's own errors are raised unchanged.
         _look_for_dead(peers, _NOTICE_S, error)
         raise
     finally:
@@ -234,8 +234,8 @@ def _join(store: TCPStore, part: Part) -> None:
 
 
 def _run(peer: _Peer, follow: Callable[..., None]) -> None:
-    """A process's whole life."""
-    # Who asks a run to stop asks its first process, which ends this one.
+    """Runs one of the other processes from start to end."""
+    # Requests to stop a run go to its first process, which ends this one.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

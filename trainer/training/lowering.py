@@ -1,8 +1,8 @@
 """Lowers a Keras network to a flat list of torch calls on the network's own parameters.
 
-A Keras call spends most of a small network's step on the host: about six ATen calls for each that
-computes. The lowered network makes only those that compute, on the same tensors, and gives what the
-Keras call gives, up to the order of sums (tested for outputs, gradients and statistics). A layer
+A Keras call spends most of a small network's step on the host: about six ATen calls for each one
+that computes. The lowered network makes only those that compute, on the same tensors, and gives the
+Keras call's result up to the order of sums (tested for outputs, gradients and statistics). A layer
 that has no torch call here is computed by Keras, between the others.
 """
 
@@ -182,7 +182,7 @@ class Lowered:
         self._made_by[id(output)] = operation
         pads = _padding(operation)
         if pads is not None and self._readers[id(output)] == 1:
-            # The layer that reads it pads by itself.
+            # The layer that reads it does the padding.
             self._slots[id(output)] = self._slot(inputs[0])
             self._padding[id(output)] = pads, self._made_by.get(id(inputs[0]))
             return
@@ -193,7 +193,7 @@ class Lowered:
             and isinstance(before, keras.layers.ReLU)
         )
         own = padded if pads_itself else 0
-        # What Keras or a view made may be another's tensor as well, and images are not ours.
+        # A tensor from Keras or a view may be shared with others, and images are not ours.
         maker = self._made_by.get(id(inputs[0]))
         alone = self._readers[id(inputs[0])] == 1 and isinstance(maker, _MAKES_ITS_OWN)
         try:
@@ -313,7 +313,7 @@ class _Joined:
         if self.count == 1:
             own = laid_out[0]
             if own.untyped_storage().nbytes() > own.nbytes:
-                own = own.clone()  # It was one of several that are let go of now.
+                own = own.clone()  # It was part of a larger tensor that is released now.
             values[0].data = own.permute(back)
             values[0].grad = None
             return values[0]
@@ -391,7 +391,7 @@ def _flatten(width: int) -> Call:
     def flatten(_: bool, x: Tensor) -> Tensor:
         if x.ndim != 4:
             return x.flatten(1)
-        # Keras flattens (height, width, channels), and each network's by itself.
+        # Keras flattens (height, width, channels), and each network's separately.
         return x.unflatten(1, (-1, width)).permute(0, 1, 3, 4, 2).flatten(1)
 
     return flatten

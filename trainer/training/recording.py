@@ -1,7 +1,7 @@
 """Records the work of a step once and replays it: CUDA graphs.
 
 A small network's step is a few hundred kernels that a GPU runs faster than a host launches them. A
-recording launches them all at once. What it holds is work on tensors at fixed places, so that
+recording launches them all at once. It repeats work on tensors at fixed addresses, so
 whatever changes between two steps (weights, the position in the epoch, learning rates) must be
 read from tensors and written in place.
 """
@@ -69,16 +69,16 @@ class CudaGraphs:
             ):
                 work()
         except RuntimeError:
-            # A failed recording ends where torch's own way back is not reached.
+            # torch does not restore the stream after a failed recording.
             torch.cuda.set_stream(current)
             raise
         return graph.replay
 
 
 class Recordings:
-    """Runs work by name: a few times as it is, then from a recording.
+    """Runs work by name: directly a few times, then from a recording.
 
-    Work that cannot be recorded is run as it is from then on, all of it; one log line says why.
+    Once something cannot be recorded, all work is run directly from then on; a log line says why.
 
     Args:
         recorder: how to record.
@@ -99,7 +99,7 @@ class Recordings:
                 have left them half done.
 
         Raises:
-            OutOfMemoryError: of the recording as of any run.
+            OutOfMemoryError: while recording, as in any run.
         """
         replay = self._replays.get(name)
         if replay is None:

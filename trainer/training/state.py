@@ -27,7 +27,7 @@ class TrainingState:
     Attributes:
         weights: trainable tensors: the network's own, not copies.
         statistics: running statistics of batch norm: the network's own.
-        optimizer: of torch, over `weights`; what it keeps for each is made before the first step.
+        optimizer: torch's, over `weights`; its state is created before the first step.
         steps: steps taken since epoch 0 of the schedule.
     """
 
@@ -72,11 +72,9 @@ class TrainingState:
         apply_(self._masked, self._masks)
 
     def follow_layout(self) -> None:
-        """Lays masks and what the optimizer keeps out in memory as the weights are.
+        """Gives masks and optimizer state the memory layout of the weights.
 
-        Fused steps need that.
-
-        To be called whenever weights have been laid out anew.
+        Fused steps need that. Call it whenever the memory layout of the weights has changed.
         """
         for weight in self.weights.values():
             kept = self.optimizer.state[weight]
@@ -128,10 +126,10 @@ def _tensors(kept: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
 
 @torch.no_grad()
 def _begin_at_zero(optimizer: torch.optim.Optimizer, weights: Sequence[Tensor]) -> None:
-    """Makes what an optimizer keeps for each weight, which torch makes in the first step.
+    """Creates the optimizer's state for each weight, which torch would create in the first step.
 
-    Every step is then the same work, from the first on. A step without gradients and learning rate
-    makes it; the weights stay what they are.
+    Every step is then the same work, including the first. A step with zero gradients and learning
+    rate creates it; the weights do not change.
     """
     before = [weight.clone() for weight in weights]
     for weight in weights:

@@ -33,7 +33,7 @@ class Member:
 
 
 class Stepper:
-    """Steps networks of one structure. No member has a part in what another computes.
+    """Steps networks of one structure. No member affects what another computes.
 
     Args:
         members: what is stepped.
@@ -109,7 +109,7 @@ class Stepper:
         ]
 
     def _run(self, name: str, step: Callable[[Batch], None], data: Batch | Pending) -> None:
-        """Runs a step on a batch; one that is yet to be made is made and stepped on as recorded."""
+        """Runs a step on a batch; a pending one is made within it, by a recording if any."""
         if not isinstance(data, Pending):
             step(data)
             self._seen += len(data[1])

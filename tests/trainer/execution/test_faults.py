@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from tests.servers import Server
 from tests.trainer import stored
+from tests.trainer.zygote import Command
 
 ONE_RUN = {
     "settings": "[pretrain]",
@@ -25,11 +26,18 @@ def command(config: Path, uri: str, *more: str) -> list[str]:
     return [sys.executable, "-m", "trainer", "--config", str(config), "--tracking-uri", uri, *more]
 
 
+def start(folder: Path, config: Path, uri: str, said: str = "said.txt") -> Command:
+    """The same command, started."""
+    return Command(folder / said, "--config", str(config), "--tracking-uri", uri)
+
+
 def journals(folder: Path) -> list[Path]:
     return list((folder / ".jackpot").glob("*/runs/*/journal.jsonl"))
 
 
-def wait_for_epochs(folder: Path, epochs: int, process: subprocess.Popen | None = None) -> None:
+def wait_for_epochs(
+    folder: Path, epochs: int, process: subprocess.Popen | Command | None = None
+) -> None:
     """Returns in the middle of training, once so many epochs are recorded."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -56,7 +64,7 @@ def test_a_killed_run_ends_with_the_same_bits(
         **ONE_RUN | {"network": network, "dataset": dataset, "training": training}
     )
     for after in (7, 13):
-        process = subprocess.Popen(command(config, store_uri), stdout=subprocess.DEVNULL)
+        process = start(tmp_path, config, store_uri)
         wait_for_epochs(tmp_path, after, process)
         process.kill()
         process.wait()
@@ -97,7 +105,7 @@ def test_a_damaged_checkpoint_is_not_trusted(
     write_config, store_uri, tmp_path, train, capsys, damage
 ):
     config = write_config(**ONE_RUN)
-    process = subprocess.Popen(command(config, store_uri), stdout=subprocess.DEVNULL)
+    process = start(tmp_path, config, store_uri)
     wait_for_epochs(tmp_path, 9, process)
     process.kill()
     process.wait()
@@ -113,10 +121,10 @@ def test_ctrl_c_ends_the_run_cleanly_and_says_how_to_go_on(
     write_config, store_uri, tmp_path, train
 ):
     config = write_config(**ONE_RUN)
-    process = subprocess.Popen(command(config, store_uri), stdout=subprocess.PIPE, text=True)
+    process = start(tmp_path, config, store_uri)
     wait_for_epochs(tmp_path, 5, process)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "The same command goes on where this one stopped." in said
     (run,) = stored.runs(store_uri)
@@ -207,11 +215,8 @@ def test_another_rewind_epoch_than_pretraining_kept_is_named(
 
 def test_two_launches_at_once_train_each_run_once(write_config, store_uri, tmp_path):
     config = write_config(training="{epochs: 20, batch_size: 16, rewind_epoch: 1}")
-    both = [
-        subprocess.Popen(command(config, store_uri), stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=200)[0] for process in both]
+    both = [start(tmp_path, config, store_uri, f"{i}.txt") for i in range(2)]
+    said = [process.communicate(timeout=200) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     found = stored.runs(store_uri)
     assert len(found) == 9
@@ -398,7 +403,7 @@ def test_a_deleted_experiment_starts_over(write_config, store_uri, train):
 
 def test_a_run_deleted_while_it_trains_is_sent_again(write_config, store_uri, tmp_path):
     config = write_config(**ONE_RUN | {"training": "{epochs: 80, batch_size: 16}"})
-    process = subprocess.Popen(command(config, store_uri), stdout=subprocess.DEVNULL)
+    process = start(tmp_path, config, store_uri)
     wait_for_epochs(tmp_path, 5, process)
     deadline = time.monotonic() + 30
     while not (found := stored.runs(store_uri)) and time.monotonic() < deadline:

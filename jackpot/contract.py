@@ -29,6 +29,8 @@ class Param(StrEnum):
     TRIAL = "trial"
     SEED = "seed"
     # Only where they are not the default:
+    NETWORK_REVISION = "network_revision"
+    DATASET_REVISION = "dataset_revision"
     TRAIN_IMAGES = "train_images"
     TEST_IMAGES = "test_images"
     PRUNED_LAYERS = "pruned_layers"
@@ -37,6 +39,8 @@ class Param(StrEnum):
     VALIDATION_IMAGES = "validation_images"
     AUGMENTATION = "augmentation"
     LABEL_SMOOTHING = "label_smoothing"
+    MIXUP = "mixup"
+    DECAY_BATCH_NORM = "decay_batch_norm"
     MASK_EPOCH = "mask_epoch"
     PRECISION = "precision"
     EVALUATE_EVERY = "evaluate_every"

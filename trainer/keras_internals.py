@@ -13,7 +13,15 @@ from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED
 
-__all__ = ["DataAdapter", "Node", "functional", "in_order", "start_over", "takes_training"]
+__all__ = [
+    "DataAdapter",
+    "Node",
+    "all_layers",
+    "functional",
+    "in_order",
+    "start_over",
+    "takes_training",
+]
 _NAMES = "object_name_uids"
 
 
@@ -45,6 +53,12 @@ def in_order(model: keras.Model) -> list[Node]:
     """The nodes of a functional model, each after those it reads."""
     by_depth = model._nodes_by_depth
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+
+
+def all_layers(model: keras.Model) -> list[keras.Layer]:
+    """The layers of a model, and those inside composite ones."""
+    layers: list[keras.Layer] = model._flatten_layers(include_self=False)
+    return layers
 
 
 def takes_training(operation: keras.Operation) -> bool:

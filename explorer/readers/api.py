@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from explorer.readers.frames import METRICS, PLAN_SCHEMA, POINTS, SCHEMA, raw_type, typed
+from explorer.readers.frames import (
+    METRICS,
+    PLAN_SCHEMA,
+    POINTS,
+    SCHEMA,
+    labelled,
+    raw_type,
+    typed,
+)
 from jackpot import stores
 from jackpot.contract import PARENT_TAG, Artifact, Kind, Tag
 
@@ -121,7 +129,7 @@ class ApiReader:
             frame = pl.DataFrame(rows, schema=dict.fromkeys(PLAN_SCHEMA, pl.String))
         return frame.with_columns(
             pl.col(name).cast(kind, strict=False) for name, kind in PLAN_SCHEMA.items()
-        )
+        ).pipe(labelled)
 
     @contextmanager
     def artifact(self, run_id: str, name: str) -> Iterator[Path]:

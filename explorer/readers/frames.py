@@ -2,9 +2,12 @@
 
 import polars as pl
 
+from jackpot import revisions
 from jackpot.contract import Kind, Metric, Param, Tag
 
 _NUMBERS: dict[str, type[pl.DataType]] = {
+    Param.NETWORK_REVISION: pl.Int64,
+    Param.DATASET_REVISION: pl.Int64,
     Param.SPARSITY: pl.Float64,
     Param.ROUND: pl.Int64,
     Param.LEARNING_RATE: pl.Float64,
@@ -119,10 +122,42 @@ def raw_type(name: str) -> type[pl.DataType]:
 
 
 def typed(raw: pl.DataFrame) -> pl.DataFrame:
-    """The columns of `SCHEMA`; what is no number where one belongs becomes null."""
-    return raw.select(
-        (pl.col(name) if name in raw.columns else pl.lit(None, raw_type(name)).alias(name)).cast(
-            kind, strict=False
+    """The columns of `SCHEMA`; what is no number where one belongs becomes null.
+
+    Networks are called by `revisions.label`, so that runs of different revisions never meet.
+    """
+    return (
+        raw.select(
+            (
+                pl.col(name) if name in raw.columns else pl.lit(None, raw_type(name)).alias(name)
+            ).cast(kind, strict=False)
+            for name, kind in SCHEMA.items()
         )
-        for name, kind in SCHEMA.items()
-    ).sort("start_time", "run_id")
+        .pipe(labelled)
+        .sort("start_time", "run_id")
+    )
+
+
+def labelled(runs: pl.DataFrame) -> pl.DataFrame:
+    """Says the revision of a network or dataset in its name, if it is not the current one.
+
+    Args:
+        runs: with the contract's params as columns.
+    """
+    for name, number, earlier in (
+        (Param.NETWORK, Param.NETWORK_REVISION, revisions.of_network),
+        (Param.DATASET, Param.DATASET_REVISION, revisions.of_dataset),
+    ):
+        kinds = runs.select(name, number).unique().drop_nulls(name)
+        labels = [revisions.label(kind, earlier(kind), n) for kind, n in kinds.iter_rows()]
+        runs = (
+            runs.join(
+                kinds.with_columns(pl.Series("label", labels, pl.String)),
+                on=[name, number],
+                how="left",
+                nulls_equal=True,
+            )
+            .with_columns(pl.coalesce("label", name).alias(name))
+            .drop("label")
+        )
+    return runs

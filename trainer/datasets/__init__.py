@@ -80,7 +80,7 @@ DATASETS: dict[str, Source] = {
     "cifar100": Source(
         "trainer.datasets.from_tfds",
         mean=(0.5071, 0.4865, 0.4409),
-        std=(0.2009, 0.1984, 0.2023),
+        std=(0.2673, 0.2564, 0.2762),
         classes=100,
         input_shape=(32, 32, 3),
         train_size=50_000,

@@ -127,7 +127,7 @@ class Run:
             _write_ticket(folder, ticket, self._about)
 
         self._widest = 1
-        self.state = TrainingState.fresh(ticket.network, spec.training.optimizer)
+        self.state = _fresh(spec, ticket.network)
         steps = _steps_per_epoch(spec, dataset)
         self.state.steps = spec.first_epoch * steps
         checkpoint = Checkpoint(folder.checkpoint, self.state, spec.key, checkpoint_every)
@@ -159,7 +159,7 @@ class Run:
                 )
             )
         recorders += [self._record, checkpoint]
-        member = Member(ticket.network, self.state, _rates(spec, dataset))
+        member = _member(spec, dataset, ticket.network, self.state)
         self.progress = _progress(spec, member, first_epoch, recorders)
 
     @property
@@ -259,13 +259,25 @@ def _follow(others: Peers, job: _Job) -> None:
     keep_freed_memory()
     spec, dataset = job.spec, datasets.as_chosen(job.spec.dataset)
     network = start.build(spec, dataset, job.channels, 0)
-    state = TrainingState.fresh(network, spec.training.optimizer)
+    state = _fresh(spec, network)
     state.load(job.state, job.steps)
     if job.mask is not None:
         state.keep_masked(job.mask)
-    member = Member(network, state, _rates(spec, dataset))
+    member = _member(spec, dataset, network, state)
     progress = _progress(spec, member, job.first_epoch, [])
     _fit([spec], [progress], dataset, others, threading.Event())
+
+
+def _fresh(spec: RunSpec, network: keras.Model) -> TrainingState:
+    training = spec.training
+    return TrainingState.fresh(network, training.optimizer, training.decay_batch_norm)
+
+
+def _member(spec: RunSpec, dataset: Dataset, network: keras.Model, state: TrainingState) -> Member:
+    shares = schedule.mixup_shares(
+        spec.training, spec.seed, spec.trial, _steps_per_epoch(spec, dataset)
+    )
+    return Member(network, state, _rates(spec, dataset), shares)
 
 
 def _progress(
@@ -395,6 +407,7 @@ def _about(spec: RunSpec, dataset: Dataset, ticket: start.Ticket) -> dict[str, s
     """Metadata that makes a file of weights readable by itself (`trainer.store.ticket`)."""
     return {
         "network": spec.network,
+        "network_revision": str(spec.network_revision),
         "input_shape": "x".join(map(str, dataset.source.input_shape)),
         "classes": str(dataset.source.classes),
         "channels": json.dumps({str(own): new for own, new in ticket.channels.items()}),

@@ -111,7 +111,12 @@ def _network(spec: RunSpec, dataset: Dataset, channels: Mapping[int, int]) -> ke
 def _facts(spec: RunSpec, dataset: Dataset) -> dict[str, Any]:
     """What decides the structure of a run's dense network."""
     shape = [*dataset.source.input_shape, dataset.source.classes]
-    return {"network": spec.network, "sha256": spec.network_sha256, "shape": shape}
+    return {
+        "network": spec.network,
+        "revision": spec.network_revision,
+        "sha256": spec.network_sha256,
+        "shape": shape,
+    }
 
 
 def _drawn(

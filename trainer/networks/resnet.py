@@ -1,4 +1,10 @@
-"""Residual networks (He et al. 2016), with projection shortcuts, in the paper's sizes."""
+"""Residual networks (He et al. 2016), with projection shortcuts, in the paper's sizes.
+
+Initial weights are those of the authors' code: convolutions Kaiming-normal, by fan-out on small
+images and by fan-in on ImageNet; classifiers N(0, 0.01²) with bias 0 but for ResNet-20 and on
+ImageNet, where they are torch's default. ResNet-18 and ResNet-50 on small images are not in that
+code: they start as ResNet-32 does.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,24 +16,28 @@ from trainer.networks.layers import Blocks, Init
 Block = Callable[[Blocks, keras.KerasTensor, int, int, str], keras.KerasTensor]
 _SMALL, _LARGE = 32, 128
 _EXPANSION = 4
+_FAN_OUT = Init.KAIMING_NORMAL_FAN_OUT
 
 
 def resnet20(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
     """Three stages of three basic blocks with 16, 32 and 64 channels: 272,474 parameters.
 
-    Kernels start Kaiming-normal by fan-out.
+    Convolutions start Kaiming-normal by fan-out, the classifier as torch's (the authors' code).
     """
-    start = Init.KAIMING_NORMAL_FAN_OUT
     inputs = keras.Input(input_shape, name="images")
-    x = _stem(blocks, inputs, blocks.channels(16), start)
-    x = _stages(blocks, x, partial(_basic_block, start=start), (16, 32, 64), (3, 3, 3))
-    return _classified(blocks, inputs, x, classes, "resnet20")
+    x = _stem(blocks, inputs, blocks.channels(16), _FAN_OUT)
+    x = _stages(blocks, x, _basic_block, (16, 32, 64), (3, 3, 3))
+    return _classified(blocks, inputs, x, classes, "resnet20", Init.TORCH_DEFAULT)
 
 
 def resnet32(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
-    """Three stages of five basic blocks, twice as wide as usual: 1,860,522 parameters."""
+    """Three stages of five basic blocks, twice as wide as usual: 1,860,522 parameters.
+
+    Convolutions start Kaiming-normal by fan-out, the classifier N(0, 0.01²) with bias 0 (the
+    authors' code).
+    """
     inputs = keras.Input(input_shape, name="images")
-    x = _stem(blocks, inputs, blocks.channels(32), Init.TORCH_DEFAULT)
+    x = _stem(blocks, inputs, blocks.channels(32), _FAN_OUT)
     x = _stages(blocks, x, _basic_block, (32, 64, 128), (5, 5, 5))
     return _classified(blocks, inputs, x, classes, "resnet32")
 
@@ -35,9 +45,12 @@ def resnet32(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) ->
 def resnet32_no_residual(
     blocks: Blocks, input_shape: tuple[int, int, int], classes: int
 ) -> keras.Model:
-    """`resnet32` with every shortcut removed and nothing else changed (figures 4 and 5)."""
+    """`resnet32` with every shortcut removed and nothing else changed (figures 4 and 5).
+
+    It starts as `resnet32` does (the authors' code).
+    """
     inputs = keras.Input(input_shape, name="images")
-    x = _stem(blocks, inputs, blocks.channels(32), Init.TORCH_DEFAULT)
+    x = _stem(blocks, inputs, blocks.channels(32), _FAN_OUT)
     x = _stages(blocks, x, partial(_basic_block, residual=False), (32, 64, 128), (5, 5, 5))
     return _classified(blocks, inputs, x, classes, "resnet32-no-residual")
 
@@ -45,20 +58,37 @@ def resnet32_no_residual(
 def resnet18(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
     """Four stages of two basic blocks: 11,173,962 parameters on CIFAR-10, 11,689,512 on ImageNet.
 
+    On ImageNet convolutions start Kaiming-normal by fan-in and the classifier as torch's (the
+    authors' code); on smaller images, which that code has no ResNet-18 for, as `resnet32` does.
     The stem depends on the images; see `_stem_for`.
     """
-    inputs = keras.Input(input_shape, name="images")
-    x = _stem_for(blocks, inputs)
-    x = _stages(blocks, x, _basic_block, (64, 128, 256, 512), (2, 2, 2, 2))
-    return _classified(blocks, inputs, x, classes, "resnet18")
+    return _for_any_images(blocks, input_shape, classes, _basic_block, (2, 2, 2, 2), "resnet18")
 
 
 def resnet50(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
-    """Four stages of 3, 4, 6 and 3 bottleneck blocks: 25,557,032 parameters on ImageNet."""
+    """Four stages of 3, 4, 6 and 3 bottleneck blocks: 25,557,032 parameters on ImageNet.
+
+    It starts as `resnet18` does.
+    """
+    return _for_any_images(blocks, input_shape, classes, _bottleneck, (3, 4, 6, 3), "resnet50")
+
+
+def _for_any_images(
+    blocks: Blocks,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    block: Callable[..., keras.KerasTensor],
+    depths: Sequence[int],
+    name: str,
+) -> keras.Model:
+    """Four stages of 64 to 512 channels, for images of any size."""
+    large = min(input_shape[:2]) > _LARGE
+    start = Init.KAIMING_NORMAL_FAN_IN if large else _FAN_OUT
     inputs = keras.Input(input_shape, name="images")
-    x = _stem_for(blocks, inputs)
-    x = _stages(blocks, x, _bottleneck, (64, 128, 256, 512), (3, 4, 6, 3))
-    return _classified(blocks, inputs, x, classes, "resnet50")
+    x = _stem_for(blocks, inputs, start)
+    x = _stages(blocks, x, partial(block, start=start), (64, 128, 256, 512), depths)
+    classifier = Init.TORCH_DEFAULT if large else Init.NORMAL
+    return _classified(blocks, inputs, x, classes, name, classifier)
 
 
 def _stem(
@@ -73,7 +103,7 @@ def _stem(
     return blocks.relu(blocks.norm(x, name="stem_norm"), name="stem_relu")
 
 
-def _stem_for(blocks: Blocks, images: keras.KerasTensor) -> keras.KerasTensor:
+def _stem_for(blocks: Blocks, images: keras.KerasTensor, start: Init) -> keras.KerasTensor:
     """The stem for images of this size.
 
     Up to 32 pixels (CIFAR) 3 × 3; up to 128 (Tiny-ImageNet) 3 × 3, then max pooling, so that the
@@ -81,7 +111,7 @@ def _stem_for(blocks: Blocks, images: keras.KerasTensor) -> keras.KerasTensor:
     """
     pixels = min(images.shape[1:3])
     size, stride = (7, 2) if pixels > _LARGE else (3, 1)
-    x = _stem(blocks, images, blocks.channels(64), Init.TORCH_DEFAULT, size, stride)
+    x = _stem(blocks, images, blocks.channels(64), start, size, stride)
     return x if pixels <= _SMALL else blocks.max_pool(x, 3, 2, name="stem_pool")
 
 
@@ -101,10 +131,16 @@ def _stages(
 
 
 def _classified(
-    blocks: Blocks, inputs: keras.KerasTensor, x: keras.KerasTensor, classes: int, name: str
+    blocks: Blocks,
+    inputs: keras.KerasTensor,
+    x: keras.KerasTensor,
+    classes: int,
+    name: str,
+    start: Init = Init.NORMAL,
 ) -> keras.Model:
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(inputs, blocks.dense(x, classes, name="classifier"), name=name)
+    logits = blocks.dense(x, classes, name="classifier", start=start)
+    return keras.Model(inputs, logits, name=name)
 
 
 def _basic_block(
@@ -114,7 +150,7 @@ def _basic_block(
     stride: int,
     name: str,
     *,
-    start: Init = Init.TORCH_DEFAULT,
+    start: Init = _FAN_OUT,
     residual: bool = True,
 ) -> keras.KerasTensor:
     """Two 3 × 3 convolutions, the first with the stride."""
@@ -129,17 +165,24 @@ def _basic_block(
 
 
 def _bottleneck(
-    blocks: Blocks, x: keras.KerasTensor, count: int, stride: int, name: str
+    blocks: Blocks,
+    x: keras.KerasTensor,
+    count: int,
+    stride: int,
+    name: str,
+    *,
+    start: Init = _FAN_OUT,
 ) -> keras.KerasTensor:
     """1 × 1, 3 × 3 with the stride, 1 × 1 to four times the channels."""
     channels, wide = blocks.channels(count), blocks.channels(_EXPANSION * count)
-    y = blocks.conv(x, channels, 1, name=f"{name}_conv1")
+    y = blocks.conv(x, channels, 1, name=f"{name}_conv1", start=start)
     y = blocks.relu(blocks.norm(y, name=f"{name}_norm1"), name=f"{name}_relu1")
-    y = blocks.conv(y, channels, 3, name=f"{name}_conv2", stride=stride)
+    y = blocks.conv(y, channels, 3, name=f"{name}_conv2", stride=stride, start=start)
     y = blocks.relu(blocks.norm(y, name=f"{name}_norm2"), name=f"{name}_relu2")
-    y = blocks.norm(blocks.conv(y, wide, 1, name=f"{name}_conv3"), name=f"{name}_norm3")
+    y = blocks.conv(y, wide, 1, name=f"{name}_conv3", start=start)
+    y = blocks.norm(y, name=f"{name}_norm3")
     first = name.endswith("_block1")
-    y = _joined(blocks, x, y, stride, first, Init.TORCH_DEFAULT, name)
+    y = _joined(blocks, x, y, stride, first, start, name)
     return blocks.relu(y, name=f"{name}_relu3")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
-from jackpot import stores
+from jackpot import revisions, stores
 from jackpot.contract import Artifact
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def described(path: Path, about: dict[str, str], network: str | None = None) -> 
             f"{path}: holds network '{named}', which is not one of the trainer's; if it is yours, "
             f"say network='{named}'"
         )
+    _check_revision(path, named, about.get("network_revision", "1"))
     try:
         height, width, depth = (int(n) for n in about["input_shape"].split("x"))
         return networks.build(
@@ -108,6 +109,24 @@ def described(path: Path, about: dict[str, str], network: str | None = None) -> 
         )
     except (KeyError, ValueError, AttributeError, TypeError) as error:
         raise ArtifactError(f"{path}: does not say which network it is: {error}") from None
+
+
+def _check_revision(path: Path, network: str, revision: str) -> None:
+    """Refuses weights of a revision that computes something else. Raises: ArtifactError."""
+    from jackpot.artifacts import ArtifactError
+
+    earlier = revisions.of_network(network)
+    now = revisions.current(earlier)
+    if not revision.isdecimal() or not 1 <= int(revision) <= now:
+        raise ArtifactError(
+            f"{path}: holds revision {revision} of {network}; this version builds revision {now}"
+        )
+    for then in earlier[int(revision) - 1 :]:
+        if not then.same_function:
+            raise ArtifactError(
+                f"{path}: holds revision {revision} of {network}, which is another network than "
+                f"revision {now}: {then.words}. The version that trained it can load it"
+            )
 
 
 def _downloaded(run_id: str, tracking_uri: str | None, into: Path) -> Path:

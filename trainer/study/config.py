@@ -138,6 +138,11 @@ class Training(_Section):
     schedule: Schedule = ConstantSchedule(name="constant")
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mixup: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.0
+    """α of mixup (Zhang et al. 2018): each training batch is mixed with its own images in reverse,
+    in a share drawn from Beta(α, α); 0: none."""
+    decay_batch_norm: bool = True
+    """Whether weight decay pulls on batch norm's scales and offsets too."""
     rewind_epoch: PositiveInt | None = None
     """Epoch whose weights WR starts from; left out, 5 % of `epochs` (appendix D)."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal
 
-from jackpot import plugins, settings
+from jackpot import plugins, revisions, settings
 from jackpot.contract import Param
 from jackpot.settings import FirstEpoch, Setting, Weights
 from trainer import networks, pruning
@@ -40,6 +40,8 @@ class RunSpec:
             the pruner looks at θ₀.
         mask_epoch: which of that run's weights: of the `last` or the `best` epoch. It determines
             what a run has to keep, so it is part of every run of the study except small-dense ones.
+        network_revision, dataset_revision: of what the trainer builds and reads now
+            (`jackpot.revisions`).
         network_sha256, setting_sha256, pruner_sha256, optimizer_sha256: of the sources of a user's
             own: another source is another run.
     """
@@ -58,6 +60,8 @@ class RunSpec:
     init_from: "RunSpec | None" = field(default=None, repr=False)
     mask_from: "RunSpec | None" = field(default=None, repr=False)
     mask_epoch: Literal["last", "best"] = "last"
+    network_revision: int = 1
+    dataset_revision: int = 1
     network_sha256: str | None = None
     setting_sha256: str | None = None
     pruner_sha256: str | None = None
@@ -94,6 +98,8 @@ class RunSpec:
             "rewind_epoch": self.training.rewind if self.setting.uses_rewind_epoch else None,
             "init_from": self.init_from.key if self.init_from else None,
             "mask_from": self.mask_from.key if self.mask_from else None,
+            "network_revision": self._after_first(self.network_revision),
+            "dataset_revision": self._after_first(self.dataset_revision),
             "network_sha256": self.network_sha256,
             "setting_sha256": self.setting_sha256,
             "pruner_sha256": self.pruner_sha256,
@@ -102,6 +108,11 @@ class RunSpec:
         }
         facts |= {name: value for name, value in optional.items() if value is not None}
         return digest(facts)
+
+    @staticmethod
+    def _after_first(revision: int) -> int | None:
+        """None of the first revision, which keys and params have never named."""
+        return revision if revision > 1 else None
 
     @property
     def parents(self) -> tuple["RunSpec", ...]:
@@ -143,6 +154,8 @@ class RunSpec:
         mask_rate = self.mask_from.learning_rate if self.mask_from else None
         values: dict[Param, Any] = {
             Param.NETWORK: self.network,
+            Param.NETWORK_REVISION: self._after_first(self.network_revision),
+            Param.DATASET_REVISION: self._after_first(self.dataset_revision),
             Param.DATASET: self.dataset.name,
             Param.SETTING: self.setting,
             Param.PRUNER: self.pruner,
@@ -168,6 +181,8 @@ class RunSpec:
             Param.VALIDATION_IMAGES: self.dataset.validation_images,
             Param.AUGMENTATION: _augmentation(self.dataset),
             Param.LABEL_SMOOTHING: training.label_smoothing or None,
+            Param.MIXUP: training.mixup or None,
+            Param.DECAY_BATCH_NORM: None if training.decay_batch_norm else False,
             Param.PRECISION: training.precision if training.precision != "float32" else None,
             Param.EVALUATE_EVERY: training.evaluate_every if training.evaluate_every > 1 else None,
             Param.DEVICES_PER_RUN: training.devices_per_run
@@ -227,6 +242,8 @@ def _maker(config: Study) -> Callable[..., RunSpec]:
     """Makes runs of a study: takes the trial, then what `_Make` takes."""
     # A source file is read once, not once per run.
     network_sha256 = networks.fingerprint(config.network)
+    network_revision = revisions.current(revisions.of_network(config.network))
+    dataset_revision = revisions.current(revisions.of_dataset(config.dataset.name))
     rows = zip(config.settings, config.chosen_settings, strict=True)
     setting_sha256 = {
         row.name: plugins.fingerprint("setting", name)
@@ -246,6 +263,8 @@ def _maker(config: Study) -> Callable[..., RunSpec]:
         pruned = None if layers == "default" or setting.is_dense else tuple(layers)
         return RunSpec(
             network=config.network,
+            network_revision=network_revision,
+            dataset_revision=dataset_revision,
             network_sha256=network_sha256,
             dataset=config.dataset,
             training=config.training,

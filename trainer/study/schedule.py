@@ -1,10 +1,14 @@
-"""Learning rates, step by step (table E.1)."""
+"""Learning rates, and shares of mixup, step by step (table E.1, the authors' scripts)."""
 
 import bisect
 import math
 from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
 
 from trainer.study.config import CosineSchedule, StepSchedule, Training
+from trainer.study.seeds import Purpose, derive
 
 
 def learning_rates(
@@ -40,3 +44,31 @@ def learning_rates(
                 return learning_rate
 
     return rate
+
+
+def mixup_shares(
+    training: Training, seed: int, trial: int, steps_per_epoch: int
+) -> Callable[[int], float] | None:
+    """The share of each image that is its own, by step: draws from Beta(α, α); None: no mixup.
+
+    All runs of a trial have the same shares, as they have the same order of images.
+
+    Args:
+        training: the recipe.
+        seed: of the study.
+        trial: of the run.
+        steps_per_epoch: steps in one pass over the training images.
+    """
+    if not training.mixup:
+        return None
+
+    @lru_cache(maxsize=4)
+    def of_epoch(epoch: int) -> np.ndarray:
+        rng = np.random.default_rng(derive(seed, trial, Purpose.MIXUP, epoch))
+        return rng.beta(training.mixup, training.mixup, steps_per_epoch)
+
+    def share(step: int) -> float:
+        epoch, within = divmod(step, steps_per_epoch)
+        return float(of_epoch(epoch)[within])
+
+    return share

@@ -13,6 +13,7 @@ class Purpose(IntEnum):
     SMALL_DENSE_WEIGHTS = 3
     DATA_ORDER = 4
     MASK_RULE = 5
+    MIXUP = 6
 
 
 def derive(seed: int, trial: int, purpose: Purpose, *more: int) -> int:

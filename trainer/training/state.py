@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from jackpot.artifacts import Mask
+from trainer.keras_internals import all_layers
 from trainer.pruning.callbacks import apply_, laid_out
 from trainer.pruning.masks import check_fits
 from trainer.study.optimizers import Optimizer
@@ -40,11 +41,21 @@ class TrainingState:
     _masks: list[Tensor] = field(default_factory=list)
 
     @classmethod
-    def fresh(cls, network: keras.Model, optimizer: Optimizer) -> "TrainingState":
-        """The state of a fresh training of `network`: all that the optimizer keeps is 0."""
+    def fresh(
+        cls, network: keras.Model, optimizer: Optimizer, decay_batch_norm: bool = True
+    ) -> "TrainingState":
+        """The state of a fresh training of `network`: all that the optimizer keeps is 0.
+
+        Args:
+            network: built.
+            optimizer: its hyper-parameters.
+            decay_batch_norm: whether weight decay pulls on batch norm's scales and offsets too.
+        """
         weights = {v.path: v.value for v in network.trainable_variables}
         statistics = {v.path: v.value for v in network.non_trainable_variables}
         built = optimizer.build(list(weights.values()))
+        if not decay_batch_norm:
+            _leave_alone(built, _of_batch_norm(network))
         if not built.state:
             _begin_at_zero(built, list(weights.values()))
         return cls(weights, statistics, built)
@@ -117,6 +128,26 @@ class TrainingState:
         for name, tensor in self.tensors().items():
             tensor.copy_(torch.from_numpy(arrays[name]).reshape(tensor.shape))
         self.steps = steps
+
+
+def _of_batch_norm(network: keras.Model) -> list[Tensor]:
+    """Scales and offsets of batch norm, inside composite layers too."""
+    return [
+        variable.value
+        for layer in all_layers(network)
+        if isinstance(layer, keras.layers.BatchNormalization)
+        for variable in layer.trainable_variables
+    ]
+
+
+def _leave_alone(optimizer: torch.optim.Optimizer, weights: Sequence[Tensor]) -> None:
+    """Lets weight decay not pull on `weights`."""
+    chosen = {id(weight) for weight in weights}
+    for group in [g for g in optimizer.param_groups if g.get("weight_decay")]:
+        apart = [weight for weight in group["params"] if id(weight) in chosen]
+        if apart:
+            group["params"] = [w for w in group["params"] if id(w) not in chosen]
+            optimizer.add_param_group({**group, "params": apart, "weight_decay": 0.0})
 
 
 def _tensors(kept: Mapping[str, Any]) -> list[tuple[str, Tensor]]:

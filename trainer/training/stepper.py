@@ -10,9 +10,9 @@ from torch import Tensor
 
 from trainer.datasets.batches import Pending
 from trainer.datasets.passes import Batch
+from trainer.training import per_step
 from trainer.training.data_parallel import Peers
 from trainer.training.lowering import Lowered, in_precision, lower
-from trainer.training.rates import RatesOnDevice, RatesOnHost
 from trainer.training.recording import Recorder, Recordings
 from trainer.training.state import TrainingState
 
@@ -25,11 +25,14 @@ class Member:
         network: a built Keras model that returns logits, shape (batch, classes).
         state: the training state of that network, which owns its mask.
         learning_rate: gives the rate of a step, counted from epoch 0 of the schedule.
+        mixup: gives the share of each image that is its own in a step, the rest being another
+            image of the batch (Zhang et al. 2018); None: all. Members mix all or none.
     """
 
     network: keras.Model
     state: TrainingState
-    learning_rate: Callable[[int], float]
+    learning_rate: per_step.Number
+    mixup: per_step.Number | None = None
 
 
 class Stepper:
@@ -68,7 +71,11 @@ class Stepper:
         # What Keras computes may read tensors on the host, which cannot be recorded.
         recorded = recorder is not None and not lowered.by_keras
         self._recordings = Recordings(recorder) if recorder and recorded else None
-        self._rates = RatesOnDevice(members) if recorder else RatesOnHost(members)
+        numbers = per_step.OnDevice if recorder else per_step.OnHost
+        states = [member.state for member in members]
+        self._rates = numbers(states, [member.learning_rate for member in members])
+        mixing = [member.mixup for member in members if member.mixup]
+        self._shares = numbers(states, mixing) if mixing else None
         self._label_smoothing = label_smoothing
         self._totals = torch.zeros(2, len(members), dtype=torch.float64, device=first.device)
         self._seen = 0
@@ -81,6 +88,8 @@ class Stepper:
                 or, of one member, (batch,); or such a batch that the step has yet to make.
         """
         self._rates.look_ahead()
+        if self._shares:
+            self._shares.look_ahead()
         self._run("train", self._train, data)
         for member in self.members:
             member.state.steps += 1
@@ -128,19 +137,38 @@ class Stepper:
         else:
             self.members[0].state.drop_gradients()
         images, labels, *weight = batch
+        share = self._share(images)
+        if share is not None:
+            images = _mixed(images, share)
         logits, labels = self._each(self._forward(images), labels)
         losses = self._mean_losses(logits, labels, self._label_smoothing)
+        correct = _correct(logits, labels)
+        if share is not None:
+            others = labels.flip(0)
+            losses = losses.lerp(
+                self._mean_losses(logits, others, self._label_smoothing), 1 - share
+            )
+            correct = correct.lerp(_correct(logits, others), (1 - share).double())
         loss = losses.sum()
         (loss * weight[0] if weight else loss).backward()
         rates: Sequence[float | Tensor] = self._rates.of_this_step()
         for member, rate in zip(self.members, rates, strict=True):
             member.state.step(rate)
-        self._count(logits.detach(), labels, losses.detach())
+        self._count(losses.detach(), correct, len(labels))
+
+    def _share(self, images: Tensor) -> Tensor | None:
+        """Each member's share of an image that is its own, shape (K,); None: no mixup."""
+        if self._shares is None:
+            return None
+        shares: Sequence[float | Tensor] = self._shares.of_this_step()
+        return torch.stack([torch.as_tensor(s, device=images.device) for s in shares]).to(
+            images.dtype
+        )
 
     def _test(self, batch: Batch) -> None:
         images, labels = batch[0], batch[1]
         logits, labels = self._each(self._evaluate(images, False), labels)
-        self._count(logits, labels, self._mean_losses(logits, labels))
+        self._count(self._mean_losses(logits, labels), _correct(logits, labels), len(labels))
 
     def _each(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits as (batch, K, classes) and labels as (batch, K)."""
@@ -159,6 +187,24 @@ class Stepper:
         )
         return losses.view(labels.shape).mean(0)
 
-    def _count(self, logits: Tensor, labels: Tensor, losses: Tensor) -> None:
-        correct = (logits.argmax(2) == labels).sum(0)
-        self._totals.add_(torch.stack([losses.double() * len(labels), correct.double()]))
+    def _count(self, losses: Tensor, correct: Tensor, images: int) -> None:
+        self._totals.add_(torch.stack([losses.double() * images, correct]))
+
+
+def _correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many of the batch each member gets right, shape (K,)."""
+    return (logits.argmax(2) == labels).sum(0).double()
+
+
+def _mixed(images: Tensor, share: Tensor) -> Tensor:
+    """Each image with another of its batch: `share` of its own, the rest of the other.
+
+    The other is the one at the same place in the reversed batch: batches are in random order, so
+    that is a random other one.
+
+    Args:
+        images: shape (batch, height, width, K · channels).
+        share: shape (K,).
+    """
+    of_channel = share.repeat_interleave(images.shape[-1] // len(share))
+    return images.flip(0).lerp(images, of_channel)

@@ -306,7 +306,7 @@ def test_a_server_that_is_away_costs_no_point(
         (["--tracking-uri", "htp://nowhere"], "tracking URI 'htp://nowhere': expected sqlite"),
         (["--set", "dataset=cifar100"], "dataset 'cifar100'"),
         (["--tracking-uri", "file:///tmp/runs"], "expected sqlite"),
-        (["--set", "network=vgg16"], "vgg16 halves its images five times"),
+        (["--set", "network=vgg16"], "vgg16 halves its images four times"),
         (["--set", "pruning.layers=['block*']"], "'block*' matches no layer"),
         (["--set", "learning_rates.0.x=1"], "it has no keys of its own"),
         (["--set", "study=../up"], "expected a name of letters"),

@@ -160,7 +160,7 @@ def test_a_missing_file_names_its_neighbour(tmp_path: Path):
         ("training.epochs", ["expected key=value"]),
         ("training.epochs=many", ["--set training.epochs=many", "integer"]),
         ("training.epoch=2", ["--set training.epoch=2", "did you mean 'epochs'"]),
-        ("learning_rates.7=1", ["no place in a list of 2"]),
+        ("learning_rates.7=1", ["is not an index of a list of 2"]),
         ("study.name=x", ["no keys of its own"]),
         ("training.epochs=[", ["not valid YAML"]),
         ("=3", ["expected key=value"]),

@@ -15,7 +15,7 @@ from trainer.datasets.batches import DeviceBatches, GroupBatches, Recordable
 from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
 from trainer.study.optimizers import SGD
-from trainer.training import rates, recording
+from trainer.training import per_step, recording
 from trainer.training.recording import Recordings
 from trainer.training.state import TrainingState
 from trainer.training.stepped import Member, SteppedModel
@@ -76,7 +76,7 @@ def trained(
 @pytest.mark.parametrize("count", [1, 3])
 def test_recorded_epochs_are_the_same_to_the_bit(name, count, monkeypatch):
     # Some epochs end in the middle of the rates that were brought to the device, some after.
-    monkeypatch.setattr(rates, "RATES_AHEAD", 5)
+    monkeypatch.setattr(per_step, "STEPS_AHEAD", 5)
     tape = Tape()
     plain, expected = trained(name, count, None)
     recorded, found = trained(name, count, tape)

@@ -19,7 +19,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 # Files that take longest, so that no process is left with one at the end.
-_LONGEST = ("test_faults", "test_ray", "test_data_parallel", "test_main", "test_tfds")
+_LONGEST = (
+    *("test_faults", "test_ray", "test_data_parallel", "test_main"),
+    *("test_side_by_side", "test_lowering", "test_of_the_paper"),
+)
 
 
 def _group(path: Path) -> str:

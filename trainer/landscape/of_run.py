@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from rich.progress import Progress
 
-from jackpot import artifacts
+from jackpot import artifacts, revisions
 from jackpot.contract import (
     TRAJECTORY,
     Artifact,
@@ -104,6 +104,7 @@ def landscape(store: Store, run_id: str, options: Options, network: str | None =
     run = store.run(run_id)
     if not {Param.DATASET, Param.EPOCHS} <= set(run.params):
         raise ValueError(f"run {run_id} is not a training run of the trainer: it names no dataset")
+    _check_revision(run_id, run.params)
     dataset = _images(run.params, options.images)
     with TemporaryDirectory(prefix="jackpot-") as downloads:
         kept = _kept(store, run_id, run.params, Path(downloads), options.directions)
@@ -133,6 +134,18 @@ def landscape(store: Store, run_id: str, options: Options, network: str | None =
         )
     _store(store, run_id, options, identity, found, kept.epochs, path, plane)
     progress.unlink()
+
+
+def _check_revision(run_id: str, params: dict[str, str]) -> None:
+    """Refuses a run whose images were prepared otherwise than they are now. Raises: ValueError."""
+    name = params[Param.DATASET]
+    now = revisions.current(revisions.of_dataset(name))
+    then = params.get(Param.DATASET_REVISION, "1")
+    if then != str(now):
+        raise ValueError(
+            f"run {run_id} was trained on revision {then} of {name}; this version reads revision "
+            f"{now}. The version that trained it can measure its landscape"
+        )
 
 
 def _images(params: dict[str, str], count: int) -> "Dataset":

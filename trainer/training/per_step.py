@@ -44,7 +44,7 @@ class OnHost:
 class OnDevice:
     """The same as tensors: those of many steps lie on the device, and each step takes its own.
 
-    Taking them is part of what is recorded.
+    Taking them is part of what is recorded. They are float32.
     """
 
     def __init__(self, states: Sequence[_State], numbers: Sequence[Number]) -> None:

@@ -75,7 +75,8 @@ class Stepper:
         states = [member.state for member in members]
         self._rates = numbers(states, [member.learning_rate for member in members])
         mixing = [member.mixup for member in members if member.mixup]
-        self._shares = numbers(states, mixing) if mixing else None
+        # Always on the device: without a recording too, a step does not wait for a copy of them.
+        self._shares = per_step.OnDevice(states, mixing) if mixing else None
         self._label_smoothing = label_smoothing
         self._totals = torch.zeros(2, len(members), dtype=torch.float64, device=first.device)
         self._seen = 0
@@ -160,10 +161,7 @@ class Stepper:
         """Each member's share of an image that is its own, shape (K,); None: no mixup."""
         if self._shares is None:
             return None
-        shares: Sequence[float | Tensor] = self._shares.of_this_step()
-        return torch.stack([torch.as_tensor(s, device=images.device) for s in shares]).to(
-            images.dtype
-        )
+        return torch.stack(list(self._shares.of_this_step())).to(images.dtype)
 
     def _test(self, batch: Batch) -> None:
         images, labels = batch[0], batch[1]

@@ -131,6 +131,16 @@ def test_the_landscape_of_a_run_is_stored_with_it(
     assert not list(tmp_path.glob(".jackpot/*/landscape/*.safetensors")), "nothing is left behind"
 
 
+def test_a_run_on_an_earlier_revision_of_its_images_is_refused(store_uri, capsys):
+    client = MlflowClient(store_uri)
+    run = client.create_run(client.create_experiment("old"))
+    client.log_param(run.info.run_id, "dataset", "cifar100")
+    client.log_param(run.info.run_id, "epochs", "2")
+    assert main(["--run", run.info.run_id, "--tracking-uri", store_uri]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "was trained on revision 1 of cifar100; this version reads revision 2" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -29,14 +29,15 @@ def split(count: int) -> Split:
     return Split(rng.integers(0, 256, (count, *SHAPE), np.uint8), rng.integers(0, 10, count))
 
 
-def members(name: str, count: int, first: int) -> list[Member]:
+def members(name: str, count: int, first: int, mixup: bool) -> list[Member]:
     found = []
     for k in range(count):
         network = networks.build(name, input_shape=SHAPE, classes=10, seed=k)
         state = TrainingState.fresh(network, SGD(name="sgd", nesterov=k == 1))
         state.steps = first
         # What float32 holds exactly: recorded steps read their rates from a tensor.
-        found.append(Member(network, state, lambda step, k=k: 2.0 ** -(5 + k + step // 9)))
+        share = (lambda step, k=k: (k + step % 7 + 1) / 11) if mixup else None
+        found.append(Member(network, state, lambda step, k=k: 2.0 ** -(5 + k + step // 9), share))
         if k != 1:
             paths = masks.pruned_paths(network, kept=["classifier", "stem"])
             kernels = masks.kernels(network, paths)
@@ -45,10 +46,10 @@ def members(name: str, count: int, first: int) -> list[Member]:
 
 
 def trained(
-    name: str, count: int, tape: Tape | None, epochs: int = 3
+    name: str, count: int, tape: Tape | None, epochs: int = 3, mixup: bool = False
 ) -> tuple[list[Member], list[list[dict]]]:
     """Members after some epochs, and their results of every pass: training and test."""
-    found = members(name, count, 4)
+    found = members(name, count, 4, mixup)
     model = SteppedModel(*found, label_smoothing=0.1, recorder=tape)
     batches: DeviceBatches | GroupBatches
     batches = DeviceBatches(split(100), SOURCE, 16, "cpu", epoch_seed=lambda epoch: epoch)
@@ -73,13 +74,13 @@ def trained(
 
 
 @pytest.mark.parametrize("name", ["resnet20", "lenet-300-100"])
-@pytest.mark.parametrize("count", [1, 3])
-def test_recorded_epochs_are_the_same_to_the_bit(name, count, monkeypatch):
+@pytest.mark.parametrize(("count", "mixup"), [(1, False), (3, False), (3, True)])
+def test_recorded_epochs_are_the_same_to_the_bit(name, count, mixup, monkeypatch):
     # Some epochs end in the middle of the rates that were brought to the device, some after.
     monkeypatch.setattr(per_step, "STEPS_AHEAD", 5)
     tape = Tape()
-    plain, expected = trained(name, count, None)
-    recorded, found = trained(name, count, tape)
+    plain, expected = trained(name, count, None, mixup=mixup)
+    recorded, found = trained(name, count, tape, mixup=mixup)
     # Whole and last batches, of training and of evaluation; the last ones are few, and warm up.
     assert tape.recorded == 2
     assert tape.replayed >= 3 * (6 + 4) - 2 * 3

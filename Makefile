@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo explore test test-slow lint
+.PHONY: demo explore test tests test-slow lint
 .DELETE_ON_ERROR:
 
 # Trains a complete small study on embedded data and logs it to mlflow.db.
@@ -18,8 +18,12 @@ demo: .venv/installed
 explore: .venv/installed
 	$(BIN)/streamlit run explorer/app.py
 
-test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow"
+# Side by side: tests wait for servers and browsers, in which time the others go on.
+test: .venv/installed
+	$(MAKE) --no-print-directory -j 2 lint tests
+
+tests: .venv/installed
+	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder -m "not slow"
 
 # Trains on real CIFAR-10 (set TFDS_DATA_DIR to a folder that holds it, or let TFDS download it).
 test-slow: .venv/installed

@@ -24,6 +24,7 @@ PAGES = {
     ],
     "Evidence": [
         st.Page("views/guideline.py", title="Guideline"),
+        st.Page("views/paper.py", title="The paper's own numbers"),
         st.Page("views/curves.py", title="Training curves"),
         st.Page("views/runs.py", title="Runs and tickets"),
     ],

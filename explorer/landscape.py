@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 from contourpy import contour_generator
 
+from jackpot.contract import FILTER_LENGTHS
+
 
 @dataclass(frozen=True)
 class Landscape:
@@ -19,6 +21,8 @@ class Landscape:
         path: of training, projected on the plane, shape (n, 2).
         epochs: done at each point of the path, shape (n,).
         explained: shares of the path's variance along a and b; None for random directions.
+        compares: whether coordinates are in lengths of the filters, so that areas compare.
+        batch_norm: statistics that batch norm used: `re-estimated` at each point, or `fixed`.
     """
 
     a: np.ndarray
@@ -28,10 +32,12 @@ class Landscape:
     path: np.ndarray
     epochs: np.ndarray
     explained: tuple[float, float] | None = None
+    compares: bool = True
+    batch_norm: str = "re-estimated"
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Landscape":
-        """From the arrays of the artifact. Raises: KeyError, ValueError."""
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> "Landscape":
+        """From the arrays and metadata of the artifact. Raises: KeyError, ValueError."""
         explained = arrays.get("explained")
         found = cls(
             a=arrays["a"],
@@ -41,6 +47,9 @@ class Landscape:
             path=arrays["path"],
             epochs=arrays["epochs"],
             explained=None if explained is None else (float(explained[0]), float(explained[1])),
+            compares=about.get("units") == FILTER_LENGTHS,
+            # Earlier versions had no other.
+            batch_norm=about.get("batch_norm", "fixed"),
         )
         if found.loss.shape != (len(found.b), len(found.a)):
             raise ValueError(f"a loss of shape {found.loss.shape} on {len(found.b)} rows")
@@ -84,7 +93,9 @@ def path(landscape: Landscape) -> pl.DataFrame:
 def basin(landscape: Landscape, level: float) -> float:
     """Area of the plane, in squared units of its coordinates, where the loss is at most `level`.
 
-    Within the grid, between whose points the loss is taken to be linear.
+    In lengths of the filters, areas of several runs compare; in units of the weights they would
+    tell the scale of the weights, which batch norm makes arbitrary (Dinh et al. 2017). Within the
+    grid, between whose points the loss is taken to be linear.
     """
     loss = np.ma.masked_invalid(landscape.loss)
     generator = contour_generator(landscape.a, landscape.b, loss, fill_type="OuterOffset")

@@ -87,6 +87,7 @@ class Tag(StrEnum):
     DATASET_SHA256 = "dataset_sha256"
     THREADS = "threads"
     FUSED = "fused"
+    RESIDUAL = "residual"
     LANDSCAPE = "landscape"
     GIT_COMMIT = "git_commit"
 
@@ -130,6 +131,11 @@ def trajectory_artifact(epoch: int) -> str:
     return f"{TRAJECTORY}/epoch-{int(epoch)}.safetensors"
 
 
-def landscape_artifact(directions: str) -> str:
+FILTER_LENGTHS = "filter lengths"
+"""Metadata `units` of landscapes whose coordinates compare between runs; older ones lack it."""
+
+
+def landscape_artifact(directions: str, batch_norm: str = "re-estimated") -> str:
     """Path of the loss over a plane through a run's final weights; see `trainer.landscape`."""
-    return f"landscape/{directions}.safetensors"
+    kind = directions if batch_norm == "re-estimated" else f"{directions}-{batch_norm}"
+    return f"landscape/{kind}.safetensors"

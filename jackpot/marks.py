@@ -4,15 +4,19 @@ In the table's order: a jackpot ticket exists, a secondary prize ticket exists, 
 a small learning rate, subnetworks prefer IMP.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 import polars as pl
 
+from jackpot import noise
 from jackpot.conditions import PRIZES, Criteria, Verdict
+from jackpot.contrasts import Decision, exceeds
 from jackpot.definition import Judgement
+from jackpot.noise import Noise
+from jackpot.preferences import prefers_small
 from jackpot.settings import PRETRAIN
-from jackpot.trials import best, means
+from jackpot.trials import Cell, curve, means
 
 YES, NO, BOUNDARY, UNKNOWN = "✓", "×", "△", "?"
 NAMES = ("jackpot", "secondary", "prefers small lr", "prefers IMP")
@@ -58,7 +62,8 @@ def marks(
     preferences the paper gives no numbers. Here a small learning rate is preferred where, at more
     than half of the non-trivial sparsities, the best ticket is trained at a smaller rate than the
     best dense network; IMP where at more than half of them the best LT-IMP is clearly (by the gap)
-    better than the best LT-OMP.
+    better than the best LT-OMP. Where the trials do not decide that (`jackpot.contrasts`), the mark
+    is `△`; without a second trial anywhere, `?`.
 
     Args:
         runs: as in `jackpot.means`, of one study.
@@ -74,14 +79,22 @@ def marks(
     for network, dataset in table.select("network", "dataset").unique(maintain_order=True).rows():
         here = table.filter(pl.col("network") == network, pl.col("dataset") == dataset)
         own = [j for j in judgements if (j.network, j.dataset) == (network, dataset)]
-        highest = _best_by_sparsity(here, criteria.ticket)
+        mine = pl.col("network") == network, pl.col("dataset") == dataset
+        dense = curve(here.filter(pl.col("setting") == PRETRAIN.name))
+        tickets = {
+            (float(sparsity), str(pruner)): curve(cells)
+            for (sparsity, pruner), cells in here.filter(
+                pl.col("setting") == criteria.ticket
+            ).group_by("sparsity", "pruner", maintain_order=True)
+        }
+        known = noise.of(runs.filter(*mine))
         waiting = any(j.pending for j in own)
         found[network, dataset] = (
             Marks(
                 _exists(own, Verdict.JACKPOT),
                 _exists(own, Verdict.SECONDARY),
-                UNKNOWN if waiting else _prefers_small(here, highest),
-                UNKNOWN if waiting else _prefers_imp(highest, criteria.gap),
+                UNKNOWN if waiting else _prefers_small(dense, tickets, known),
+                UNKNOWN if waiting else _prefers_imp(tickets, criteria.gap, known),
             ),
             max((j.sparsity for j in own if j.verdict in PRIZES), default=None),
         )
@@ -103,33 +116,39 @@ def _exists(judgements: Sequence[Judgement], verdict: Verdict) -> str:
     return NO
 
 
-def _best_by_sparsity(table: pl.DataFrame, ticket: str) -> pl.DataFrame:
-    """The best mean of each sparsity and pruner; of equal ones that of the lowest rate."""
-    return (
-        table.filter(pl.col("setting") == ticket)
-        .sort("sparsity", "pruner", -pl.col("accuracy"), "learning_rate")
-        .unique(["sparsity", "pruner"], keep="first", maintain_order=True)
-    )
-
-
-def _prefers_small(table: pl.DataFrame, tickets: pl.DataFrame) -> str:
-    pretraining = table.filter(pl.col("setting") == PRETRAIN.name)
-    dense = best(pretraining)
-    if tickets.is_empty() or dense is None or pretraining.height < 2:
+def _prefers_small(
+    dense: list[Cell], tickets: Mapping[tuple[float, str], list[Cell]], known: Noise | None
+) -> str:
+    if len(dense) < 2 or not tickets:
         return UNKNOWN
-    at = tickets.sort("sparsity", -pl.col("accuracy"), "learning_rate").unique(
-        "sparsity", keep="first", maintain_order=True
-    )
-    return _mostly(at["learning_rate"] < dense["learning_rate"])
+    best_of: dict[float, list[Cell]] = {}
+    for (sparsity, _), cells in tickets.items():
+        other = best_of.get(sparsity)
+        if other is None or _highest(cells) > _highest(other):
+            best_of[sparsity] = cells
+    return _mostly([prefers_small(cells, dense, known) for cells in best_of.values()], known)
 
 
-def _prefers_imp(tickets: pl.DataFrame, gap: float) -> str:
-    both = tickets.pivot("pruner", index="sparsity", values="accuracy")
-    if not {"imp", "omp"} <= set(both.columns):
+def _prefers_imp(
+    tickets: Mapping[tuple[float, str], list[Cell]], gap: float, known: Noise | None
+) -> str:
+    both = [
+        exceeds(cells, tickets[sparsity, "omp"], gap, known).decision
+        for (sparsity, pruner), cells in tickets.items()
+        if pruner == "imp" and (sparsity, "omp") in tickets
+    ]
+    return _mostly(both, known) if both else UNKNOWN
+
+
+def _highest(cells: list[Cell]) -> float:
+    return max(cell.accuracy for cell in cells)
+
+
+def _mostly(said: list[Decision], known: Noise | None) -> str:
+    """Whether a claim holds at more than half of the sparsities, as far as trials decide that."""
+    if known is None:
         return UNKNOWN
-    both = both.drop_nulls(["imp", "omp"])
-    return _mostly(both["imp"] - both["omp"] > gap + 1e-12) if both.height else UNKNOWN
-
-
-def _mostly(said: pl.Series) -> str:
-    return YES if 2 * said.sum() > said.len() else NO
+    holds, fails = said.count(Decision.HOLDS), said.count(Decision.FAILS)
+    if 2 * holds > len(said):
+        return YES
+    return NO if 2 * fails >= len(said) else BOUNDARY

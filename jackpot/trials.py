@@ -1,5 +1,6 @@
 """Accuracies of finished runs, and their means over trials, as tidy polars frames. Pure."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
@@ -12,6 +13,23 @@ OWN_RATE = pl.col("pretrain_learning_rate").is_null() | (
 )
 CELL = ("network", "dataset", "setting", "pruner", "sparsity", "learning_rate")
 """The columns that trials of one cell share."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The mean of one setting at one learning rate, over its trials.
+
+    Attributes:
+        learning_rate: initial.
+        accuracy: mean over trials, a fraction.
+        trials: their numbers.
+        chosen_by: the accuracy by which the best learning rate is chosen: test or held-out.
+    """
+
+    learning_rate: float
+    accuracy: float
+    trials: frozenset[int]
+    chosen_by: float
 
 
 def accuracies(runs: pl.DataFrame, which: Literal["last", "best"] = "last") -> pl.DataFrame:
@@ -41,7 +59,7 @@ def means(runs: pl.DataFrame) -> pl.DataFrame:
             networks. A column `link`, if there is one, is kept.
 
     Returns:
-        One row per setting and learning rate with `accuracy deviation trials epochs`.
+        One row per setting and learning rate with `accuracy deviation trials trial_numbers epochs`.
 
     Example:
         >>> runs = pl.DataFrame(
@@ -57,6 +75,7 @@ def means(runs: pl.DataFrame) -> pl.DataFrame:
             pl.col("accuracy").mean(),
             pl.col("accuracy").std().alias("deviation"),
             pl.len().alias("trials"),
+            pl.col("trial").unique().sort().alias("trial_numbers"),
             pl.col("epochs").min(),
             *(pl.col(name).first() for name in runs.columns if name == "link"),
             # Null unless all trials have it.
@@ -68,6 +87,21 @@ def means(runs: pl.DataFrame) -> pl.DataFrame:
         )
         .sort("setting", "pruner", "sparsity", "learning_rate")
     )
+
+
+def curve(table: pl.DataFrame, rate_by: Literal["test", "heldout"] = "test") -> list[Cell]:
+    """The cells of one setting, by learning rate.
+
+    Args:
+        table: from `means`, rows of one setting, pruner and sparsity.
+        rate_by: accuracy that `chosen_by` is; the held-out one only where all cells have it.
+    """
+    by = pl.col("accuracy").alias("by")
+    held_out = Metric.HELDOUT_ACCURACY
+    if rate_by == "heldout" and held_out in table.columns and not table[held_out].has_nulls():
+        by = pl.col(held_out).alias("by")
+    rows = table.sort("learning_rate").select("learning_rate", "accuracy", "trial_numbers", by)
+    return [Cell(rate, mean, frozenset(trials), by) for rate, mean, trials, by in rows.rows()]
 
 
 def best(table: pl.DataFrame) -> dict | None:

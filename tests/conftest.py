@@ -18,21 +18,25 @@ os.environ["KERAS_BACKEND"] = "torch"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-# Files that take longest, so that no process is left with one at the end.
+# Folders whose files share what is made for them.
+_SHARING = ("explorer", "mlflow_server")
+# What takes longest, in this order, so that no process is left with one at the end.
 _LONGEST = (
-    *("test_faults", "test_ray", "test_data_parallel", "test_main"),
-    *("test_side_by_side", "test_lowering", "test_of_the_paper"),
+    *("explorer", "test_faults", "test_side_by_side", "mlflow_server", "test_ray"),
+    *("test_data_parallel", "test_of_the_paper", "test_networks", "test_lowering", "test_study"),
+    *("test_recording", "test_examples"),
 )
 
 
 def _group(path: Path) -> str:
-    """Tests of a file share what they make, such as a trained study; the explorer's files too."""
-    return "explorer" if path.parent.name == "explorer" else path.stem
+    """Tests of a file share what they make, such as a trained study; of some folders too."""
+    return path.parent.name if path.parent.name in _SHARING else path.stem
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest first."""
-    items.sort(key=lambda item: _group(item.path) not in ("explorer", *_LONGEST))
+    rank = {group: i for i, group in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(_group(item.path), len(rank)))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
@@ -52,6 +56,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Decoded datasets go to a folder of the test session, unless CI keeps one."""
     os.environ.setdefault("JACKPOT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _memory_as_in_training() -> None:
+    """Tests step networks without a study around them, which would see to that."""
+    from trainer.training.process import keep_freed_memory
+
+    keep_freed_memory()
 
 
 @pytest.fixture(autouse=True)

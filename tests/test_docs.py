@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from jackpot.published import CONTRADICTIONS, PRINTED, statements
 from trainer.study.config_file import load_study
 
 ROOT = Path(__file__).parents[1]
@@ -58,3 +59,19 @@ def test_configs_are_read(page: str, tmp_path: Path):
 def test_the_first_config_is_short():
     first = blocks("README.md", "yaml")[0]
     assert len(first.splitlines()) == 8
+
+
+def test_the_papers_numbers_are_what_the_library_says():
+    page = (ROOT / "docs" / "paper-numbers.md").read_text()
+    for row in [
+        *(
+            f"| {s.where} | {s.says} | {s.numbers} | {'✓' if s.agrees else '×'} |"
+            for s in statements()
+        ),
+        *(f"| {where} | {how} |" for where, how in CONTRADICTIONS),
+    ]:
+        assert row in page
+    for printed in PRINTED.values():
+        for curve in printed.curves.values():
+            for percent in curve.values():
+                assert f" {percent}" in page

@@ -36,17 +36,35 @@ def pairs(trained_by: str, trained: list[str]) -> dict[str, str]:
 
 
 @st.cache_data(max_entries=20_000, show_spinner=False)
+def pruned_layers(uri: str, mask_run: str) -> list[str]:
+    """Paths of the kernels that a mask prunes. Raises: StoreUnavailable, ArtifactError."""
+    with snapshot.snapshot(uri).store.artifact(mask_run, Artifact.TICKET_MASK) as path:
+        mask, _ = artifacts.read_mask(path)
+    return list(mask)
+
+
+@st.cache_data(max_entries=20_000, show_spinner=False)
 def pair(
-    uri: str, initial_run: str, trained_run: str, mask_run: str | None, p: float
+    uri: str, initial_run: str, trained_run: str, mask_run: str, is_sparse: bool, p: float
 ) -> pl.DataFrame:
-    """R_p by layer between one run's initial and another's trained weights, within a mask if any.
+    """R_p by layer between one run's initial and another's trained weights.
+
+    Args:
+        uri: of the store.
+        initial_run, trained_run: ids of the runs.
+        mask_run: of the run whose mask says which layers are compared, and if `is_sparse` which of
+            their weights.
+        is_sparse: whether the run of the initial weights is sparse.
+        p: share of the largest weights.
 
     Raises:
         StoreUnavailable, ArtifactError: a file is gone or damaged.
+        ValueError: weights that cannot be compared.
     """
+    layers = pruned_layers(uri, mask_run)
     store = snapshot.snapshot(uri).store
     mask = None
-    if mask_run:
+    if is_sparse:
         with store.artifact(mask_run, Artifact.TICKET_MASK) as path:
             mask, _ = artifacts.read_mask(path)
     with store.artifact(initial_run, Artifact.TICKET_INITIAL) as path:
@@ -56,9 +74,8 @@ def pair(
     with store.artifact(trained_run, Artifact.WEIGHTS_FINAL) as path:
         trained, _ = artifacts.read_weights(path, own)
     if mask is None:
-        kept = [path for path in initial if path.endswith("/kernel")]
         return correlation.by_layer(
-            {path: initial[path] for path in kept}, {path: trained[path] for path in kept}, p
+            {path: initial[path] for path in layers}, {path: trained[path] for path in layers}, p
         )
     return correlation.by_layer(
         {path: initial[path][mask[path]] for path in mask},
@@ -68,10 +85,11 @@ def pair(
 
 
 @st.cache_data(ttl=300, max_entries=20_000, show_spinner=False)
-def attempt(*arguments: Any) -> pl.DataFrame | str:
-    """`pair`, or why it cannot be had: asked again only after a while."""
+def attempt(*arguments: Any) -> tuple[pl.DataFrame, float] | str:
+    """`pair` and its R_p, or why it cannot be had: asked again only after a while."""
     try:
-        return pair(*arguments)
+        table = pair(*arguments)
+        return table, correlation.pooled(table)
     except (StoreUnavailable, artifacts.ArtifactError, ValueError) as reason:
         return str(reason)
 
@@ -117,14 +135,16 @@ with st.spinner("comparing weights …"):
                 trained = run["run_id"]
             if trained is None:
                 continue
-            mask_run = run["run_id"] if run["pruner"] else None
-            table = attempt(uri, run["run_id"], trained, mask_run, p)
-            if isinstance(table, str):
-                gone.append(f"{run['name']}: {table}")
+            is_sparse = run["pruner"] is not None
+            # The layers of a dense network that are compared are those that its subnetworks prune.
+            mask_run = run["run_id"] if is_sparse else at["run_id"][0]
+            found = attempt(uri, run["run_id"], trained, mask_run, is_sparse, p)
+            if isinstance(found, str):
+                gone.append(f"{run['name']}: {found}")
                 continue
+            table, value = found
             facts = {"pair": name, "learning_rate": run["learning_rate"], "trial": run["trial"]}
-            totals = table.select(pl.col("overlap", "top").sum())
-            rows.append(facts | {"correlation": totals["overlap"][0] / totals["top"][0]})
+            rows.append(facts | {"correlation": value})
             layers.append(table.with_columns(pl.lit(v).alias(k) for k, v in facts.items()))
 if gone:
     st.warning(f"{len(gone)} runs could not be compared.")
@@ -150,14 +170,25 @@ show.figure(
 )
 st.caption(
     "Share of the largest weights (by magnitude, within each layer) that two sets of weights "
-    "have in common; the dashed line is what independent weights give. θ_T are "
-    "pretraining's weights after its last epoch, (…)_T those of the subnetwork after its own. "
-    "Bars: one standard deviation over trials."
+    "have in common, over the layers that are pruned; the dashed line is what independent weights "
+    "give. θ_T are pretraining's weights after its last epoch, (…)_T those of the subnetwork after "
+    "its own. Bars: one standard deviation over trials."
 )
+by_layer = pl.concat(layers)
+few = by_layer.filter(~pl.col("counts"))["layer"].unique().len()
+if few:
+    st.caption(
+        f"{few} of {by_layer['layer'].unique().len()} layers do not count somewhere: of so few "
+        f"weights (p times their number is below {correlation.LEAST_TOP}), independent ones have "
+        "more in common than p. The table marks them."
+    )
 with st.expander("By layer"):
     show.table(
-        pl.concat(layers)
-        .group_by("pair", "learning_rate", "layer", maintain_order=True)
-        .agg(pl.col("correlation").mean(), pl.col("weights").first()),
+        by_layer.group_by("pair", "learning_rate", "layer", maintain_order=True).agg(
+            pl.col("correlation").mean(),
+            pl.col("weights").mean(),
+            # How many of the trials' values are part of R_p.
+            pl.col("counts").sum().alias("trials that count"),
+        ),
         f"{study.name}-correlation-by-layer",
     )

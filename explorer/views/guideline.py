@@ -14,6 +14,11 @@ found = [
     for study in snapshot.studies(known)
 ]
 all_found = pl.concat(found)
+st.caption(
+    "A study is for or against a rule where its trials decide that: the bounds in brackets leave "
+    "room for the rates having been chosen as the best. Undecided is also what says nothing: one "
+    "trial of each, or a network of which it is not known whether it has residual connections."
+)
 for rule, text in RULES.items():
     st.subheader(f"{rule}. {text}")
     rows = all_found.filter(pl.col("rule") == rule)
@@ -23,7 +28,10 @@ for rule, text in RULES.items():
     counts = rows["supports"].value_counts()
     tally = dict(counts.iter_rows())
     if rule != 3:
-        st.caption(f"{tally.get(True, 0)} for it, {tally.get(False, 0)} against it.")
+        st.caption(
+            f"{tally.get(True, 0)} for it, {tally.get(False, 0)} against it, "
+            f"{tally.get(None, 0)} undecided."
+        )
     show.table(
         rows.select("study", "network", "dataset", "residual", "sparsity", "measure", "supports"),
         f"guideline-{rule}",

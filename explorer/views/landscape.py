@@ -29,10 +29,21 @@ chosen = st.multiselect(
     key="landscapes",
     bind="query-params",
 )
-directions = st.radio(
-    "Directions",
-    ["pca", "random"],
-    format_func={"pca": "principal (Lorch 2016)", "random": "random (Li et al. 2018)"}.__getitem__,
+kinds = {
+    "pca": "principal directions (Lorch 2016)",
+    "random": "random directions (Li et al. 2018)",
+    "pca-fixed": "principal, fixed batch norm",
+    "random-fixed": "random, fixed batch norm",
+}
+tags = {run_id: tag.split(",") for run_id, tag in measured.select("run_id", Tag.LANDSCAPE).rows()}
+stored = [kind for kind in kinds if any(kind in tags[run_id] for run_id in chosen)]
+if not stored:
+    st.info("Choose a run." if not chosen else "None of these has a landscape that is known here.")
+    st.stop()
+kind = st.radio(
+    "Measured along",
+    stored,
+    format_func=kinds.__getitem__,
     key="directions",
     bind="query-params",
     horizontal=True,
@@ -40,14 +51,12 @@ directions = st.radio(
 store = sidebar.opened().store
 found: dict[str, landscape.Landscape] = {}
 for run_id in chosen:
-    kinds = measured.row(by_predicate=pl.col("run_id") == run_id, named=True)[Tag.LANDSCAPE]
-    if directions not in kinds.split(","):
-        st.text(f"Not measured along these directions: {names[run_id]}")
+    if kind not in tags[run_id]:
+        st.text(f"Not measured along these: {names[run_id]}")
         continue
     try:
-        with store.artifact(run_id, landscape_artifact(directions)) as path:
-            arrays, _ = artifacts.read(path)
-        found[names[run_id]] = landscape.Landscape.from_arrays(arrays)
+        with store.artifact(run_id, landscape_artifact(*kind.split("-"))) as path:
+            found[names[run_id]] = landscape.Landscape.from_arrays(*artifacts.read(path))
     except (StoreUnavailable, artifacts.ArtifactError, KeyError, ValueError) as reason:
         st.warning("A landscape cannot be read.")
         st.text(str(reason))
@@ -67,7 +76,8 @@ rows = [
     {
         "run": name,
         "lowest loss": float(np.nanmin(one.loss)),
-        "basin (area)": landscape.basin(one, basin),
+        "basin (area)": landscape.basin(one, basin) if one.compares else None,
+        "batch-norm statistics": one.batch_norm,
         "variance along a and b": "–"
         if one.explained is None
         else " and ".join(f"{share:.0%}" for share in one.explained),
@@ -75,9 +85,27 @@ rows = [
     for name, one in found.items()
 ]
 show.table(pl.DataFrame(rows), f"{study.name}-landscape")
-st.caption(
+said = [
     "Lines join equal loss on training images, on the same levels for all runs; the filled area "
     "is the basin. The path is that of training, projected on the plane, its end at the origin: "
-    "the loss drawn under a point is the plane's, not that of the weights there. Batch norm uses "
-    "the running statistics of the final weights."
-)
+    "the loss drawn under a point is the plane's, not that of the weights there."
+]
+if any(one.compares for one in found.values()):
+    said.append(
+        "Coordinates, and the areas of basins, are in lengths of the filters: at distance 1 the "
+        "filters have moved by their own lengths, in root mean square."
+    )
+if not all(one.compares for one in found.values()):
+    said.append(
+        "A run without an area was measured by an earlier version, in units of the weights: these "
+        "tell the scale of its weights, which batch norm makes arbitrary. Measure it again to "
+        "compare it."
+    )
+if any(one.batch_norm == "re-estimated" for one in found.values()):
+    said.append("The statistics of batch norm are re-estimated at every point.")
+if any(one.batch_norm == "fixed" for one in found.values()):
+    said.append(
+        "Fixed statistics of batch norm are those of the final weights everywhere: they fit "
+        "nothing but these, and the loss beside them is far too high."
+    )
+st.caption(" ".join(said))

@@ -64,7 +64,8 @@ st.caption(
     f"sparsity of {criteria.sparsity:g} or more. A small learning rate is preferred where, at most "
     "of these sparsities, the best ticket is trained at a smaller one than the best dense network; "
     f"IMP where at most of them the best LT-IMP is over {100 * criteria.gap:g} points better than "
-    "the best LT-OMP. The published marks are for the paper's recipe and all its sparsities."
+    "the best LT-OMP; △ where the trials leave that open. The published marks are for the paper's "
+    "recipe and all its sparsities."
 )
 
 st.subheader("Verdicts")

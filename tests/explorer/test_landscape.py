@@ -61,6 +61,6 @@ def test_arrays_that_do_not_fit_are_refused():
     one = bowl()
     arrays = {name: getattr(one, name) for name in ("a", "b", "accuracy", "path", "epochs")}
     with pytest.raises(KeyError):
-        Landscape.from_arrays(arrays)
+        Landscape.from_arrays(arrays, {})
     with pytest.raises(ValueError, match="shape"):
-        Landscape.from_arrays(arrays | {"loss": one.loss[:3]})
+        Landscape.from_arrays(arrays | {"loss": one.loss[:3]}, {})

@@ -27,8 +27,10 @@ def test_the_overlap_is_that_of_sorted_sets(a: int, b: int, p: float):
         largest = [set(np.argsort(-np.abs(array))[:top].tolist()) for array in (x, y)]
         assert (row["weights"], row["top"]) == (x.size, top)
         assert row["overlap"] == len(largest[0] & largest[1])
-    pooled = table["overlap"].sum() / table["top"].sum()
-    assert indicator(first, second, p) == pytest.approx(pooled)
+        assert row["counts"] == (p * x.size >= 5)
+    counted = [row for row in table.iter_rows(named=True) if p * row["weights"] >= 5]
+    expected = sum(row["overlap"] for row in counted) / sum(row["top"] for row in counted)
+    assert indicator(first, second, p) == pytest.approx(expected)
     if a == b or p == 1.0:
         assert indicator(first, second, p) == 1.0
 
@@ -37,6 +39,20 @@ def test_the_overlap_is_that_of_sorted_sets(a: int, b: int, p: float):
 def test_independent_weights_give_about_p(p: float):
     first, second = layers(1, (200_000, 50_000)), layers(2, (200_000, 50_000))
     assert indicator(first, second, p) == pytest.approx(p, abs=0.01)
+
+
+def test_layers_of_few_survivors_do_not_lift_independent_weights_above_p():
+    # As in a sparse VGG-16: most layers keep next to nothing.
+    sizes = (5_000, *[3] * 400)
+    found = [indicator(layers(i, sizes), layers(1000 + i, sizes), 0.1) for i in range(40)]
+    # Hypergeometric: mean p, variance of one value (1 − p)² · n / (n − 1) / n.
+    error = 0.9 / np.sqrt(5_000 * len(found))
+    assert abs(np.mean(found) - 0.1) < 4 * error
+    pooled = by_layer(layers(0, sizes), layers(1000, sizes), 0.1)
+    everything = pooled["overlap"].sum() / pooled["top"].sum()
+    assert everything > 0.15, "which counting them would have given"
+    with pytest.raises(ValueError, match="no layer has enough weights left"):
+        indicator(layers(0, (3, 40)), layers(1, (3, 40)), 0.1)
 
 
 def test_signs_do_not_matter_and_order_of_scale_does():
@@ -50,6 +66,9 @@ def test_what_cannot_be_compared_says_why():
         indicator(weights, {"other": np.ones(3)}, 0.1)
     with pytest.raises(ValueError, match="shapes"):
         indicator(weights, weights | {"layer2": np.ones(8)}, 0.1)
+    for number in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="layer 'layer2' has weights that are no finite"):
+            indicator(weights, weights | {"layer2": np.full(7, number)}, 0.1)
     with pytest.raises(ValueError, match=r"p in \(0, 1\]"):
         indicator(weights, weights, 0.0)
 

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
@@ -37,6 +38,22 @@ def runs(
         )
     ]
     return pl.DataFrame(rows, schema_overrides={"pruner": str})
+
+
+def three_trials(
+    curves: dict[str, dict[float, float]], deviation: float = 0.1, seed: int = 0
+) -> dict[str, dict[float, list[float]]]:
+    """Trials around means in percent that keep these means exactly."""
+    rng = np.random.default_rng(seed)
+
+    def around(mean: float) -> list[float]:
+        drawn = deviation * rng.standard_normal(3)
+        return (mean + drawn - drawn.mean()).tolist()
+
+    return {
+        setting: {rate: around(mean) for rate, mean in curve.items()}
+        for setting, curve in curves.items()
+    }
 
 
 def verdict(frame: pl.DataFrame, **criteria: object) -> Verdict:

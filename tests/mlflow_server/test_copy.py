@@ -6,66 +6,61 @@ from mlflow import MlflowClient
 from explorer.readers import reader
 from explorer.readers.frames import launches, of_plan, trainings
 from mlflow_server.copy import main
-from tests.servers import Server
 from tests.trainer import stored
 from trainer.store.ticket import load_ticket
 
 _OF_THE_STORE = ["run_id", "experiment_id", "artifact_uri", "mask_run_id", "init_run_id"]
 
 
+def of_the_study(uri: str) -> pl.DataFrame:
+    """Runs of the study that is copied: other tests use the server too."""
+    return reader(uri).runs().filter(pl.col("study") == "tiny")
+
+
 def test_a_study_moves_from_a_file_to_a_server(
-    write_config,
-    train,
-    store_uri: str,
-    tmp_path: Path,
-    server_folder: Path,
-    unused_tcp_port: int,
-    capsys,
+    write_config, train, store_uri: str, postgresql_server: str, capsys
 ):
     config = write_config(settings="[lt, sdt]")
     assert train(config) == 0
-    server = Server(server_folder, unused_tcp_port)
-    server.start()
-    try:
-        assert main([store_uri, server.uri, "--study", "tiny"]) == 0
-        assert "tiny: 6 runs copied, 0 were there" in capsys.readouterr().out
-        here, there = reader(store_uri).runs(), reader(server.uri).runs()
-        same = [name for name in here.columns if name not in (*_OF_THE_STORE, "launch_id")]
-        assert here.select(same).equals(there.select(same))
-        # What runs say of each other holds in the new store.
-        (launch,) = launches(there)["run_id"]
-        assert set(trainings(there)["launch_id"]) == {launch}
-        ids = dict(here.select("run_key", "run_id").iter_rows())
-        new = dict(there.select("run_key", "run_id").iter_rows())
-        translated = {ids[key]: new[key] for key in ids}
-        for column in ("mask_run_id", "init_run_id"):
-            expected = here[column].replace_strict(translated, default=None)
-            assert there[column].equals(expected)
-        assert of_plan(there, reader(server.uri).plan(launch)).height == 5
-        # Every point, at its time.
-        run = trainings(here).filter(pl.col("setting") == "sdt").row(0, named=True)
-        for metric in ("loss", "val_accuracy"):
-            first = MlflowClient(store_uri).get_metric_history(run["run_id"], metric)
-            second = MlflowClient(server.uri).get_metric_history(translated[run["run_id"]], metric)
-            assert [(m.step, m.timestamp, m.value) for m in first] == [
-                (m.step, m.timestamp, m.value) for m in second
-            ]
-        sparse = trainings(there).filter(pl.col("pruner") == "omp").row(0, named=True)
-        _, mask = load_ticket(sparse["run_id"], server.uri)
-        assert mask
+    assert main([store_uri, postgresql_server, "--study", "tiny"]) == 0
+    assert "tiny: 6 runs copied, 0 were there" in capsys.readouterr().out
+    here, there = reader(store_uri).runs(), of_the_study(postgresql_server)
+    same = [name for name in here.columns if name not in (*_OF_THE_STORE, "launch_id")]
+    assert here.select(same).equals(there.select(same))
+    # What runs say of each other holds in the new store.
+    (launch,) = launches(there)["run_id"]
+    assert set(trainings(there)["launch_id"]) == {launch}
+    ids = dict(here.select("run_key", "run_id").iter_rows())
+    new = dict(there.select("run_key", "run_id").iter_rows())
+    translated = {ids[key]: new[key] for key in ids}
+    for column in ("mask_run_id", "init_run_id"):
+        expected = here[column].replace_strict(translated, default=None)
+        assert there[column].equals(expected)
+    assert of_plan(there, reader(postgresql_server).plan(launch)).height == 5
+    # Every point, at its time.
+    run = trainings(here).filter(pl.col("setting") == "sdt").row(0, named=True)
+    for metric in ("loss", "val_accuracy"):
+        first = MlflowClient(store_uri).get_metric_history(run["run_id"], metric)
+        second = MlflowClient(postgresql_server).get_metric_history(
+            translated[run["run_id"]], metric
+        )
+        assert [(m.step, m.timestamp, m.value) for m in first] == [
+            (m.step, m.timestamp, m.value) for m in second
+        ]
+    sparse = trainings(there).filter(pl.col("pruner") == "omp").row(0, named=True)
+    _, mask = load_ticket(sparse["run_id"], postgresql_server)
+    assert mask
 
-        # Again: nothing; after a half-done copy: that run anew; the trainer knows them all.
-        assert main([store_uri, server.uri]) == 0
-        assert "tiny: 0 runs copied, 6 were there" in capsys.readouterr().out
-        client = MlflowClient(server.uri)
-        client.update_run(sparse["run_id"], status="RUNNING")
-        assert main([store_uri, server.uri]) == 0
-        assert "tiny: 1 runs copied, 5 were there" in capsys.readouterr().out
-        assert len(stored.runs(server.uri, study="tiny")) == 5
-        assert train(config, "--tracking-uri", server.uri) == 0
-        assert "nothing to train" in capsys.readouterr().out
-    finally:
-        server.stop()
+    # Again: nothing; after a half-done copy: that run anew; the trainer knows them all.
+    assert main([store_uri, postgresql_server]) == 0
+    assert "tiny: 0 runs copied, 6 were there" in capsys.readouterr().out
+    client = MlflowClient(postgresql_server)
+    client.update_run(sparse["run_id"], status="RUNNING")
+    assert main([store_uri, postgresql_server]) == 0
+    assert "tiny: 1 runs copied, 5 were there" in capsys.readouterr().out
+    assert len(stored.runs(postgresql_server, study="tiny")) == 5
+    assert train(config, "--tracking-uri", postgresql_server) == 0
+    assert "nothing to train" in capsys.readouterr().out
 
 
 def test_what_cannot_be_copied_is_said(tmp_path: Path, capsys, unused_tcp_port: int):

@@ -21,10 +21,15 @@ from tests.trainer import stored
 from trainer.store.ticket import load_ticket
 
 
-def test_the_ui_opens_on_the_trainers_store(store_uri: str, unused_tcp_port: int):
+def test_the_ui_opens_on_the_trainers_store(
+    store_uri: str, tmp_path: Path, unused_tcp_port: int, capsys
+):
     url = f"http://127.0.0.1:{unused_tcp_port}"
+    flags = ["--port", str(unused_tcp_port)]
+    assert main([*flags, "--check"]) == 2
+    assert "does not answer" in capsys.readouterr().err
     server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow_server", "--port", str(unused_tcp_port)],
+        [sys.executable, "-m", "mlflow_server", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -49,42 +54,26 @@ def test_the_ui_opens_on_the_trainers_store(store_uri: str, unused_tcp_port: int
         )
         answer = json.loads(urllib.request.urlopen(request, timeout=10).read())
         assert [e["name"] for e in answer["experiments"]] == ["Default"]
+        assert main([*flags, "--check"]) == 0
+        assert "well; MLflow" in capsys.readouterr().out
+        # It does not start twice.
+        assert main(flags) == 2
+        assert "choose another --port" in capsys.readouterr().err
     finally:
         server.terminate()
         server.wait(timeout=20)
-
-
-def test_a_server_says_whether_it_is_well(tmp_path: Path, unused_tcp_port: int, capsys):
-    server = Server(tmp_path, unused_tcp_port)
-    assert main([*server.arguments, "--check"]) == 2
-    assert "does not answer" in capsys.readouterr().err
-    server.start()
-    try:
-        assert main([*server.arguments, "--check"]) == 0
-        assert "well; MLflow" in capsys.readouterr().out
-        # It does not start twice.
-        assert main(server.arguments) == 2
-        assert "choose another --port" in capsys.readouterr().err
-    finally:
-        server.stop()
-    with sqlite3.connect(tmp_path / "server.db") as database:
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_a_server_on_postgresql_takes_a_whole_study(
-    postgresql: str, write_config, train, tmp_path: Path, unused_tcp_port: int
-):
-    server = Server(tmp_path, unused_tcp_port, postgresql, "--workers", "2")
-    server.start()
-    try:
-        assert train(write_config(settings="[lt]"), "--tracking-uri", server.uri) == 0
-        runs = stored.runs(server.uri, study="tiny")
-        assert {run.info.status for run in runs} == {"FINISHED"}
-        model, mask = load_ticket(runs[-1].info.run_id, server.uri)
-        assert mask
-        assert model.built
-    finally:
-        server.stop()
+def test_a_server_on_postgresql_takes_a_whole_study(postgresql_server: str, write_config, train):
+    config = write_config(study="on_postgresql", settings="[lt]", learning_rates="[0.1]")
+    assert train(config, "--tracking-uri", postgresql_server) == 0
+    runs = stored.runs(postgresql_server, study="on_postgresql")
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    model, mask = load_ticket(runs[-1].info.run_id, postgresql_server)
+    assert mask
+    assert model.built
 
 
 @pytest.fixture
@@ -105,12 +94,27 @@ def s3(monkeypatch) -> Iterator[str]:
     service.stop()
 
 
-def test_artifacts_in_a_bucket(
-    s3: str, write_config, train, tmp_path: Path, server_folder: Path, unused_tcp_port: int
+def test_a_password_and_artifacts_in_a_bucket(
+    s3: str,
+    write_config,
+    train,
+    tmp_path: Path,
+    server_folder: Path,
+    unused_tcp_port: int,
+    monkeypatch,
+    capsys,
 ):
     with pytest.raises(checks.NotUsable, match=r"s3://none/runs: cannot be written: .*bucket"):
         checks.artifact_root(of("sqlite:///a.db", artifacts="s3://none/runs"))
-    server = Server(server_folder, unused_tcp_port, None, "--artifacts", s3)
+    server = Server(server_folder, unused_tcp_port, None, "--auth", "--artifacts", s3)
+    for name in ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(server.arguments) == 2
+    assert "set MLFLOW_FLASK_SERVER_SECRET_KEY and MLFLOW_AUTH_ADMIN" in capsys.readouterr().err
+    monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "a secret for one test")
+    monkeypatch.setenv("MLFLOW_AUTH_ADMIN_PASSWORD", "a long password 123")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a long password 123")
     server.start()
     try:
         config = write_config(settings="[lt]", pruners="[omp]")
@@ -125,6 +129,9 @@ def test_artifacts_in_a_bucket(
         model, mask = load_ticket(ticket.info.run_id, server.uri)
         assert mask
         assert model.built
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
+        with pytest.raises(MlflowException, match=r"401|not authenticated"):
+            MlflowClient(server.uri).search_experiments()
     finally:
         server.stop()
     assert not list(tmp_path.rglob("*.safetensors")), "files are in the bucket alone"
@@ -139,28 +146,6 @@ def test_a_database_without_its_package_is_named(train, write_config, capsys):
     assert "needs a Python package" in capsys.readouterr().err
     with pytest.raises(StoreUnavailable, match=r"postgresql\+psycopg"):
         reader("postgresql+pg8000://a:secret@127.0.0.1/b").runs()
-
-
-def test_auth_asks_for_a_password(
-    tmp_path: Path, server_folder: Path, unused_tcp_port: int, monkeypatch, capsys
-):
-    server = Server(server_folder, unused_tcp_port, None, "--auth")
-    for name in ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD"):
-        monkeypatch.delenv(name, raising=False)
-    assert main(server.arguments) == 2
-    assert "set MLFLOW_FLASK_SERVER_SECRET_KEY and MLFLOW_AUTH_ADMIN" in capsys.readouterr().err
-    monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "a secret for one test")
-    monkeypatch.setenv("MLFLOW_AUTH_ADMIN_PASSWORD", "a long password 123")
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a long password 123")
-    server.start()
-    try:
-        assert MlflowClient(server.uri).search_experiments()
-        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
-        with pytest.raises(MlflowException, match=r"401|not authenticated"):
-            MlflowClient(server.uri).search_experiments()
-    finally:
-        server.stop()
 
 
 def test_flags_stand_above_the_file(tmp_path: Path):

@@ -8,10 +8,19 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 
+def imported() -> ForkServerContext:
+    """Starts processes as forks of one that has imported what the trainer needs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["trainer.launch", "trainer.execution.run", "mlflow"])
+    return context
+
+
 def _main(arguments: Sequence[str], said: str, environment: dict[str, str]) -> None:
+    os.setsid()
     os.environ.update(environment)
     with Path(said).open("w") as out:
         os.dup2(out.fileno(), 1)
@@ -24,7 +33,7 @@ def _main(arguments: Sequence[str], said: str, environment: dict[str, str]) -> N
 
 
 class Command:
-    """`python -m trainer` with arguments, started.
+    """`python -m trainer` with arguments, started in a session of its own.
 
     Args:
         said: file that takes what it prints.
@@ -32,8 +41,7 @@ class Command:
     """
 
     def __init__(self, said: Path, *arguments: str) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["trainer.launch", "trainer.execution.run", "mlflow"])
+        context = imported()
         self._said = said
         self._process = context.Process(target=_main, args=(arguments, str(said), dict(os.environ)))
         self._process.start()

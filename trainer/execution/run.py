@@ -36,6 +36,7 @@ from trainer.datasets.passes import WHOLE, Part
 from trainer.execution import start
 from trainer.keras_internals import DataAdapter
 from trainer.networks import small_dense
+from trainer.networks.residual import has_residuals
 from trainer.store.journal import RunFolder
 from trainer.store.shared import SharedFiles
 from trainer.store.ticket import fill
@@ -198,6 +199,9 @@ class Run:
         }
         if self._widest > 1:
             tags[Tag.FUSED] = str(self._widest)
+        residual = has_residuals(network)
+        if residual is not None:
+            tags[Tag.RESIDUAL] = str(residual).lower()
         self.folder.summary(self.spec.training.epochs, summary, tags)
         self.folder.checkpoint.unlink(missing_ok=True)
         return Seconds(record.training_s, record.evaluation_s)

@@ -20,6 +20,12 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--run", required=True, help="id of the MLflow run")
     parser.add_argument("--directions", choices=("pca", "random"), default="pca")
+    parser.add_argument(
+        "--batch-norm",
+        choices=("re-estimated", "fixed"),
+        default="re-estimated",
+        help="statistics: of the images at each point, or those of the final weights everywhere",
+    )
     parser.add_argument("--points", type=int, default=25, help="along each side of the grid")
     parser.add_argument(
         "--images", type=int, default=1000, help="training images to measure on (the first ones)"
@@ -31,7 +37,10 @@ def parser() -> argparse.ArgumentParser:
         help="room around the path, as a share of its extent (pca)",
     )
     parser.add_argument(
-        "--extent", type=float, default=1.0, help="half of the grid's side (random)"
+        "--extent",
+        type=float,
+        default=1.0,
+        help="half of the grid's side, in lengths of the filters (random)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of random directions")
     parser.add_argument("--network", help="package.module:function of a network of your own")
@@ -53,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         chosen = Options(
             directions=options.directions,
+            batch_norm=options.batch_norm,
             points=options.points,
             images=options.images,
             margin=options.margin,

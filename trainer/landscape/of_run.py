@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ from rich.progress import Progress
 
 from jackpot import artifacts, revisions
 from jackpot.contract import (
+    FILTER_LENGTHS,
     TRAJECTORY,
     Artifact,
     Param,
@@ -21,8 +23,9 @@ from jackpot.contract import (
     trajectory_artifact,
 )
 from trainer import datasets
+from trainer.landscape import plane as planes
 from trainer.landscape import surface
-from trainer.landscape.plane import Plane, Vector, filter_normalised, principal
+from trainer.landscape.plane import Vector
 from trainer.launch import work_dir
 from trainer.store.ticket import described, fill
 from trainer.store.tracking import Store
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
 
     from trainer.datasets import Dataset
 
-_BATCH = 1000
+# Images that are measured at once: no more than suits the device, but enough for batch norm.
+_MOST, _LEAST = 1000, 64
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,12 @@ class Options:
 
     Attributes:
         directions: `pca` of the trajectory, or `random` and filter-normalised.
+        batch_norm: `re-estimated`: the statistics are those of the images at each point; `fixed`:
+            those of the final weights everywhere, with which the loss explodes beside them.
         points: of the grid along each side.
         images: first training images to measure on.
         margin: room around the path, as a share of its extent (pca).
-        extent: half of the grid's side in units of the weights' own length (random).
+        extent: half of the grid's side, in lengths of the filters (random).
         seed: of random directions.
 
     Raises:
@@ -52,6 +58,7 @@ class Options:
     """
 
     directions: Literal["pca", "random"] = "pca"
+    batch_norm: Literal["re-estimated", "fixed"] = "re-estimated"
     points: int = 25
     images: int = 1000
     margin: float = 0.3
@@ -92,14 +99,14 @@ class Kept:
 def landscape(store: Store, run_id: str, options: Options, network: str | None = None) -> None:
     """Measures a run's landscape and stores it as an artifact of the run.
 
-    Batch norm uses the running statistics of the run's final weights everywhere. Points of the
+    Coordinates are in lengths of the filters, see `trainer.landscape.plane`. Points of the
     trajectory are projected on the plane: the loss drawn under one is the plane's, not its own.
 
     Raises:
         ArtifactError: a file of the run is gone or damaged, or it kept no trajectory.
         DatasetError: the images are not available.
         StoreAway, StoreRefused: the store cannot be reached, or has no such run.
-        ValueError: a trajectory that spans no plane.
+        ValueError: a trajectory that spans no plane, or a run that is none of the trainer's.
     """
     run = store.run(run_id)
     if not {Param.DATASET, Param.EPOCHS} <= set(run.params):
@@ -108,32 +115,67 @@ def landscape(store: Store, run_id: str, options: Options, network: str | None =
     dataset = _images(run.params, options.images)
     with TemporaryDirectory(prefix="jackpot-") as downloads:
         kept = _kept(store, run_id, run.params, Path(downloads), options.directions)
+    from trainer.landscape.statistics import batch_norms
+
     model = described(Path(Artifact.WEIGHTS_FINAL), kept.about, network)
     fill(model, kept.final, Artifact.WEIGHTS_FINAL)
+    with Progress(transient=True) as bar:
+        rows = bar.add_task(f"{run_id[:8]}: rows of the grid", total=options.points)
+        identity = {
+            **{name: str(value) for name, value in asdict(options).items()},
+            "batch_norm": options.batch_norm if batch_norms(model) else "none",
+            "units": FILTER_LENGTHS,
+            "run_id": run_id,
+            "dataset_sha256": dataset.digest,
+        }
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        progress = work_dir(store).path / "landscape" / f"{digest}.safetensors"
+        arrays = measured(
+            model, kept, dataset, options, progress, identity, lambda _: bar.advance(rows)
+        )
+    _store(store, run_id, options, identity, arrays)
+    progress.unlink()
+
+
+def measured(
+    model: "keras.Model",
+    kept: Kept,
+    dataset: "Dataset",
+    options: Options,
+    progress: Path,
+    identity: dict[str, str],
+    on_row: Callable[[int], None] = lambda row: None,
+) -> artifacts.Arrays:
+    """The arrays of the artifact: grid, loss, accuracy, and the training's path on the plane.
+
+    Args:
+        model: the run's network, with its final weights; it is left at other ones.
+        kept: what the run kept.
+        dataset: images to measure on.
+        options: how.
+        progress, identity, on_row: see `surface.measure`.
+
+    Raises:
+        ValueError: a trajectory that spans no plane.
+    """
     trainable = [v.path for v in model.trainable_variables]
-    points = np.stack([_vector(weights, trainable) for weights in kept.trajectory])
-    weights = {path: kept.final[path] for path in trainable}
-    plane = _plane(options, points, weights, kept.mask)
-    path = plane.project(points)
+    trajectory = [{path: weights[path] for path in trainable} for weights in kept.trajectory]
+    if options.directions == "pca":
+        plane = planes.principal(trajectory)
+    else:
+        final = {path: kept.final[path] for path in trainable}
+        plane = planes.random(final, kept.mask, np.random.default_rng(options.seed))
+    path = plane.project(np.stack([planes.vector(weights) for weights in trajectory]))
     if options.directions == "pca":
         a, b = surface.around(path, options.points, options.margin)
     else:
         a = b = np.linspace(-options.extent, options.extent, options.points)
-    identity = {
-        **{name: str(value) for name, value in asdict(options).items()},
-        "run_id": run_id,
-        "dataset_sha256": dataset.digest,
-    }
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    progress = work_dir(store).path / "landscape" / f"{digest}.safetensors"
-    at = _measure(model, dataset, trainable)
-    with Progress(transient=True) as bar:
-        rows = bar.add_task(f"{run_id[:8]}: rows of the grid", total=len(b))
-        found = surface.measure(
-            plane, a, b, at, progress, identity, on_row=lambda _: bar.advance(rows)
-        )
-    _store(store, run_id, options, identity, found, kept.epochs, path, plane)
-    progress.unlink()
+    at = _at(model, dataset, trainable, options)
+    found = surface.measure(plane, a, b, at, progress, identity, on_row)
+    arrays = asdict(found) | {"path": path, "epochs": np.array(kept.epochs)}
+    if plane.explained is not None:
+        arrays["explained"] = np.array(plane.explained)
+    return arrays
 
 
 def _check_revision(run_id: str, params: dict[str, str]) -> None:
@@ -185,36 +227,27 @@ def _kept(store: Store, run_id: str, params: dict[str, str], into: Path, directi
     return Kept(about, final, mask, epochs, trajectory)
 
 
-def _plane(
-    options: Options, points: np.ndarray, weights: artifacts.Arrays, mask: artifacts.Mask
-) -> Plane:
-    if options.directions == "pca":
-        return principal(points)
-    rng = np.random.default_rng(options.seed)
-    first, second = (filter_normalised(weights, mask, rng) for _ in range(2))
-    return Plane(np.concatenate([w.ravel() for w in weights.values()]), first, second)
-
-
-def _vector(weights: artifacts.Arrays, paths: list[str]) -> Vector:
-    return np.concatenate([weights[path].ravel() for path in paths])
-
-
-def _measure(model: "keras.Model", dataset: "Dataset", paths: list[str]) -> surface.Measure:
+def _at(
+    model: "keras.Model", dataset: "Dataset", paths: list[str], options: Options
+) -> surface.Measure:
     """Loss and accuracy at given weights, on the device."""
     import torch
 
-    from trainer.datasets.batches import batches
+    from trainer.datasets.batches import batches, evaluation_batch
+    from trainer.landscape.statistics import Statistics
     from trainer.study.optimizers import SGD
     from trainer.training.process import prepare_process
     from trainer.training.state import TrainingState
     from trainer.training.stepped import Member, SteppedModel
 
     prepare_process()
+    statistics = Statistics(model) if options.batch_norm == "re-estimated" else None
     state = TrainingState.fresh(model, SGD(name="sgd"))
     stepped = SteppedModel(Member(model, state, lambda step: 0.0))
     tensors = [state.weights[path] for path in paths]
     device = tensors[0].device
-    images = batches(dataset.train, dataset.source, _BATCH, device)
+    size = min(_MOST, max(_LEAST, evaluation_batch(dataset.source, 1, device)))
+    images = batches(dataset.train, dataset.source, size, device)
     sizes = [tensor.numel() for tensor in tensors]
 
     @torch.no_grad()
@@ -222,8 +255,10 @@ def _measure(model: "keras.Model", dataset: "Dataset", paths: list[str]) -> surf
         parts = torch.from_numpy(vector).to(device).split(sizes)
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.reshape(tensor.shape))
-        (measured,) = stepped.measure(images)
-        return measured["loss"], measured["accuracy"]
+        if statistics is not None:
+            statistics.estimate(stepped.stepper.lowered, images)
+        (found,) = stepped.measure(images)
+        return found["loss"], found["accuracy"]
 
     return at
 
@@ -233,18 +268,12 @@ def _store(
     run_id: str,
     options: Options,
     identity: dict[str, str],
-    found: surface.Surface,
-    epochs: list[int],
-    path: np.ndarray,
-    plane: Plane,
+    arrays: artifacts.Arrays,
 ) -> None:
-    arrays = asdict(found) | {"path": path, "epochs": np.array(epochs)}
-    if plane.explained is not None:
-        arrays["explained"] = np.array(plane.explained)
-    name = landscape_artifact(options.directions)
+    name = landscape_artifact(options.directions, options.batch_norm)
     with TemporaryDirectory(prefix="jackpot-") as folder:
         file = Path(folder) / name
         artifacts.write(file, arrays, identity)
         store.put(run_id, file, name)
-    measured = {Path(listed).stem for listed in store.listed(run_id, Path(name).parts[0])}
-    store.log(run_id, [], {Tag.LANDSCAPE: ",".join(sorted(measured))})
+    kinds = {Path(listed).stem for listed in store.listed(run_id, Path(name).parts[0])}
+    store.log(run_id, [], {Tag.LANDSCAPE: ",".join(sorted(kinds))})

@@ -52,6 +52,7 @@ def test_an_unknown_dataset_is_named():
 
 
 @needs_cifar10
+@pytest.mark.slow  # 60,000 pictures are decoded.
 def test_cifar10_is_read_without_tensorflow():
     code = (
         "import sys; from trainer import datasets; c = datasets.load('cifar10');"

@@ -16,7 +16,7 @@ from tests.trainer.zygote import Command
 
 ONE_RUN = {
     "settings": "[pretrain]",
-    "dataset": "digits",
+    "dataset": "{name: digits, train_images: 512}",
     "training": "{epochs: 40, batch_size: 32, rewind_epoch: 4}",
     "checkpoint_every": "4",
 }
@@ -50,20 +50,20 @@ def wait_for_epochs(
 
 
 @pytest.mark.parametrize(
-    ("network", "dataset", "epochs"),
+    ("network", "dataset", "epochs", "killed_after"),
     [
-        pytest.param("lenet-300-100", "digits", 40, marks=pytest.mark.slow),
-        ("resnet20", "{name: digits, train_images: 128, test_images: 50}", 20),
+        pytest.param("lenet-300-100", "digits", 40, (7, 13), marks=pytest.mark.slow),
+        ("resnet20", "{name: digits, train_images: 128, test_images: 50}", 12, (5, 9)),
     ],
 )
 def test_a_killed_run_ends_with_the_same_bits(
-    write_config, store_uri, tmp_path, train, network, dataset, epochs
+    write_config, store_uri, tmp_path, train, network, dataset, epochs, killed_after
 ):
     training = f"{{epochs: {epochs}, batch_size: 32, rewind_epoch: 4}}"
     config = write_config(
         **ONE_RUN | {"network": network, "dataset": dataset, "training": training}
     )
-    for after in (7, 13):
+    for after in killed_after:
         process = start(tmp_path, config, store_uri)
         wait_for_epochs(tmp_path, after, process)
         process.kill()
@@ -214,7 +214,7 @@ def test_another_rewind_epoch_than_pretraining_kept_is_named(
 
 
 def test_two_launches_at_once_train_each_run_once(write_config, store_uri, tmp_path):
-    config = write_config(training="{epochs: 20, batch_size: 16, rewind_epoch: 1}")
+    config = write_config(training="{epochs: 12, batch_size: 16, rewind_epoch: 1}")
     both = [start(tmp_path, config, store_uri, f"{i}.txt") for i in range(2)]
     said = [process.communicate(timeout=200) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
@@ -223,7 +223,7 @@ def test_two_launches_at_once_train_each_run_once(write_config, store_uri, tmp_p
     assert {run.info.status for run in found} == {"FINISHED"}
     for run in found:
         first = 2 if run.info.run_name.startswith("wr") else 1
-        assert stored.steps(store_uri, run, "val_accuracy") == list(range(first, 21))
+        assert stored.steps(store_uri, run, "val_accuracy") == list(range(first, 13))
     assert len(stored.runs(store_uri, "launch")) == 1
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import time
@@ -24,6 +25,8 @@ def cluster() -> Iterator[None]:
     ray.init(
         address="local",
         include_dashboard=False,
+        # Beside the other tests, workers as nice as Ray has them would hardly run at all.
+        _system_config={"worker_niceness": 0},
         log_to_driver=False,
         logging_level=logging.ERROR,
         runtime_env={"env_vars": {"KERAS_BACKEND": "torch"}},
@@ -55,7 +58,8 @@ def test_a_study_ends_as_the_serial_one(cluster, write_config, store_uri, train,
     capsys.readouterr()
     assert train(config, "--executor", "ray", "--runs-per-device", "2") == 0
     said = capsys.readouterr().out
-    assert said.count("trial=1: ") == 9, "each run is told of once"
+    # On a busy machine there are lines of its progress too: "trial=1: epoch 2, …".
+    assert len(re.findall(r"trial=1: (?!epoch)", said)) == 9, "the end of each run is told once"
     assert end_state(store_uri) == end_state(serial)
     assert ray.is_initialized(), "left as it was found"
     assert train(config, "--executor", "ray") == 0

@@ -18,6 +18,10 @@ def descent(gradient, start: np.ndarray, steps: int, rate: float) -> np.ndarray:
     return np.stack(path)
 
 
+def of_one_filter(path: np.ndarray) -> list[dict[str, np.ndarray]]:
+    return [{"kernel": point[:, None]} for point in path]
+
+
 def test_a_quadratic_bowl_is_drawn_as_it_is(tmp_path):
     # 40 weights, but only two of them curve differently from 0: the bowl's plane is known.
     rng = np.random.default_rng(0)
@@ -28,7 +32,7 @@ def test_a_quadratic_bowl_is_drawn_as_it_is(tmp_path):
         return 0.5 * float(curvature @ (axes.T @ weights) ** 2)
 
     path = descent(lambda w: axes @ (curvature * (axes.T @ w)), axes @ [3.0, 2.0], 30, 0.1)
-    plane = principal(path)
+    plane = principal(of_one_filter(path))
     a, b = surface.around(plane.project(path), 9, 0.25)
     found = surface.measure(
         plane, a, b, lambda w: (loss(w), 0.0), tmp_path / "p.safetensors", {"of": "bowl"}
@@ -54,7 +58,7 @@ def test_a_problem_of_two_parameters_is_its_own_plane(tmp_path):
         return np.array([-2 * (1 - w[0]) - 20 * bend * w[0], 10 * bend])
 
     path = descent(slope, np.array([-1.0, 1.5]), 400, 0.01)
-    plane = principal(path)
+    plane = principal(of_one_filter(path))
     a, b = surface.around(plane.project(path), 31, 0.2)
     found = surface.measure(
         plane, a, b, lambda w: (valley(w), 0.0), tmp_path / "p.safetensors", {"of": "valley"}
@@ -69,7 +73,7 @@ def test_a_problem_of_two_parameters_is_its_own_plane(tmp_path):
 
 
 def test_an_interrupted_grid_goes_on_where_it_stopped(tmp_path):
-    plane = principal(np.random.default_rng(0).standard_normal((5, 10)).cumsum(0))
+    plane = principal(of_one_filter(np.random.default_rng(0).standard_normal((5, 10)).cumsum(0)))
     a = b = np.linspace(-1, 1, 4)
     calls = []
 

@@ -83,7 +83,14 @@ def test_initial_weights_follow_the_authors_laws(case: str, narrow: bool):
         assert 0 < np.abs(bias).max() <= len(kernel) ** -0.5
 
 
-@pytest.mark.parametrize("case", TWINS)
+# The same networks at another size of image.
+SLOW = ("resnet18 large", "vgg16 on Tiny-ImageNet")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in TWINS],
+)
 def test_a_torch_twin_computes_and_trains_the_same(case: str):
     """In float64, from the same weights: logits, then weights after three steps."""
     name, shape, forward = TWINS[case]

@@ -5,8 +5,10 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from mlflow import MlflowClient
 
 from jackpot import artifacts
 from tests.trainer import stored
-from tests.trainer.execution.test_faults import command, wait_for_epochs
+from tests.trainer.execution.test_faults import start, wait_for_epochs
+from tests.trainer.zygote import Command, imported
 from trainer import datasets, networks
 from trainer.datasets import Augmentation, Source, Split, Stream
 from trainer.datasets.batches import DeviceBatches
@@ -32,6 +35,19 @@ TWO = "{epochs: 3, batch_size: 63, rewind_epoch: 1, devices_per_run: 2}"
 SOURCE = Source(
     "", mean=(0.5,), std=(0.25,), classes=10, input_shape=(8, 8, 1), train_size=27, test_size=27
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _processes_start_fast() -> Iterator[None]:
+    """As forks, without their seconds of imports; CUDA could not be used in a fork.
+
+    A command of its own (`start`) spawns them as for a user.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not torch.cuda.is_available():
+            forking = SimpleNamespace(get_context=lambda method: imported())
+            patch.setattr("trainer.training.data_parallel.multiprocessing", forking)
+        yield
 
 
 @dataclass(frozen=True)
@@ -242,7 +258,7 @@ def test_a_study_on_two_devices(write_config, store_uri, train):
     assert len({run.data.tags["run_key"] for run in stored.runs(store_uri)} - keys) == 1
 
 
-def peers_of(process: subprocess.Popen) -> list[int]:
+def peers_of(process: Command) -> list[int]:
     """Processes that train parts of `process`'s batches."""
     answer = subprocess.run(
         ["pgrep", "-P", str(process.pid), "-f", "spawn_main"], capture_output=True, text=True
@@ -260,11 +276,11 @@ LONG = {
 @pytest.mark.slow
 def test_a_killed_process_costs_nothing(write_config, store_uri, tmp_path, train):
     config = write_config(**LONG)
-    process = subprocess.Popen(command(config, store_uri), stdout=subprocess.PIPE, text=True)
+    process = start(tmp_path, config, store_uri)
     wait_for_epochs(tmp_path, 8, process)
     (peer,) = peers_of(process)
     os.kill(peer, signal.SIGKILL)
-    said, _ = process.communicate(timeout=120)
+    said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert "process 2 of 2 died (exit code -9); it goes on" in " ".join(said.split())
     undisturbed = f"sqlite:///{tmp_path}/undisturbed/mlflow.db"
@@ -284,16 +300,14 @@ def test_a_killed_process_costs_nothing(write_config, store_uri, tmp_path, train
     "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
 def test_no_process_outlives_the_run(write_config, store_uri, tmp_path, number):
-    process = subprocess.Popen(
-        command(write_config(**LONG), store_uri), stdout=subprocess.PIPE, start_new_session=True
-    )
+    process = start(tmp_path, write_config(**LONG), store_uri)
     wait_for_epochs(tmp_path, 3, process)
     peers = peers_of(process)
     assert len(peers) == 1
     if number == signal.SIGINT:
         # A terminal sends it to all of them.
         os.killpg(process.pid, number)
-        said, _ = process.communicate(timeout=60)
+        said = process.communicate(timeout=60)
         assert process.returncode == 130, said
     else:
         process.kill()

@@ -26,7 +26,7 @@ def pair(name: str, shape: tuple[int, int, int]) -> tuple[keras.Model, keras.Mod
         ("resnet32-no-residual", (16, 16, 3)),
         ("resnet18", (16, 16, 3)),
         ("resnet18", (40, 40, 3)),
-        ("resnet50", (130, 130, 3)),
+        pytest.param("resnet50", (130, 130, 3), marks=pytest.mark.slow),
         ("mobilenet-v1", (16, 16, 3)),
         ("vgg16", (32, 32, 3)),
         ("lenet-300-100", (8, 8, 1)),

@@ -1,7 +1,5 @@
 """Networks stepped side by side compute what each computes alone."""
 
-import subprocess
-
 import keras
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ import torch
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from tests.trainer import stored
-from tests.trainer.execution.test_faults import command, journals, wait_for_epochs
+from tests.trainer.execution.test_faults import journals, start, wait_for_epochs
 from trainer import networks
 from trainer.datasets import Augmentation, Source, Split
 from trainer.datasets.batches import DeviceBatches, GroupBatches
@@ -42,7 +40,7 @@ def built(name: str, shape: tuple[int, int, int], count: int) -> list[keras.Mode
         pytest.param("resnet18", (40, 40, 3), marks=pytest.mark.slow),
         pytest.param("resnet50", (64, 64, 3), marks=pytest.mark.slow),
         ("mobilenet-v1", (32, 32, 3)),
-        ("vgg16", (32, 32, 3)),
+        pytest.param("vgg16", (32, 32, 3), marks=pytest.mark.slow),
         ("lenet-300-100", (8, 8, 1)),
     ],
 )
@@ -178,7 +176,13 @@ def test_in_float32_the_difference_is_that_of_another_order_of_sums(name, monkey
         assert distance(joined[k]) < 5 * distance(reordered[k])
 
 
-@pytest.mark.parametrize("name", ["resnet20", "mobilenet-v1", "vgg16", "lenet-300-100"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("resnet20", "mobilenet-v1", "lenet-300-100"),
+        pytest.param("vgg16", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_run_that_goes_on_from_its_state_ends_with_the_same_bits(name, count):
     """Momentum must follow its weights, whose memory is laid out anew when they are stepped."""
@@ -355,7 +359,7 @@ def test_a_killed_group_goes_on_in_another_composition(write_config, store_uri, 
         training="{epochs: 40, batch_size: 32}",
         fuse="3",
     )
-    process = subprocess.Popen(command(config, store_uri), stdout=subprocess.DEVNULL)
+    process = start(tmp_path, config, store_uri)
     wait_for_epochs(tmp_path, 10, process)
     process.kill()
     process.wait()

@@ -1,0 +1,176 @@
+"""How much an accuracy varies from trial to trial, by learning rate. Pure.
+
+A cell's own three trials say too little of its variance. Here the cells of a study tell it
+together, one variance for each learning rate, and the rates tell each other's (Smyth 2004).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy.special import polygamma, psi
+
+from jackpot.trials import CELL, Cell
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Variances of a trial's accuracy around the mean of its cell, accuracies as fractions.
+
+    Attributes:
+        variance: by learning rate.
+        freedom: degrees of freedom of each.
+        elsewhere: variance and degrees of freedom at a rate where no cell has two trials.
+        shared: variance of what trials of one number have in common in all cells, such as the
+            order of images. It counts where two cells have not the same trials.
+    """
+
+    variance: Mapping[float, float]
+    freedom: Mapping[float, float]
+    elsewhere: tuple[float, float]
+    shared: float
+
+    def of_difference(self, first: Cell, second: Cell) -> tuple[float, float]:
+        """Standard error of the difference of two cells' means, and its degrees of freedom.
+
+        These are Welch and Satterthwaite's: variances at two rates are not assumed equal.
+        """
+        parts = [self._of_mean(first), self._of_mean(second)]
+        total = sum(variance for variance, _ in parts)
+        freedom = total**2 / sum(variance**2 / freedom for variance, freedom in parts)
+        return (total + self.shared * _difference(first.trials, second.trials)) ** 0.5, freedom
+
+    def _of_mean(self, cell: Cell) -> tuple[float, float]:
+        rate = cell.learning_rate
+        variance, freedom = (
+            (self.variance[rate], self.freedom[rate]) if rate in self.variance else self.elsewhere
+        )
+        return variance / len(cell.trials), freedom
+
+
+def of(runs: pl.DataFrame) -> Noise | None:
+    """The noise of the runs of one network and dataset; None if no two trials tell it.
+
+    Residuals are those of a two-way layout of cells and trials, by least squares: trials of one
+    number share seeds, so they share luck. Squared residuals are pooled over all cells at one
+    learning rate.
+
+    Args:
+        runs: see `jackpot.means`.
+    """
+    table = (
+        runs.drop_nulls("accuracy")
+        .with_columns(pl.struct(CELL).rank("dense").alias("cell"))
+        .filter(pl.len().over("cell") > 1)
+    )
+    if table.is_empty():
+        return None
+    cells = table["cell"].rank("dense").to_numpy().astype(int) - 1
+    trials = table["trial"].rank("dense").to_numpy().astype(int) - 1
+    accuracy = table["accuracy"].to_numpy()
+    residuals, luck = _two_way(accuracy, cells, trials)
+    within = len(cells) - (cells.max() + 1)
+    left = within - (trials.max() + 1 - _components(cells, trials))
+    if left < 1 or not (residuals**2).sum() > 1e-20 * len(residuals):
+        return None
+    pooled = (
+        pl.DataFrame(
+            {"rate": table["learning_rate"], "cell": cells, "square": residuals**2},
+        )
+        .group_by("rate", maintain_order=True)
+        .agg(pl.col("square").sum(), (pl.len() - pl.col("cell").n_unique()).alias("within"))
+        # Fitting what trials share has taken its part of the degrees of freedom.
+        .with_columns((pl.col("within") * left / within).alias("freedom"))
+    )
+    freedom = pooled["freedom"].to_numpy()
+    variance, freedoms, elsewhere = moderated(pooled["square"].to_numpy() / freedom, freedom)
+    rates = pooled["rate"].to_list()
+    return Noise(
+        variance=dict(zip(rates, variance.tolist(), strict=True)),
+        freedom=dict(zip(rates, freedoms.tolist(), strict=True)),
+        elsewhere=elsewhere,
+        shared=float(np.var(luck, ddof=1)),
+    )
+
+
+def moderated(
+    variances: np.ndarray, freedom: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+    """Variances drawn towards each other, as far as they seem to be of one distribution.
+
+    The empirical Bayes estimate of Smyth (2004, section 6), as limma's `fitFDist` has it.
+
+    Args:
+        variances: s², shape (groups,).
+        freedom: their degrees of freedom ν, shape (groups,).
+
+    Returns:
+        (d₀s₀² + νs²) / (d₀ + ν) and d₀ + ν, at most Σν; and what a group without data would have:
+        s₀² and d₀, at most Σν.
+    """
+    total = float(freedom.sum())
+    pooled = float(variances @ freedom) / total
+    if len(variances) == 1:
+        return variances, freedom, (pooled, total)
+    positive = np.maximum(variances, 1e-5 * np.median(variances[variances > 0]))
+    logs = np.log(positive) - psi(freedom / 2) + np.log(freedom / 2)
+    spread = logs.var(ddof=1) - polygamma(1, freedom / 2).mean()
+    if spread <= 0:
+        # They vary no more than estimates of one variance do.
+        prior, own = np.inf, float(np.exp(logs.mean()))
+        return np.full_like(variances, own), np.full_like(freedom, total), (own, total)
+    prior = 2 * _inverse_trigamma(float(spread))
+    own = float(np.exp(logs.mean() + psi(prior / 2) - np.log(prior / 2)))
+    posterior = (prior * own + freedom * positive) / (prior + freedom)
+    return posterior, np.minimum(prior + freedom, total), (own, min(prior, total))
+
+
+def _inverse_trigamma(value: float) -> float:
+    """x with ψ′(x) = value, by Newton's method on 1/ψ′, which is convex (Smyth 2004, appendix)."""
+    x = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = float(polygamma(1, x))
+        step = trigamma * (1 - trigamma / value) / float(polygamma(2, x))
+        x += step
+        if abs(step) < 1e-10 * x:
+            break
+    return x
+
+
+def _two_way(
+    values: np.ndarray, cells: np.ndarray, trials: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals of values = cell + trial, by least squares, and what each trial adds.
+
+    By turns: exact after one turn where every cell has every trial.
+    """
+    per_cell, per_trial = np.bincount(cells), np.bincount(trials)
+    luck = np.zeros(len(per_trial))
+    for _ in range(1000):
+        means = np.bincount(cells, values - luck[trials]) / per_cell
+        found = np.bincount(trials, values - means[cells]) / per_trial
+        found -= found.mean()
+        change, luck = np.abs(found - luck).max(), found
+        if change < 1e-12:
+            break
+    means = np.bincount(cells, values - luck[trials]) / per_cell
+    return values - means[cells] - luck[trials], luck
+
+
+def _components(cells: np.ndarray, trials: np.ndarray) -> int:
+    """Into how many parts the layout falls that share neither a cell nor a trial."""
+    groups: list[set[int]] = []
+    for cell in range(cells.max() + 1):
+        here = set(trials[cells == cell].tolist())
+        touched = [group for group in groups if group & here]
+        groups = [group for group in groups if not group & here] + [here.union(*touched)]
+    return len(groups)
+
+
+def _difference(first: frozenset[int], second: frozenset[int]) -> float:
+    """Σ over trials of (its weight in one mean − its weight in the other)²."""
+    return sum(
+        ((trial in first) / len(first) - (trial in second) / len(second)) ** 2
+        for trial in first | second
+    )

@@ -1,0 +1,122 @@
+"""What trials vary by: against least squares by NumPy, known priors and simple arithmetic."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import polygamma
+
+from jackpot import noise
+from jackpot.noise import _inverse_trigamma, _two_way, moderated
+from jackpot.trials import Cell
+from tests.jackpot.test_definition import runs
+
+
+def test_residuals_are_those_of_numpys_least_squares():
+    rng = np.random.default_rng(0)
+    # Cells of two to five trials, some of which are missing.
+    layout = [(cell, trial) for cell in range(12) for trial in range(5) if rng.random() < 0.7]
+    cells, trials = np.array(layout).T
+    values = rng.standard_normal(len(cells))
+    design = np.concatenate([np.eye(12)[cells], np.eye(5)[trials]], axis=1)
+    fitted = design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    residuals, _ = _two_way(values, cells, trials)
+    np.testing.assert_allclose(residuals, values - fitted, atol=1e-9)
+
+
+def test_two_rates_have_their_own_variances():
+    # Two cells of two trials at one rate. Residuals of the two-way layout by hand: ±0.25 points
+    # each, so s² = 4 · 0.25² over one degree of freedom.
+    found = noise.of(runs({"pretrain": {0.1: [90.0, 91.0]}, "lt": {0.1: [90.0, 90.0]}}))
+    assert found.variance[0.1] == pytest.approx(0.25e-4)
+    assert found.freedom[0.1] == pytest.approx(1)
+    # What the trials share: ±0.25 points.
+    assert found.shared == pytest.approx(2 * 0.0025**2)
+    a, b = Cell(0.1, 0.9, frozenset({1, 2}), 0.9), Cell(0.1, 0.9, frozenset({1, 2, 3, 4}), 0.9)
+    error, _ = found.of_difference(a, a)
+    assert error == pytest.approx((0.25e-4) ** 0.5)
+    # Trials 3 and 4 are in one of the means alone: (1/2 − 1/4)² twice, (1/4)² twice.
+    error, _ = found.of_difference(a, b)
+    assert error == pytest.approx((0.25e-4 * (1 / 2 + 1 / 4) + found.shared * 4 / 16) ** 0.5)
+
+
+def test_degrees_of_freedom_are_what_the_layout_leaves():
+    rng = np.random.default_rng(1)
+    rates = (0.01, 0.1, 1.0)
+    curve = {rate: rng.normal(90, 0.2, 3).tolist() for rate in rates}
+    found = noise.of(runs({"pretrain": curve, "lt": curve, "rr": curve, "sdt": curve}))
+    # 12 cells of 3 trials: 24 within cells, less 2 for the trials; a third of that at each rate,
+    # and no more than all of it once the rates have told each other's.
+    assert all(22 / 3 <= freedom <= 22 for freedom in found.freedom.values())
+
+
+@pytest.mark.parametrize(
+    "curves",
+    [
+        {"pretrain": {0.1: 90.0}, "lt": {0.1: 91.0}},
+        {"pretrain": {0.1: [90.0, 91.0]}},
+        {"pretrain": {0.1: [90.0, 91.0]}, "lt": {0.1: [92.0, 93.0]}},
+    ],
+    ids=["one trial", "one cell", "no residual"],
+)
+def test_where_trials_tell_no_noise_there_is_none(curves):
+    assert noise.of(runs(curves)) is None
+
+
+def test_a_rate_of_single_trials_takes_what_the_others_tell():
+    rng = np.random.default_rng(2)
+    several = {rate: rng.normal(90, 0.2, 3).tolist() for rate in (0.01, 0.1)}
+    found = noise.of(runs({"pretrain": several | {1.0: 80.0}, "lt": several, "rr": several}))
+    assert set(found.variance) == {0.01, 0.1}
+    single = Cell(1.0, 0.8, frozenset({1}), 0.8)
+    assert found.of_difference(single, single)[0] ** 2 == pytest.approx(2 * found.elsewhere[0])
+
+
+@given(st.floats(1e-4, 1e4))
+def test_the_inverse_of_the_trigamma_function(value: float):
+    assert polygamma(1, _inverse_trigamma(value)) == pytest.approx(value, rel=1e-6)
+
+
+def test_the_prior_of_many_variances_is_found():
+    # σ² drawn as Smyth (2004) has it: d₀s₀² / σ² is χ² with d₀ degrees of freedom.
+    rng = np.random.default_rng(3)
+    prior, scale, groups = 8.0, 0.04, 20_000
+    true = prior * scale / rng.chisquare(prior, groups)
+    freedom = np.full(groups, 6.0)
+    variances = true * rng.chisquare(freedom) / freedom
+    shrunk, left, (own, prior_freedom) = moderated(variances, freedom)
+    assert own == pytest.approx(scale, rel=0.05)
+    assert prior_freedom == pytest.approx(prior, rel=0.1)
+    np.testing.assert_allclose(
+        shrunk, (prior_freedom * own + 6 * variances) / (prior_freedom + 6), rtol=1e-9
+    )
+    assert left[0] == pytest.approx(prior_freedom + 6)
+    # It is nearer to the truth than the groups' own estimates, and than one for all.
+    error = {
+        name: np.mean((np.log(estimate) - np.log(true)) ** 2)
+        for name, estimate in (
+            ("own", variances),
+            ("one", np.full(groups, own)),
+            ("shrunk", shrunk),
+        )
+    }
+    assert error["shrunk"] < min(error["own"], error["one"])
+
+
+def test_variances_that_differ_by_chance_become_one():
+    rng = np.random.default_rng(4)
+    freedom = np.full(6, 20.0)
+    variances = 0.04 * rng.chisquare(freedom) / freedom
+    shrunk, left, _ = moderated(variances, freedom)
+    assert np.ptp(shrunk) < 0.5 * np.ptp(variances)
+    assert (left <= 120).all()
+
+
+def test_a_studys_order_of_rows_does_not_matter():
+    rng = np.random.default_rng(5)
+    curve = {rate: rng.normal(90, 0.2, 3).tolist() for rate in (0.01, 0.1)}
+    frame = runs({"pretrain": curve, "lt": curve | {0.1: [91.0, 91.1, 91.3]}})
+    found, again = noise.of(frame), noise.of(frame.sample(fraction=1, shuffle=True, seed=0))
+    assert found.variance == pytest.approx(again.variance)
+    assert isinstance(frame, pl.DataFrame)

@@ -18,13 +18,14 @@ Pure: no Keras, torch, MLflow or Streamlit. A notebook needs a frame of finished
     ...     }
     ... )
     >>> (judgement,) = jackpot.judge(runs)
-    >>> str(judgement.verdict)
-    'none'
+    >>> str(judgement.verdict), str(judgement.point_verdict)
+    ('undecided', 'none')
     >>> [found.condition.symbol for found in judgement.conditions if not found.holds]
     ['②', '③', '④', '⑤']
 
-The rows of a tracking store become such a frame by `accuracies`; `docs/extending.md` adds settings
-and conditions of your own.
+One trial of each decides nothing: `point_verdict` is what the means say, whatever their noise. The
+rows of a tracking store become such a frame by `accuracies`; `docs/extending.md` adds settings and
+conditions of your own.
 """
 
 import importlib

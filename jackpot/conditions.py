@@ -17,6 +17,10 @@ from jackpot.settings import LT, PRETRAIN, RR, SDT, Setting, TableError
 
 NON_TRIVIAL_SPARSITY = 0.59
 CLEAR_GAP = 0.005
+DECENT = 0.05
+"""How far below the best dense accuracy a decent learning rate may stay: our number."""
+ALPHA = 0.05
+"""The share of studies in which a decision may be wrong."""
 # "Similar accuracy" and the epochs of the standard recipe, per dataset (section 2.2, table E.1).
 SIMILAR = {
     "cifar10": 0.005,
@@ -28,12 +32,22 @@ STANDARD_EPOCHS = {"cifar10": 160, "cifar100": 160, "tiny_imagenet": 160, "image
 
 
 class Verdict(StrEnum):
-    """What a ticket is worth (section 2.2), the highest first."""
+    """What a ticket is worth (section 2.2), the highest first.
+
+    `ticket` is a secondary prize at least: whether it is a jackpot, the trials leave open.
+    """
 
     JACKPOT = "jackpot"
     SECONDARY = "secondary"
+    TICKET = "ticket"
     NONE = "none"
+    UNDECIDED = "undecided"
     NOT_ENOUGH_RUNS = "not enough runs"
+
+
+def plain(dataset: str) -> str:
+    """The dataset's own name: without `tfds:`, and without a revision that the explorer adds."""
+    return dataset.removeprefix("tfds:").partition(" ")[0]
 
 
 PRIZES = (Verdict.JACKPOT, Verdict.SECONDARY)
@@ -52,6 +66,11 @@ class Criteria:
         reading: `literal`: each condition may choose its own learning rate, as the paper's text
             has it; `joint`: one learning rate must meet 3 and 4 (and 5).
         ticket: the setting that is judged: `lt`, or `wr` for weight rewinding (appendix B).
+        any_rate: whether subnetworks count that were trained at another rate than their masks were
+            found at (section 4). "The same learning rate" of condition 4 is then the mask's.
+        floor: how far below the best dense network the one at a rate may be for that rate to be
+            a decent one in condition 4. Where no network learns, each would be as good as dense.
+        alpha: how often a verdict that is not `undecided` may be wrong.
         rate_by: accuracy by which each setting's best learning rate is chosen: on the `test`
             split, as the paper does, or on `heldout` images where all trials have that. Test
             accuracies are compared either way.
@@ -68,14 +87,34 @@ class Criteria:
     reading: Literal["literal", "joint"] = "literal"
     ticket: str = LT.name
     rate_by: Literal["test", "heldout"] = "test"
+    any_rate: bool = False
+    floor: float = DECENT
+    alpha: float = ALPHA
 
     def tolerance_for(self, dataset: str) -> float:
-        """The tolerance on a dataset; that of CIFAR-10 where the paper names none."""
-        return self.tolerance if self.tolerance is not None else SIMILAR.get(dataset, CLEAR_GAP)
+        """The tolerance on a dataset; CIFAR-10's where the paper names none (see `assumed`)."""
+        if self.tolerance is not None:
+            return self.tolerance
+        return SIMILAR.get(plain(dataset), SIMILAR["cifar10"])
 
     def epochs_for(self, dataset: str) -> int:
-        """Sufficient epochs on a dataset; 1 where there is no standard recipe to compare with."""
-        return self.epochs if self.epochs is not None else STANDARD_EPOCHS.get(dataset, 1)
+        """Sufficient epochs on a dataset; 1 where the paper names none: see `assumed`."""
+        return self.epochs if self.epochs is not None else STANDARD_EPOCHS.get(plain(dataset), 1)
+
+    def assumed(self, dataset: str) -> tuple[str, ...]:
+        """What is assumed because neither the paper nor the reader names it for a dataset.
+
+        Example:
+            >>> Criteria().assumed("tfds:cifar100"), Criteria(tolerance=0.01).assumed("svhn")
+            ((), ('1 epoch is sufficient',))
+        """
+        known = plain(dataset)
+        said = []
+        if self.tolerance is None and known not in SIMILAR:
+            said.append(f"{100 * self.tolerance_for(dataset):g} points are similar")
+        if self.epochs is None and known not in STANDARD_EPOCHS:
+            said.append("1 epoch is sufficient")
+        return tuple(said)
 
 
 @dataclass(frozen=True)

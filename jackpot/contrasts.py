@@ -5,17 +5,15 @@ were chosen by their noise, so that a test at those two alone is wrong more ofte
 Pure.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from scipy.special import stdtrit
 
+from jackpot.conditions import ALPHA
 from jackpot.noise import Noise
 from jackpot.trials import Cell
-
-ALPHA = 0.05
-"""The share of studies in which a decision may be wrong."""
 
 
 class Decision(StrEnum):
@@ -50,6 +48,91 @@ class Contrast:
         return Decision.FAILS if self.high < 0 else Decision.UNDECIDED
 
 
+@dataclass(frozen=True)
+class Bound:
+    """By how much one of our cells exceeds every one of theirs; see `Contrast`."""
+
+    cell: Cell
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def against_all(
+    ours: Sequence[Cell],
+    theirs: Sequence[Cell],
+    allowance: float,
+    noise: Noise | None,
+    *,
+    alpha: float = ALPHA,
+    alpha_against: float | None = None,
+) -> list[Bound]:
+    """By how much each cell of ours exceeds every one of theirs.
+
+    The lower bound of cell i is min_j (a_i − b_j − allowance − t se_ij), with t at level α / I: all
+    j must be exceeded, which needs no correction (Berger 1982), while i is chosen by the data. The
+    upper one has t at level α′ / J: which j exceeds it is chosen by the data.
+
+    Args:
+        ours, theirs: means at one or more learning rates; I and J of them.
+        allowance: as a fraction.
+        noise: see `jackpot.noise.of`; None: nothing is decided.
+        alpha: how often "holds" may be wrong.
+        alpha_against: α′, how often "fails" may be; None: as `alpha`.
+    """
+    against = alpha if alpha_against is None else alpha_against
+    return [_bound(a, theirs, allowance, noise, alpha / len(ours), against) for a in ours]
+
+
+def against_same_rate(
+    ours: Sequence[Cell],
+    theirs: Sequence[Cell],
+    allowance: float,
+    noise: Noise | None,
+    *,
+    alpha: float = ALPHA,
+    alpha_against: float | None = None,
+) -> list[Bound]:
+    """By how much each cell of ours exceeds theirs at the rate that its mask was found at.
+
+    Cells at whose rate there is none of theirs are left out. See `against_all`, with J = 1.
+    """
+    rates = {cell.learning_rate: cell for cell in theirs}
+    shared = [cell for cell in ours if cell.mask_rate in rates]
+    against = alpha if alpha_against is None else alpha_against
+    return [
+        _bound(a, [rates[a.mask_rate]], allowance, noise, alpha / len(shared), against)
+        for a in shared
+    ]
+
+
+def some(bounds: Sequence[Bound]) -> Contrast:
+    """Whether it is true of some cell. Raises: ValueError for no cell."""
+    lows = [bound.low for bound in bounds if bound.low is not None]
+    highs = [bound.high for bound in bounds if bound.high is not None]
+    return Contrast(
+        max(bound.value for bound in bounds), max(lows, default=None), max(highs, default=None)
+    )
+
+
+def together(several: Sequence[Sequence[Bound]]) -> list[Bound]:
+    """The bounds of each cell for all of several claims to be true of it: the smallest ones."""
+    by_cell = [{bound.cell: bound for bound in bounds} for bounds in several]
+    shared = [cell for cell in by_cell[0] if all(cell in bounds for bounds in by_cell)]
+    return [_smallest(cell, [bounds[cell] for bounds in by_cell]) for cell in shared]
+
+
+def _smallest(cell: Cell, bounds: Sequence[Bound]) -> Bound:
+    lows = [bound.low for bound in bounds if bound.low is not None]
+    highs = [bound.high for bound in bounds if bound.high is not None]
+    return Bound(
+        cell,
+        min(bound.value for bound in bounds),
+        min(lows, default=None),
+        min(highs, default=None),
+    )
+
+
 def exceeds(
     ours: Sequence[Cell],
     theirs: Sequence[Cell],
@@ -61,51 +144,12 @@ def exceeds(
 ) -> Contrast:
     """Whether some cell of ours exceeds every one of theirs by more than `allowance`.
 
-    It holds if max_i min_j (a_i − b_j − allowance − t se_ij) > 0, with t at level α / I: all j must
-    be exceeded, which needs no correction (Berger 1982), while i is chosen by the data. It fails if
-    max_i min_j (a_i − b_j − allowance + t se_ij) < 0, with t at level α′ / J.
-
     Args:
-        ours, theirs: means at one or more learning rates.
-        allowance: as a fraction.
-        noise: see `jackpot.noise.of`; None: nothing is decided.
-        alpha: how often "holds" may be wrong.
-        alpha_against: α′, how often "fails" may be; None: as `alpha`.
+        ours, theirs, allowance, noise, alpha, alpha_against: see `against_all`.
     """
-    against = alpha if alpha_against is None else alpha_against
-
-    def at(shift: Callable[[Cell, Cell], float]) -> float:
-        return max(
-            min(a.accuracy - b.accuracy - allowance + shift(a, b) for b in theirs) for a in ours
-        )
-
-    return _contrast(at, noise, alpha / len(ours), against / len(theirs))
-
-
-def exceeds_at_one_rate(
-    ours: Sequence[Cell],
-    theirs: Sequence[Cell],
-    allowance: float,
-    noise: Noise | None,
-    *,
-    alpha: float = ALPHA,
-    alpha_against: float | None = None,
-) -> Contrast | None:
-    """Whether a cell of ours exceeds that of theirs at its own rate, at some rate; see `exceeds`.
-
-    Returns:
-        None if they share no rate.
-    """
-    rates = {cell.learning_rate: cell for cell in theirs}
-    pairs = [(cell, rates[cell.learning_rate]) for cell in ours if cell.learning_rate in rates]
-    if not pairs:
-        return None
-    against = alpha if alpha_against is None else alpha_against
-
-    def at(shift: Callable[[Cell, Cell], float]) -> float:
-        return max(a.accuracy - b.accuracy - allowance + shift(a, b) for a, b in pairs)
-
-    return _contrast(at, noise, alpha / len(pairs), against)
+    return some(
+        against_all(ours, theirs, allowance, noise, alpha=alpha, alpha_against=alpha_against)
+    )
 
 
 def possibly_best(cells: Sequence[Cell], noise: Noise | None, alpha: float) -> list[Cell]:
@@ -130,24 +174,28 @@ def possibly_best(cells: Sequence[Cell], noise: Noise | None, alpha: float) -> l
     ]
 
 
-def _contrast(
-    at: Callable[[Callable[[Cell, Cell], float]], float],
+def _bound(
+    a: Cell,
+    theirs: Sequence[Cell],
+    allowance: float,
     noise: Noise | None,
     level: float,
-    level_against: float,
-) -> Contrast:
-    value = at(lambda a, b: 0.0)
+    against: float,
+) -> Bound:
+    differences = [a.accuracy - b.accuracy - allowance for b in theirs]
     if noise is None:
-        return Contrast(value)
-    return Contrast(
-        value,
-        at(lambda a, b: -_half(noise, a, b, level)),
-        at(lambda a, b: _half(noise, a, b, level_against)),
-    )
+        return Bound(a, min(differences))
+    level_against = against / len(theirs)
+    lows, highs = [], []
+    for difference, b in zip(differences, theirs, strict=True):
+        error, freedom = noise.of_difference(a, b)
+        # Student's quantile function; importing scipy.stats for it would take half a second.
+        lows.append(difference - float(stdtrit(freedom, 1 - level)) * error)
+        highs.append(difference + float(stdtrit(freedom, 1 - level_against)) * error)
+    return Bound(a, min(differences), min(lows), min(highs))
 
 
 def _half(noise: Noise, a: Cell, b: Cell, level: float) -> float:
     """How far the difference of two means may be off, at a one-sided level."""
     error, freedom = noise.of_difference(a, b)
-    # Student's quantile function; importing scipy.stats for it would take half a second.
     return float(stdtrit(freedom, 1 - level)) * error

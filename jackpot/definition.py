@@ -1,38 +1,35 @@
 """The rigorous definition of a winning ticket (section 2.2), applied to polars frames. Pure.
 
-Accuracies are fractions; tolerance and gap are fractions too (0.005 is half a point).
+Accuracies are fractions; tolerance and gap are fractions too (0.005 is half a point). How a verdict
+is reached, and how often it may be wrong, is in `docs/judging.md`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import polars as pl
-from scipy.special import stdtrit
 
-from jackpot import settings
+from jackpot import noise, settings
 from jackpot.conditions import CONDITIONS, PRIZES, Condition, Criteria, Facts, Verdict
-from jackpot.contract import Metric
+from jackpot.contrasts import (
+    Bound,
+    Contrast,
+    Decision,
+    against_all,
+    against_same_rate,
+    some,
+    together,
+)
+from jackpot.noise import Noise
 from jackpot.settings import PRETRAIN, Setting
-from jackpot.trials import OWN_RATE, means
+from jackpot.trials import OWN_RATE, Cell, curve, means, tidy
 
-CONFIDENCE = 0.95
 TICKET = ("network", "dataset", "pruner", "sparsity")
 """The columns that name a ticket: each combination of theirs has one judgement."""
 # Differences of means that are equal but for rounding.
 _ROUNDING = 1e-12
-
-
-@dataclass(frozen=True)
-class Mean:
-    """Mean accuracy over the trials of one setting at one learning rate."""
-
-    learning_rate: float
-    accuracy: float
-    deviation: float | None
-    trials: int
-    chosen_by: float
-    """The accuracy by which the best learning rate is chosen: test or held-out."""
+Key = tuple[str, str | None, float | None]
+"""Setting, pruner where it has a mask, sparsity where it is not dense."""
 
 
 @dataclass(frozen=True)
@@ -41,31 +38,32 @@ class Finding:
 
     Attributes:
         condition: the row of the table.
-        holds: None while runs are missing.
-        margin: how far inside (positive) or outside the condition is, a fraction; None for a
-            condition without a rival.
-        low, high: 95 % interval of the margin; None with a single trial on either side.
+        decision: whether the trials show that it holds, or fails; None while runs are missing.
+        holds: the same by the means alone, whatever their noise; None while runs are missing.
+        margin: how far inside (positive) or outside the condition is by the means, a fraction; None
+            for a condition without a rival.
+        low, high: the bounds that decide: it holds if `low` is above 0, and fails if `high` is
+            below. None where no trials tell the noise.
         learning_rates: those of the ticket and of its rival.
         missing: names of the settings whose runs are needed to decide it.
+        ours, theirs: the cells that were compared: without those that cannot win.
     """
 
     condition: Condition
+    decision: Decision | None
     holds: bool | None
     margin: float | None = None
     low: float | None = None
     high: float | None = None
     learning_rates: tuple[float, ...] = ()
     missing: tuple[str, ...] = ()
+    ours: tuple[Cell, ...] = ()
+    theirs: tuple[Cell, ...] = ()
 
     @property
-    def boundary(self) -> bool:
-        """Whether the interval of the margin straddles 0: the trials do not decide it."""
-        return self.low is not None and self.high is not None and self.low < 0 < self.high
-
-    @property
-    def is_possible(self) -> bool:
-        """Whether it holds, or the trials do not exclude that it does."""
-        return bool(self.holds) or self.boundary
+    def undecided(self) -> bool:
+        """Whether the runs are there, and do not decide it."""
+        return self.decision is Decision.UNDECIDED
 
 
 @dataclass(frozen=True)
@@ -75,10 +73,17 @@ class Judgement:
     Attributes:
         ticket: name of the setting that is judged.
         conditions: a finding for each condition, in the table's order.
+        verdict: what the trials show; wrong in a share `criteria.alpha` of studies at most.
+        point_verdict: the verdict if more trials came out as these did: that of the means.
         missing: names of settings without any run.
         pending: number of planned runs that affect it and may still finish. Until then, the best
             learning rate of a setting may not have been tried, and the verdict is provisional.
-        learning_rate: at which the ticket wins; None if it does not.
+        learning_rate: at which the ticket wins, by the means; None if it does not.
+        criteria: with which it was judged.
+        trials: number of trials of the ticket, the fewest and the most over learning rates.
+        single: names of settings that have one trial somewhere: they borrow others' variance.
+        diverged: (setting, learning rate) at which a trial diverged: these rates cannot win.
+        assumed: what was assumed because nobody said it, such as the tolerance on a dataset.
     """
 
     network: str
@@ -88,10 +93,15 @@ class Judgement:
     ticket: str
     conditions: tuple[Finding, ...]
     verdict: Verdict
-    boundary: bool
+    point_verdict: Verdict
     missing: tuple[str, ...] = field(default=())
     pending: int = 0
     learning_rate: float | None = None
+    criteria: Criteria = field(default_factory=Criteria)
+    trials: tuple[int, int] = (0, 0)
+    single: tuple[str, ...] = ()
+    diverged: tuple[tuple[str, float], ...] = ()
+    assumed: tuple[str, ...] = ()
 
     def finding(self, name: str) -> Finding:
         """The finding about the condition of a name, such as "3".
@@ -101,13 +111,16 @@ class Judgement:
         """
         return {found.condition.name: found for found in self.conditions}[name]
 
-    def needed_for(self, verdict: Verdict) -> tuple[Finding, ...]:
-        """The findings about the conditions that a verdict needs."""
-        return tuple(found for found in self.conditions if verdict in found.condition.verdicts)
+    @property
+    def wins(self) -> bool:
+        """Whether the trials show that it is a ticket of any kind."""
+        return self.verdict in (*PRIZES, Verdict.TICKET)
 
     def __str__(self) -> str:
-        """The verdict, △ where the trials do not decide it, and how many runs are to come."""
-        text = f"{self.verdict} △" if self.boundary else str(self.verdict)
+        """The verdict, and how many runs are to come."""
+        text = str(self.verdict)
+        if self.verdict is Verdict.TICKET:
+            text = "ticket (jackpot undecided)"
         return f"{text} (so far: {self.pending} runs to come)" if self.pending else text
 
 
@@ -120,34 +133,47 @@ def judge(
     """A judgement for every network, dataset, pruner and sparsity that has a sparse run.
 
     Args:
-        runs: see `jackpot.means`. Runs of different recipes must not be mixed: give one study's.
+        runs: one row per run with `network dataset setting pruner sparsity learning_rate trial
+            accuracy epochs`, and `status` if some diverged; see `jackpot.trials.tidy`. Runs of
+            different recipes must not be mixed: give one study's.
         criteria: how the definition is read.
         pending: planned runs that may yet finish: what they bear on is provisional.
         conditions: rows of the table; of your own as well, made one by `conditions.table`.
 
+    Raises:
+        ValueError: a frame that lacks a column, has no fractions for accuracies, or two runs of one
+            trial.
+
     Example:
-        >>> def run(setting, accuracy, pruner=None, sparsity=0.0):
-        ...     return {"network": "resnet20", "dataset": "cifar10", "setting": setting,
-        ...             "pruner": pruner, "sparsity": sparsity, "learning_rate": 0.1, "trial": 1,
-        ...             "accuracy": accuracy, "epochs": 160}
+        >>> def trials(setting, accuracies, pruner=None, sparsity=0.0):
+        ...     return [
+        ...         {"network": "resnet20", "dataset": "cifar10", "setting": setting,
+        ...          "pruner": pruner, "sparsity": sparsity, "learning_rate": 0.1,
+        ...          "trial": trial, "accuracy": accuracy, "epochs": 160}
+        ...         for trial, accuracy in enumerate(accuracies)
+        ...     ]
         >>> runs = pl.DataFrame([
-        ...     run("lt", 0.921, "imp", 0.832), run("rr", 0.90, "imp", 0.832),
-        ...     run("pretrain", 0.924), run("sdt", 0.89, None, 0.832)])
-        >>> [str(judgement.verdict) for judgement in judge(runs)]
-        ['jackpot']
+        ...     *trials("lt", [0.921, 0.923, 0.922], "imp", 0.832),
+        ...     *trials("rr", [0.901, 0.902, 0.899], "imp", 0.832),
+        ...     *trials("pretrain", [0.920, 0.921, 0.922]),
+        ...     *trials("sdt", [0.890, 0.888, 0.891], None, 0.832)])
+        >>> (judgement,) = judge(runs)
+        >>> str(judgement.verdict)
+        'jackpot'
+        >>> judgement.finding("3").decision
+        <Decision.HOLDS: 'holds'>
     """
     criteria = criteria or Criteria()
-    table = means(runs)
-    tickets = (
-        table.filter(pl.col("pruner").is_not_null())
-        .select(TICKET)
-        .unique()
-        .sort("network", "dataset", "sparsity", "pruner")
+    known = tidy(
+        runs
+        if criteria.any_rate or "pretrain_learning_rate" not in runs.columns
+        else runs.filter(OWN_RATE)
     )
-    return [
-        _judge(table, criteria, conditions, _bearing_on(pending, criteria, conditions, **at), **at)
-        for at in tickets.iter_rows(named=True)
-    ]
+    found = []
+    for (network, dataset), here in known.group_by("network", "dataset", maintain_order=True):
+        study = _Study(str(network), str(dataset), here, criteria, conditions, pending)
+        found += study.judgements()
+    return sorted(found, key=lambda j: (j.network, j.dataset, j.sparsity, j.pruner))
 
 
 def _compared(criteria: Criteria, conditions: Sequence[Condition]) -> dict[str, Setting]:
@@ -157,212 +183,306 @@ def _compared(criteria: Criteria, conditions: Sequence[Condition]) -> dict[str, 
     return {setting.name: setting for setting in (PRETRAIN, ticket, *rivals)}
 
 
-def _of(setting: Setting, pruner: str, sparsity: float) -> pl.Expr:
-    """The runs of a setting that a ticket of this pruner and sparsity is compared with."""
-    where = pl.col("setting") == setting.name
-    if not setting.is_dense:
-        where &= pl.col("sparsity") == sparsity
-    return where & (pl.col("pruner") == pruner) if setting.is_masked else where
-
-
-def _bearing_on(
-    pending: pl.DataFrame | None,
-    criteria: Criteria,
-    conditions: Sequence[Condition],
-    network: str,
-    dataset: str,
-    pruner: str,
-    sparsity: float,
-) -> int:
-    """How many of the planned runs a judgement waits for."""
-    if pending is None or pending.is_empty():
-        return 0
-    compared = _compared(criteria, conditions).values()
-    needed = pl.any_horizontal(_of(setting, pruner, sparsity) for setting in compared)
-    same = (pl.col("network") == network) & (pl.col("dataset") == dataset)
-    return pending.filter(same, needed, OWN_RATE).height
-
-
-def _judge(
-    table: pl.DataFrame,
-    criteria: Criteria,
-    conditions: Sequence[Condition],
-    pending: int,
-    network: str,
-    dataset: str,
-    pruner: str,
-    sparsity: float,
-) -> Judgement:
-    here = table.filter(pl.col("network") == network, pl.col("dataset") == dataset)
-    curves = {
-        name: _curve(here.filter(_of(setting, pruner, sparsity)), criteria.rate_by)
-        for name, setting in _compared(criteria, conditions).items()
-    }
-    epochs = here.filter(_of(PRETRAIN, pruner, sparsity))["epochs"].to_list()
-    facts = Facts(sparsity, min(epochs), dataset) if epochs else None
-    findings = tuple(
-        _compare(condition, curves, criteria, dataset)
-        if condition.test is None
-        else _test(condition, facts, criteria)
-        for condition in conditions
+def _key(setting: Setting, pruner: str | None, sparsity: float | None) -> Key:
+    """What a ticket of this pruner and sparsity is compared with, of a setting."""
+    return (
+        setting.name,
+        pruner if setting.is_masked else None,
+        None if setting.is_dense else sparsity,
     )
-    needed = [found for found in findings if found.condition.verdicts]
-    missing = tuple(dict.fromkeys(name for found in needed for name in found.missing))
-    verdict, rate = (
-        (Verdict.NOT_ENOUGH_RUNS, None)
-        if missing
-        else _literal(findings)
-        if criteria.reading == "literal"
-        else _joint(findings, curves, criteria, dataset)
-    )
-    return Judgement(
-        network=network,
-        dataset=dataset,
-        pruner=pruner,
-        sparsity=sparsity,
-        ticket=criteria.ticket,
-        conditions=findings,
-        verdict=verdict,
-        boundary=not missing and _undecided(findings),
-        missing=missing,
-        pending=pending,
-        learning_rate=rate,
-    )
+
+
+class _Study:
+    """The runs of one network and dataset, with what all judgements of them share."""
+
+    def __init__(
+        self,
+        network: str,
+        dataset: str,
+        runs: pl.DataFrame,
+        criteria: Criteria,
+        conditions: Sequence[Condition],
+        pending: pl.DataFrame | None,
+    ) -> None:
+        self.network, self.dataset, self.criteria, self.conditions = (
+            network, dataset, criteria, conditions,
+        )  # fmt: skip
+        self.compared = _compared(criteria, conditions)
+        self.noise: Noise | None = noise.of(runs)
+        self.runs = runs
+        table = means(runs)
+        self.curves: dict[Key, list[Cell]] = {}
+        rows = table.filter(pl.col("setting").is_in(list(self.compared)))
+        for (name, pruner, sparsity), cells in rows.group_by(
+            "setting", "pruner", "sparsity", maintain_order=True
+        ):
+            key = _key(self.compared[str(name)], pruner, sparsity)
+            self.curves[key] = curve(cells, criteria.rate_by)
+        dense = table.filter(pl.col("setting") == PRETRAIN.name)["epochs"].to_list()
+        self.epochs = min(dense, default=None)
+        self.lost: dict[Key, set[float]] = {}
+        gone = runs.filter(pl.col("diverged"), pl.col("setting").is_in(list(self.compared)))
+        for name, pruner, sparsity, rate in gone.select(
+            "setting", "pruner", "sparsity", "learning_rate"
+        ).rows():
+            self.lost.setdefault(_key(self.compared[name], pruner, sparsity), set()).add(rate)
+        self.waiting: dict[Key, int] = {}
+        if pending is not None and not pending.is_empty():
+            mine = (pl.col("network") == network) & (pl.col("dataset") == dataset)
+            planned = pending.filter(mine, pl.col("setting").is_in(list(self.compared)))
+            if not criteria.any_rate:
+                planned = planned.filter(OWN_RATE)
+            counts = planned.group_by("setting", "pruner", "sparsity").len().rows()
+            for name, pruner, sparsity, count in counts:
+                key = _key(self.compared[name], pruner, sparsity)
+                self.waiting[key] = self.waiting.get(key, 0) + count
+
+    def judgements(self) -> list[Judgement]:
+        """One for each pruner and sparsity that has a run with a mask."""
+        tickets = (
+            self.runs.filter(pl.col("pruner").is_not_null()).select("pruner", "sparsity").unique()
+        )
+        return [self._judge(pruner, sparsity) for pruner, sparsity in tickets.rows()]
+
+    def _judge(self, pruner: str, sparsity: float) -> Judgement:
+        keys = {name: _key(s, pruner, sparsity) for name, s in self.compared.items()}
+        curves = {name: self.curves.get(key, []) for name, key in keys.items()}
+        lost = {name: self.lost.get(key, set()) for name, key in keys.items()}
+        facts = None if self.epochs is None else Facts(sparsity, self.epochs, self.dataset)
+        bounds: dict[str, list[Bound]] = {}
+        findings = tuple(
+            _test(condition, facts, self.criteria)
+            if condition.rival is None
+            else self._compare(condition, condition.rival, curves, lost, bounds)
+            for condition in self.conditions
+        )
+        needed = [found for found in findings if found.condition.verdicts]
+        missing = tuple(dict.fromkeys(name for found in needed for name in found.missing))
+        verdict, point, rate = Verdict.NOT_ENOUGH_RUNS, Verdict.NOT_ENOUGH_RUNS, None
+        if not missing:
+            decided = _Decided(findings, bounds, joint=self.criteria.reading == "joint")
+            verdict = decided.verdict()
+            point, rate = decided.of_means()
+        counts = [len(cell.trials) for cell in curves[self.criteria.ticket]]
+        return Judgement(
+            network=self.network,
+            dataset=self.dataset,
+            pruner=pruner,
+            sparsity=sparsity,
+            ticket=self.criteria.ticket,
+            conditions=findings,
+            verdict=verdict,
+            point_verdict=point,
+            missing=missing,
+            pending=sum(self.waiting.get(key, 0) for key in keys.values()),
+            learning_rate=rate,
+            criteria=self.criteria,
+            trials=(min(counts, default=0), max(counts, default=0)),
+            single=tuple(
+                name for name, cells in curves.items() if any(len(c.trials) == 1 for c in cells)
+            ),
+            diverged=tuple((name, rate) for name, rates in lost.items() for rate in sorted(rates)),
+            assumed=self.criteria.assumed(self.dataset),
+        )
+
+    def _compare(
+        self,
+        condition: Condition,
+        rival: Setting,
+        curves: Mapping[str, list[Cell]],
+        lost: Mapping[str, set[float]],
+        bounds: dict[str, list[Bound]],
+    ) -> Finding:
+        """The ticket against the condition's rival, each at the learning rate that the row says."""
+        ticket = self.criteria.ticket
+        absent = tuple(name for name in (ticket, rival.name) if not curves[name] and not lost[name])
+        if absent:
+            return Finding(condition, None, None, missing=absent)
+        ours, theirs = _able(curves[ticket]), _able(curves[rival.name])
+        if condition.at == "same rate":
+            trained = {cell.learning_rate for cell in curves[rival.name]} | lost[rival.name]
+            rates = {cell.mask_rate for cell in curves[ticket]} | lost[ticket]
+            if not trained & rates:
+                return Finding(condition, None, None, missing=(rival.name,))
+            theirs = _decent(theirs, self.criteria.floor)
+            decent = {cell.learning_rate for cell in theirs}
+            ours = [cell for cell in ours if cell.mask_rate in decent]
+        if not ours or (condition.at == "same rate" and not theirs):
+            # At every rate that could count a network diverged, or did not learn.
+            return Finding(condition, Decision.FAILS, False)
+        if not theirs:
+            return Finding(condition, Decision.HOLDS, True)
+        own, other = _chosen(condition, ours, theirs)
+        allowance = condition.allowance(self.criteria, self.dataset) if condition.allowance else 0.0
+        margin = own.accuracy - other.accuracy - allowance
+        found = self._bounds(condition, ours, theirs, own, other, allowance)
+        bounds[condition.name] = found
+        shown = some(found)
+        return Finding(
+            condition,
+            shown.decision,
+            margin > _ROUNDING if condition.is_strict else margin >= -_ROUNDING,
+            margin,
+            shown.low,
+            shown.high,
+            learning_rates=(own.learning_rate, other.learning_rate),
+            ours=tuple(ours),
+            theirs=tuple(theirs),
+        )
+
+    def _bounds(
+        self,
+        condition: Condition,
+        ours: list[Cell],
+        theirs: list[Cell],
+        own: Cell,
+        other: Cell,
+        allowance: float,
+    ) -> list[Bound]:
+        # Three comparisons can each make the verdict "none": each may do so wrongly in a third of
+        # what is allowed (Bonferroni).
+        alpha, against = self.criteria.alpha, self.criteria.alpha / self._ways_to_fail
+        same_rate = condition.at == "same rate"
+        if self.criteria.rate_by == "heldout":
+            # One rate of each side is looked at, and was still chosen among all.
+            alpha /= len(ours)
+            if not same_rate:
+                against /= len(theirs)
+            ours, theirs = [own], [other]
+        compare = against_same_rate if same_rate else against_all
+        return compare(ours, theirs, allowance, self.noise, alpha=alpha, alpha_against=against)
+
+    @property
+    def _ways_to_fail(self) -> int:
+        return (
+            sum(
+                condition.rival is not None and condition.verdicts == frozenset(PRIZES)
+                for condition in self.conditions
+            )
+            or 1
+        )
+
+
+def _able(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells that can win: those in which no trial diverged."""
+    return [cell for cell in cells if not cell.diverged]
+
+
+def _decent(dense: list[Cell], floor: float) -> list[Cell]:
+    """The rates at which dense networks are trained at all."""
+    best = max((cell.accuracy for cell in dense), default=0.0)
+    return [cell for cell in dense if cell.accuracy >= best - floor - _ROUNDING]
+
+
+def _chosen(condition: Condition, ours: list[Cell], theirs: list[Cell]) -> tuple[Cell, Cell]:
+    """The two cells that the means compare: the best of each, or both at the rate that favours."""
+    if condition.at == "best":
+        return _best(ours), _best(theirs)
+    rates = {cell.learning_rate: cell for cell in theirs}
+    pairs = [(cell, rates[cell.mask_rate]) for cell in ours]
+    return max(pairs, key=lambda pair: pair[0].chosen_by - pair[1].chosen_by)
+
+
+def _best(cells: Iterable[Cell]) -> Cell:
+    """The cell at the best learning rate; of equal ones at the lowest."""
+    return max(cells, key=lambda cell: (cell.chosen_by, -cell.learning_rate))
 
 
 def _test(condition: Condition, facts: Facts | None, criteria: Criteria) -> Finding:
     if facts is None or condition.test is None:
-        return Finding(condition, None, missing=(PRETRAIN.name,))
-    return Finding(condition, condition.test(facts, criteria))
+        return Finding(condition, None, None, missing=(PRETRAIN.name,))
+    holds = condition.test(facts, criteria)
+    return Finding(condition, Decision.HOLDS if holds else Decision.FAILS, holds)
 
 
-def _compare(
-    condition: Condition, curves: dict[str, list[Mean]], criteria: Criteria, dataset: str
-) -> Finding:
-    """The ticket against the condition's rival, each at the learning rate that the row says."""
-    rival = condition.rival.name if condition.rival else ""
-    pairs = _pairs(condition, curves[criteria.ticket], curves[rival])
-    absent = tuple(name for name in (criteria.ticket, rival) if not curves[name])
-    if not pairs:
-        return Finding(condition, None, missing=absent or (rival,))
-    own, other = max(pairs, key=lambda pair: pair[0].chosen_by - pair[1].chosen_by)
-    margin = _margin(condition, own, other, criteria, dataset)
-    low, high = _interval(own, other, margin)
-    return Finding(
-        condition,
-        _holds(condition, margin),
-        margin,
-        low,
-        high,
-        learning_rates=(own.learning_rate, other.learning_rate),
-    )
+class _Decided:
+    """From the conditions to a verdict, in either reading.
 
-
-def _pairs(condition: Condition, ticket: list[Mean], rival: list[Mean]) -> list[tuple[Mean, Mean]]:
-    """What a condition may compare: the best of both, or both at each rate that they share."""
-    if not ticket or not rival:
-        return []
-    if condition.at == "best":
-        return [(_best(ticket), _best(rival))]
-    rates = {mean.learning_rate: mean for mean in rival}
-    return [(mean, rates[mean.learning_rate]) for mean in ticket if mean.learning_rate in rates]
-
-
-def _margin(
-    condition: Condition, own: Mean, other: Mean, criteria: Criteria, dataset: str
-) -> float:
-    allowance = condition.allowance(criteria, dataset) if condition.allowance else 0.0
-    return own.accuracy - other.accuracy - allowance
-
-
-def _holds(condition: Condition, margin: float) -> bool:
-    return margin > _ROUNDING if condition.is_strict else margin >= -_ROUNDING
-
-
-def _literal(findings: Sequence[Finding]) -> tuple[Verdict, float | None]:
-    """The highest verdict whose conditions all hold, and the rate of the one that names it."""
-    for verdict in PRIZES:
-        if all(found.holds for found in findings if verdict in found.condition.verdicts):
-            return verdict, _rate(findings, verdict)
-    return Verdict.NONE, None
-
-
-def _rate(findings: Sequence[Finding], verdict: Verdict) -> float:
-    naming = next(found for found in findings if found.condition.names_rate_of is verdict)
-    return naming.learning_rates[0]
-
-
-def _joint(
-    findings: Sequence[Finding], curves: dict[str, list[Mean]], criteria: Criteria, dataset: str
-) -> tuple[Verdict, float | None]:
-    """The highest verdict whose joint conditions all hold at one learning rate of the ticket.
-
-    Conditions that are not joint are as in the literal reading.
+    Args:
+        findings: about all conditions; none has runs missing that a verdict needs.
+        bounds: of each comparison, by the name of its condition.
+        joint: whether one learning rate of the ticket must meet the joint conditions.
     """
 
-    def met(condition: Condition, mean: Mean) -> bool:
-        rival = condition.rival.name if condition.rival else ""
-        return any(
-            _holds(condition, _margin(condition, own, other, criteria, dataset))
-            for own, other in _pairs(condition, [mean], curves[rival])
-        )
+    def __init__(
+        self, findings: Sequence[Finding], bounds: Mapping[str, list[Bound]], joint: bool
+    ) -> None:
+        self.findings, self.bounds, self.joint = findings, bounds, joint
 
-    for verdict in PRIZES:
-        needed = [found for found in findings if verdict in found.condition.verdicts]
-        joint = [found.condition for found in needed if found.condition.is_joint]
-        if not all(found.holds for found in needed if not found.condition.is_joint):
-            continue
-        meeting = [
-            mean
-            for mean in curves[criteria.ticket]
-            if all(met(condition, mean) for condition in joint)
+    def verdict(self) -> Verdict:
+        """What the trials show."""
+        lowest = self._decision(frozenset(PRIZES))
+        if lowest is Decision.FAILS:
+            return Verdict.NONE
+        if lowest is Decision.UNDECIDED:
+            return Verdict.UNDECIDED
+        for prize in PRIZES:
+            decision = self._decision(frozenset({prize}))
+            if decision is Decision.HOLDS:
+                return prize
+            if decision is Decision.UNDECIDED:
+                return Verdict.TICKET
+        return Verdict.NONE
+
+    def of_means(self) -> tuple[Verdict, float | None]:
+        """The highest verdict that the means grant, and the rate at which the ticket earns it."""
+        for prize in PRIZES:
+            needed = [f for f in self.findings if prize in f.condition.verdicts]
+            if not self.joint:
+                if all(found.holds for found in needed):
+                    return prize, self._naming(prize).learning_rates[0]
+                continue
+            joint = self._joint(needed)
+            alone = [found for found in needed if found not in joint]
+            if not all(found.holds for found in alone):
+                continue
+            met = (
+                [bound.cell for bound in together([self._met(found) for found in joint])]
+                if joint
+                else []
+            )
+            if met:
+                return prize, max(met, key=lambda cell: cell.accuracy).learning_rate
+        return Verdict.NONE, None
+
+    def _naming(self, prize: Verdict) -> Finding:
+        return next(f for f in self.findings if f.condition.names_rate_of is prize)
+
+    def _met(self, found: Finding) -> list[Bound]:
+        """The cells whose means meet a condition."""
+        strict = found.condition.is_strict
+        return [
+            bound
+            for bound in self.bounds.get(found.condition.name, [])
+            if (bound.value > _ROUNDING if strict else bound.value >= -_ROUNDING)
         ]
-        if meeting:
-            return verdict, max(meeting, key=lambda mean: mean.accuracy).learning_rate
-    return Verdict.NONE, None
 
+    def _joint(self, needed: Sequence[Finding]) -> list[Finding]:
+        return [
+            found
+            for found in needed
+            # A rival that diverged at every rate asks nothing of any.
+            if self.joint and found.condition.is_joint and not self._is_free(found)
+        ]
 
-def _undecided(findings: Sequence[Finding]) -> bool:
-    """Whether a condition that the trials do not decide could change the verdict.
+    def _is_free(self, found: Finding) -> bool:
+        return found.decision is Decision.HOLDS and found.condition.name not in self.bounds
 
-    If a condition that every verdict needs clearly fails, the verdict is "none" in any case.
-    """
-    needed = [found for found in findings if found.condition.verdicts]
-    for_all = [found for found in needed if found.condition.verdicts == set(PRIZES)]
-    if any(found.holds is False and not found.boundary for found in for_all):
-        return False
-    return any(found.boundary for found in needed)
+    def _decision(self, prizes: frozenset[Verdict]) -> Decision:
+        """Whether the conditions hold that each of these verdicts needs."""
+        needed = [f for f in self.findings if prizes <= f.condition.verdicts]
+        joint = self._joint(needed)
+        decisions = [found.decision for found in needed if found not in joint]
+        if joint:
+            decisions.append(self._at_one_rate(joint).decision)
+        if Decision.FAILS in decisions:
+            return Decision.FAILS
+        return Decision.UNDECIDED if Decision.UNDECIDED in decisions else Decision.HOLDS
 
-
-def _curve(table: pl.DataFrame, rate_by: Literal["test", "heldout"]) -> list[Mean]:
-    by = pl.col("accuracy")
-    held_out = Metric.HELDOUT_ACCURACY
-    if rate_by == "heldout" and held_out in table.columns and not table[held_out].has_nulls():
-        by = pl.col(held_out)
-    columns = table.select(
-        "learning_rate", "accuracy", "deviation", "trials", by.alias("chosen_by")
-    )
-    return [Mean(*row) for row in columns.iter_rows()]
-
-
-def _best(curve: Iterable[Mean]) -> Mean:
-    """The mean at the best learning rate; of equal ones at the lowest."""
-    return max(curve, key=lambda mean: (mean.chosen_by, -mean.learning_rate))
-
-
-def _interval(a: Mean, b: Mean, margin: float) -> tuple[float | None, float | None]:
-    """95 % interval of a margin between two means over trials: Welch's t (Welch 1947).
-
-    Variances are not assumed equal, degrees of freedom are Welch and Satterthwaite's. That the
-    learning rates were chosen for being best is not accounted for. None with a single trial.
-    """
-    if a.deviation is None or b.deviation is None:
-        return None, None
-    variances = a.deviation**2 / a.trials, b.deviation**2 / b.trials
-    total = sum(variances)
-    if total == 0:
-        return margin, margin
-    freedom = total**2 / (variances[0] ** 2 / (a.trials - 1) + variances[1] ** 2 / (b.trials - 1))
-    # Student's quantile function; importing scipy.stats for it would take half a second.
-    half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * total**0.5
-    return margin - half, margin + half
+    def _at_one_rate(self, joint: Sequence[Finding]) -> Contrast:
+        """Whether all of these hold at some learning rate of the ticket."""
+        shared = together([self.bounds.get(found.condition.name, []) for found in joint])
+        if not shared:
+            # A rate at which one of them cannot be met at all.
+            return Contrast(-1.0, -1.0, -1.0)
+        return some(shared)

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from jackpot import noise
-from jackpot.conditions import PRIZES, Criteria
+from jackpot.conditions import Criteria
 from jackpot.contract import Tag
 from jackpot.contrasts import Contrast, Decision, exceeds
 from jackpot.definition import judge
@@ -191,7 +191,7 @@ def _tickets(runs: pl.DataFrame, criteria: Criteria) -> list[dict[str, Any]]:
     for judgement in judge(runs, criteria):
         key = (judgement.network, judgement.dataset)
         found.setdefault(key, None)
-        if judgement.verdict in PRIZES:
+        if judgement.wins:
             found[key] = max(found[key] or 0.0, judgement.sparsity)
     return [
         {
@@ -200,7 +200,7 @@ def _tickets(runs: pl.DataFrame, criteria: Criteria) -> list[dict[str, Any]]:
             "dataset": dataset,
             "sparsity": highest,
             "residual": has_residuals(runs, network),
-            "measure": f"tickets up to sparsity {highest:.3f}" if highest else "no ticket found",
+            "measure": f"tickets up to sparsity {highest:.3f}" if highest else "no ticket decided",
             "supports": None,
         }
         for (network, dataset), highest in found.items()

@@ -4,19 +4,19 @@ In the table's order: a jackpot ticket exists, a secondary prize ticket exists, 
 a small learning rate, subnetworks prefer IMP.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 
 import polars as pl
 
 from jackpot import noise
-from jackpot.conditions import PRIZES, Criteria, Verdict
+from jackpot.conditions import CONDITIONS, Condition, Criteria, Verdict
 from jackpot.contrasts import Decision, exceeds
-from jackpot.definition import Judgement
+from jackpot.definition import Judgement, judge
 from jackpot.noise import Noise
 from jackpot.preferences import prefers_small
 from jackpot.settings import PRETRAIN
-from jackpot.trials import Cell, curve, means
+from jackpot.trials import Cell, curve, means, tidy
 
 YES, NO, BOUNDARY, UNKNOWN = "✓", "×", "△", "?"
 NAMES = ("jackpot", "secondary", "prefers small lr", "prefers IMP")
@@ -54,66 +54,100 @@ PUBLISHED = {
 
 
 def marks(
-    runs: pl.DataFrame, judgements: Sequence[Judgement], criteria: Criteria | None = None
+    runs: pl.DataFrame,
+    criteria: Criteria | None = None,
+    pending: pl.DataFrame | None = None,
+    conditions: Sequence[Condition] = CONDITIONS,
 ) -> dict[tuple[str, str], tuple[Marks, float | None]]:
     """Marks of every network and dataset in `runs`, and the highest sparsity with a ticket.
 
-    A ticket exists if there is one at any non-trivial sparsity (section 3.1). For the two
-    preferences the paper gives no numbers. Here a small learning rate is preferred where, at more
-    than half of the non-trivial sparsities, the best ticket is trained at a smaller rate than the
-    best dense network; IMP where at more than half of them the best LT-IMP is clearly (by the gap)
-    better than the best LT-OMP. Where the trials do not decide that (`jackpot.contrasts`), the mark
-    is `△`; without a second trial anywhere, `?`.
+    A ticket exists if there is one at any non-trivial sparsity (section 3.1). The more sparsities
+    and pruners are looked at, the more chances there are to be wrong: ✓ is decided at α over their
+    number (Holm 1979), × needs every one decided against it, and △ is what is left.
+
+    For the two preferences the paper gives no numbers. Here a small learning rate is preferred
+    where, at more than half of the non-trivial sparsities, the best ticket is trained at a smaller
+    rate than the best dense network; IMP where at more than half of them the best LT-IMP is clearly
+    (by the gap) better than the best LT-OMP.
 
     Args:
-        runs: as in `jackpot.means`, of one study.
-        judgements: of those runs by `jackpot.judge`: while one waits for planned runs, only a ✓
-            that they cannot take back is said.
-        criteria: with which they were judged.
+        runs, criteria, pending, conditions: see `jackpot.judge`; of one study. While planned runs
+            may change a mark, it is `?`, as it is where no trials tell the noise.
     """
     criteria = criteria or Criteria()
+    known = tidy(runs)
+    return {
+        (str(network), str(dataset)): _of(here, criteria, pending, conditions)
+        for (network, dataset), here in known.group_by("network", "dataset", maintain_order=True)
+    }
+
+
+def _of(
+    runs: pl.DataFrame,
+    criteria: Criteria,
+    pending: pl.DataFrame | None,
+    conditions: Sequence[Condition],
+) -> tuple[Marks, float | None]:
+    """Marks of one network and dataset."""
     least = criteria.sparsity - 1e-9
-    table = means(runs).filter((pl.col("sparsity") >= least) | (pl.col("setting") == PRETRAIN.name))
-    judgements = [j for j in judgements if j.sparsity >= least]
-    found = {}
-    for network, dataset in table.select("network", "dataset").unique(maintain_order=True).rows():
-        here = table.filter(pl.col("network") == network, pl.col("dataset") == dataset)
-        own = [j for j in judgements if (j.network, j.dataset) == (network, dataset)]
-        mine = pl.col("network") == network, pl.col("dataset") == dataset
-        dense = curve(here.filter(pl.col("setting") == PRETRAIN.name))
-        tickets = {
-            (float(sparsity), str(pruner)): curve(cells)
-            for (sparsity, pruner), cells in here.filter(
-                pl.col("setting") == criteria.ticket
-            ).group_by("sparsity", "pruner", maintain_order=True)
-        }
-        known = noise.of(runs.filter(*mine))
-        waiting = any(j.pending for j in own)
-        found[network, dataset] = (
-            Marks(
-                _exists(own, Verdict.JACKPOT),
-                _exists(own, Verdict.SECONDARY),
-                UNKNOWN if waiting else _prefers_small(dense, tickets, known),
-                UNKNOWN if waiting else _prefers_imp(tickets, criteria.gap, known),
-            ),
-            max((j.sparsity for j in own if j.verdict in PRIZES), default=None),
-        )
-    return found
+    deep = runs.filter((pl.col("sparsity") >= least) | (pl.col("setting") == PRETRAIN.name))
+
+    def every(alpha: float) -> list[Judgement]:
+        found = judge(runs, replace(criteria, alpha=alpha), pending, conditions)
+        return [j for j in found if j.sparsity >= least]
+
+    def judged(alpha: float) -> list[Judgement]:
+        return [j for j in every(alpha) if not j.missing]
+
+    table, noises = means(deep), noise.of(runs)
+    dense = curve(table.filter(pl.col("setting") == PRETRAIN.name))
+    tickets = {
+        (float(sparsity), str(pruner)): curve(cells)
+        for (sparsity, pruner), cells in table.filter(
+            pl.col("setting") == criteria.ticket
+        ).group_by("sparsity", "pruner", maintain_order=True)
+    }
+    waiting = any(j.pending for j in every(criteria.alpha))
+    each = judged(criteria.alpha)
+    winning = _holm(judged, len(each), criteria.alpha, lambda j: j.wins)
+    jackpots = _holm(judged, len(each), criteria.alpha, lambda j: j.verdict is Verdict.JACKPOT)
+    return Marks(
+        _exists(jackpots, each, (Verdict.SECONDARY, Verdict.NONE), noises),
+        _exists(winning, each, (Verdict.NONE,), noises),
+        UNKNOWN if waiting else _prefers_small(dense, tickets, noises),
+        UNKNOWN if waiting else _prefers_imp(tickets, criteria.gap, noises),
+    ), max((j.sparsity for j in winning), default=None)
 
 
-def _exists(judgements: Sequence[Judgement], verdict: Verdict) -> str:
-    """Whether one of the judgements is `verdict` or a higher one."""
-    as_high = PRIZES[: PRIZES.index(verdict) + 1]
-    known = [j for j in judgements if j.verdict != Verdict.NOT_ENOUGH_RUNS and not j.pending]
-    needed = [(j.verdict in as_high, j.needed_for(verdict)) for j in known]
-    if any(is_one and not any(f.boundary for f in findings) for is_one, findings in needed):
+def _holm(
+    judged: Callable[[float], list[Judgement]],
+    looked_at: int,
+    alpha: float,
+    is_one: Callable[[Judgement], bool],
+) -> list[Judgement]:
+    """The judgements that are decided to be one, however many were looked at (Holm 1979)."""
+    found: list[Judgement] = []
+    while looked_at > len(found):
+        more = [j for j in judged(alpha / (looked_at - len(found))) if is_one(j)]
+        if len(more) == len(found):
+            break
+        found = more
+    return [j for j in found if not j.pending]
+
+
+def _exists(
+    found: list[Judgement],
+    each: list[Judgement],
+    against: tuple[Verdict, ...],
+    known: Noise | None,
+) -> str:
+    if found:
         return YES
-    if not known or any(j.pending for j in judgements):
+    if not each or any(j.pending for j in each):
         return UNKNOWN
-    undecided = [(is_one, of) for is_one, of in needed if any(f.boundary for f in of)]
-    if any(is_one or all(f.is_possible for f in of) for is_one, of in undecided):
-        return BOUNDARY
-    return NO
+    if all(j.verdict in against for j in each):
+        return NO
+    return BOUNDARY if known is not None else UNKNOWN
 
 
 def _prefers_small(

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy.special import polygamma, psi
+from scipy.special import fdtrc, polygamma, psi
 
-from jackpot.trials import CELL, Cell
+from jackpot.trials import CELL, Cell, tidy
+
+# Below this level of an F test.
+_OUTLYING = 0.1
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,11 @@ def of(runs: pl.DataFrame) -> Noise | None:
     learning rate.
 
     Args:
-        runs: see `jackpot.means`.
+        runs: see `jackpot.trials.tidy`.
     """
     table = (
-        runs.drop_nulls("accuracy")
+        tidy(runs)
+        .drop_nulls("accuracy")
         .with_columns(pl.struct(CELL).rank("dense").alias("cell"))
         .filter(pl.len().over("cell") > 1)
     )
@@ -99,15 +103,19 @@ def moderated(
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
     """Variances drawn towards each other, as far as they seem to be of one distribution.
 
-    The empirical Bayes estimate of Smyth (2004, section 6), as limma's `fitFDist` has it.
+    The empirical Bayes estimate of Smyth (2004, section 6), as limma's `fitFDist` has it, but for
+    two points. A variance far above the others is kept: the noisiest rate is the one that luck
+    makes best, and drawing it down would make that luck look sure (Phipson et al. 2016 treat such
+    outliers alike). And variances that do differ keep their own degrees of freedom: a prior that
+    five rates tell is not known well enough to add to them.
 
     Args:
         variances: s², shape (groups,).
         freedom: their degrees of freedom ν, shape (groups,).
 
     Returns:
-        (d₀s₀² + νs²) / (d₀ + ν) and d₀ + ν, at most Σν; and what a group without data would have:
-        s₀² and d₀, at most Σν.
+        (d₀s₀² + νs²) / (d₀ + ν) and its degrees of freedom; and what a group without data would
+        have: s₀² and d₀, at most Σν.
     """
     total = float(freedom.sum())
     pooled = float(variances @ freedom) / total
@@ -118,12 +126,13 @@ def moderated(
     spread = logs.var(ddof=1) - polygamma(1, freedom / 2).mean()
     if spread <= 0:
         # They vary no more than estimates of one variance do.
-        prior, own = np.inf, float(np.exp(logs.mean()))
-        return np.full_like(variances, own), np.full_like(freedom, total), (own, total)
+        return np.full_like(variances, pooled), np.full_like(freedom, total), (pooled, total)
     prior = 2 * _inverse_trigamma(float(spread))
     own = float(np.exp(logs.mean() + psi(prior / 2) - np.log(prior / 2)))
     posterior = (prior * own + freedom * positive) / (prior + freedom)
-    return posterior, np.minimum(prior + freedom, total), (own, min(prior, total))
+    # s² / s₀² has an F distribution under the prior.
+    outlying = (positive > posterior) & (fdtrc(freedom, prior, positive / own) < _OUTLYING)
+    return np.where(outlying, positive, posterior), freedom, (own, min(prior, total))
 
 
 def _inverse_trigamma(value: float) -> float:

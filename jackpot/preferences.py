@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from jackpot.contrasts import ALPHA, Decision, exceeds, possibly_best
+from jackpot.conditions import ALPHA
+from jackpot.contrasts import Decision, exceeds, possibly_best
 from jackpot.noise import Noise
 from jackpot.trials import Cell
 

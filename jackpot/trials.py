@@ -5,14 +5,17 @@ from typing import Literal
 
 import polars as pl
 
-from jackpot.contract import Metric
+from jackpot.contract import Metric, Tag
 
 # Subnetworks trained at another rate than their mask's are the ablation's (Table 4) alone.
 OWN_RATE = pl.col("pretrain_learning_rate").is_null() | (
     pl.col("pretrain_learning_rate") == pl.col("learning_rate")
 )
-CELL = ("network", "dataset", "setting", "pruner", "sparsity", "learning_rate")
+CELL = ("network", "dataset", "setting", "pruner", "sparsity", "learning_rate", "mask_rate")
 """The columns that trials of one cell share."""
+_REQUIRED = (*CELL[:-1], "trial", "accuracy", "epochs")
+DIVERGED = "loss became"
+"""How the trainer's tag `failure` of a diverged run begins."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,24 @@ class Cell:
         accuracy: mean over trials, a fraction.
         trials: their numbers.
         chosen_by: the accuracy by which the best learning rate is chosen: test or held-out.
+        mask_rate: learning rate of the pretraining that its mask is from; of a network without a
+            mask, its own.
+        diverged: how many more trials ended without a number.
     """
 
     learning_rate: float
     accuracy: float
     trials: frozenset[int]
     chosen_by: float
+    mask_rate: float
+    diverged: int = 0
 
 
 def accuracies(runs: pl.DataFrame, which: Literal["last", "best"] = "last") -> pl.DataFrame:
-    """Finished runs in the form that `means` expects, with `accuracy` of the last or best epoch.
+    """Runs in the form that `means` expects, with `accuracy` of the last or best epoch.
+
+    Runs that failed for the machine's sake are left out; those that diverged stay, without an
+    accuracy.
 
     Args:
         runs: rows of a store, with the params and metrics of `jackpot.contract` as columns, and
@@ -42,24 +53,77 @@ def accuracies(runs: pl.DataFrame, which: Literal["last", "best"] = "last") -> p
     """
     column = Metric.VAL_ACCURACY if which == "last" else Metric.BEST_VAL_ACCURACY
     held_out = Metric.HELDOUT_ACCURACY if which == "last" else Metric.BEST_HELDOUT_ACCURACY
-    return runs.filter(pl.col("status") == "FINISHED", OWN_RATE).with_columns(
+    finished = pl.col("status") == "FINISHED"
+    diverged = (pl.col("status") == "FAILED") & pl.col(Tag.FAILURE).str.starts_with(DIVERGED)
+    return runs.filter(finished | diverged).with_columns(
         pl.col(held_out).alias(Metric.HELDOUT_ACCURACY),
-        pl.col(column).alias("accuracy"),
+        pl.when(finished).then(pl.col(column)).alias("accuracy"),
         # WR trains the rest of the schedule: its recipe is as long as the others'.
         (pl.col("epochs") + pl.col("rewind_epoch").fill_null(0)).alias("epochs"),
     )
+
+
+def tidy(runs: pl.DataFrame) -> pl.DataFrame:
+    """Runs that say something, checked, with `diverged` and `mask_rate`.
+
+    Args:
+        runs: one row per run with `network dataset setting pruner sparsity learning_rate trial
+            accuracy epochs`, accuracy as a fraction; pruner is null for dense and small-dense
+            networks. `status` is FINISHED if it is left out: a FAILED run, or one whose accuracy is
+            NaN, diverged. `pretrain_learning_rate` is that of the mask, if it is another.
+
+    Raises:
+        ValueError: a column that is missing, an accuracy that is no fraction, or two runs of one
+            trial.
+    """
+    if {"diverged", "mask_rate"} <= set(runs.columns):
+        return runs
+    absent = [name for name in _REQUIRED if name not in runs.columns]
+    if absent:
+        raise ValueError(f"runs lack {', '.join(absent)}; expected {', '.join(_REQUIRED)}")
+    status = pl.col("status") if "status" in runs.columns else pl.lit("FINISHED")
+    mask_rate = pl.col("learning_rate")
+    if "pretrain_learning_rate" in runs.columns:
+        mask_rate = pl.coalesce("pretrain_learning_rate", mask_rate)
+    accuracy = pl.col("accuracy").cast(pl.Float64)
+    diverged = (status == "FAILED") | ((status == "FINISHED") & accuracy.is_nan())
+    found = (
+        runs.with_columns(diverged.fill_null(value=False).alias("diverged"), accuracy)
+        .with_columns(
+            pl.when(~pl.col("diverged")).then("accuracy").alias("accuracy"),
+            mask_rate.cast(pl.Float64).alias("mask_rate"),
+            pl.col("learning_rate").cast(pl.Float64),
+            pl.col("sparsity").cast(pl.Float64),
+            pl.col("pruner").cast(pl.String),
+        )
+        .filter(pl.col("diverged") | ((status == "FINISHED") & pl.col("accuracy").is_not_null()))
+    )
+    wrong = found.filter(~pl.col("accuracy").is_between(0, 1))
+    if wrong.height:
+        raise ValueError(
+            f"accuracies are fractions between 0 and 1; received {wrong['accuracy'][0]:g} for "
+            f"{wrong['setting'][0]} at learning rate {wrong['learning_rate'][0]:g}"
+        )
+    twice = found.filter(pl.struct(*CELL, "trial").is_duplicated())
+    if twice.height:
+        row = twice.row(0, named=True)
+        raise ValueError(
+            f"two runs of {row['setting']} at sparsity {row['sparsity']:g}, learning rate "
+            f"{row['learning_rate']:g} have trial {row['trial']}: runs of different recipes must "
+            "not be mixed"
+        )
+    return found
 
 
 def means(runs: pl.DataFrame) -> pl.DataFrame:
     """Mean, standard deviation (n − 1) and count over trials.
 
     Args:
-        runs: one row per finished run with `network dataset setting pruner sparsity
-            learning_rate trial accuracy epochs`; pruner is null for dense and small-dense
-            networks. A column `link`, if there is one, is kept.
+        runs: see `tidy`. A column `link`, if there is one, is kept.
 
     Returns:
-        One row per setting and learning rate with `accuracy deviation trials trial_numbers epochs`.
+        One row per setting and learning rate at which a trial ended with a number, with `accuracy
+        deviation trials trial_numbers diverged epochs`.
 
     Example:
         >>> runs = pl.DataFrame(
@@ -68,14 +132,16 @@ def means(runs: pl.DataFrame) -> pl.DataFrame:
         >>> means(runs).select("trials", pl.col("accuracy").round(3)).row(0)
         (2, 0.85)
     """
+    reported = pl.col("accuracy").is_not_null()
     return (
-        runs.drop_nulls("accuracy")
+        tidy(runs)
         .group_by(CELL, maintain_order=True)
         .agg(
             pl.col("accuracy").mean(),
             pl.col("accuracy").std().alias("deviation"),
-            pl.len().alias("trials"),
-            pl.col("trial").unique().sort().alias("trial_numbers"),
+            reported.sum().alias("trials"),
+            pl.col("trial").filter(reported).unique().sort().alias("trial_numbers"),
+            pl.col("diverged").sum(),
             pl.col("epochs").min(),
             *(pl.col(name).first() for name in runs.columns if name == "link"),
             # Null unless all trials have it.
@@ -85,7 +151,8 @@ def means(runs: pl.DataFrame) -> pl.DataFrame:
                 if name == Metric.HELDOUT_ACCURACY
             ),
         )
-        .sort("setting", "pruner", "sparsity", "learning_rate")
+        .filter(pl.col("trials") > 0)
+        .sort("setting", "pruner", "sparsity", "learning_rate", "mask_rate")
     )
 
 
@@ -100,8 +167,13 @@ def curve(table: pl.DataFrame, rate_by: Literal["test", "heldout"] = "test") -> 
     held_out = Metric.HELDOUT_ACCURACY
     if rate_by == "heldout" and held_out in table.columns and not table[held_out].has_nulls():
         by = pl.col(held_out).alias("by")
-    rows = table.sort("learning_rate").select("learning_rate", "accuracy", "trial_numbers", by)
-    return [Cell(rate, mean, frozenset(trials), by) for rate, mean, trials, by in rows.rows()]
+    rows = table.sort("learning_rate").select(
+        "learning_rate", "accuracy", "trial_numbers", by, "mask_rate", "diverged"
+    )
+    return [
+        Cell(rate, mean, frozenset(trials), by, mask_rate, diverged)
+        for rate, mean, trials, by, mask_rate, diverged in rows.rows()
+    ]
 
 
 def best(table: pl.DataFrame) -> dict | None:

@@ -14,7 +14,7 @@ from jackpot import plugins, settings
 from jackpot.conditions import Verdict
 
 DENSE = "dense"
-BOXES = {Verdict.JACKPOT: "#2ca02c", Verdict.SECONDARY: "#d4a20a"}
+BOXES = {Verdict.JACKPOT: "#2ca02c", Verdict.TICKET: "#8fae1b", Verdict.SECONDARY: "#d4a20a"}
 NEUTRAL = "#7f7f7f"
 # Of networks without a mask, of the paper's two pruners, and of whatever else there is.
 _DASHES = {DENSE: [1, 0], "IMP": [1, 0], "OMP": [5, 3]}
@@ -139,3 +139,9 @@ def learning_rate_axis(data: pl.DataFrame, title: str = "learning rate") -> alt.
         scale=alt.Scale(type="log", nice=False, padding=16),
         axis=alt.Axis(values=rates, format="~g"),
     )
+
+
+def span(counts: tuple[int, int]) -> str:
+    """The fewest and the most of something: "3", or "1 to 3"."""
+    few, many = counts
+    return f"{few}" if few == many else f"{few} to {many}"

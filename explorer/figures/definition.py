@@ -7,6 +7,7 @@ from explorer.figures import appearance
 from explorer.figures.appearance import NEUTRAL
 from explorer.figures.points import points
 from jackpot import Criteria, Judgement
+from jackpot.contrasts import Decision
 
 _SCHEMA: dict[str, type[pl.DataType]] = {
     "condition": pl.String,
@@ -29,7 +30,8 @@ def comparisons(runs: pl.DataFrame, judgement: Judgement, criteria: Criteria) ->
 
     Returns:
         Two rows per condition: `condition`, `need` (the height to reach, in percent), `verdict`
-        (`holds` or `fails`), `setting pruner method line`, `accuracy` in percent, `learning_rate`.
+        (`holds`, `fails` or `undecided`), `setting pruner method line`, `accuracy` in percent,
+        `learning_rate`.
     """
     found = points(runs).filter(pl.col("sparsity").is_in([0.0, judgement.sparsity]))
     accuracy = {
@@ -49,7 +51,7 @@ def comparisons(runs: pl.DataFrame, judgement: Judgement, criteria: Criteria) ->
         ]
         need = heights[1] + 100 * condition.allowance(criteria, judgement.dataset)
         name = f"{condition.symbol} {condition.rival_words}"
-        verdict = "holds" if finding.holds else "fails"
+        verdict = str(finding.decision)
         rows += [
             (name, need, verdict, *side, height, rate)
             for side, height, rate in zip(sides, heights, finding.learning_rates, strict=True)
@@ -78,7 +80,10 @@ def chart(data: pl.DataFrame) -> alt.LayerChart | alt.FacetChart:
         color=alt.Color(
             "verdict:N",
             title="height to reach",
-            scale=alt.Scale(domain=["holds", "fails"], range=["#2ca02c", "#d62728"]),
+            scale=alt.Scale(
+                domain=[str(decision) for decision in Decision],
+                range=["#2ca02c", "#d62728", appearance.NEUTRAL],
+            ),
             legend=alt.Legend(orient="top"),
         ),
     )

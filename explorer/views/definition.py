@@ -7,13 +7,11 @@ from explorer import show, sidebar
 from explorer.figures import appearance, definition
 from jackpot import settings
 from jackpot.conditions import Verdict
-from jackpot.definition import Finding, Judgement, judge
+from jackpot.contrasts import Decision
+from jackpot.definition import Judgement, judge
 
-
-def mark(found: Finding) -> str:
-    """✓, × or ?, with the paper's △ where the trials do not decide."""
-    known = {True: "✓", False: "×", None: "?"}[found.holds]
-    return f"{known} △" if found.boundary else known
+MARKS = {Decision.HOLDS: "✓", Decision.FAILS: "×", Decision.UNDECIDED: "△", None: "?"}
+"""Of conditions; △ is the paper's "at the boundary": the trials do not decide."""
 
 
 def points(value: float | None) -> float | None:
@@ -23,13 +21,33 @@ def points(value: float | None) -> float | None:
 
 def row(judgement: Judgement) -> dict:
     """One line of the overview of all sparsities."""
-    conditions = {f.condition.symbol: mark(f) for f in judgement.conditions}
+    conditions = {f.condition.symbol: MARKS[f.decision] for f in judgement.conditions}
     return {
         "pruner": appearance.method(judgement.pruner),
         "sparsity": judgement.sparsity,
         **conditions,
         "verdict": str(judgement),
+        "by the means": str(judgement.point_verdict),
     }
+
+
+def cautions(judgement: Judgement) -> list[str]:
+    """What a reader of a verdict should know about it, a sentence each."""
+    said = []
+    if judgement.verdict not in (judgement.point_verdict, Verdict.NOT_ENOUGH_RUNS):
+        said.append(f"If more trials came out as these did: {judgement.point_verdict}.")
+    if judgement.assumed:
+        said.append(
+            f"Assumed, as the paper does not name {judgement.dataset}: "
+            f"{', '.join(judgement.assumed)}. Set them in the sidebar, or in the study."
+        )
+    if judgement.diverged:
+        rates = ", ".join(f"{settings.label(n)} at {rate:g}" for n, rate in judgement.diverged)
+        said.append(f"A trial diverged, so that these rates cannot win: {rates}.")
+    if judgement.single and judgement.trials[1] > 1:
+        names = ", ".join(settings.label(name) for name in judgement.single)
+        said.append(f"One trial somewhere, which borrows the others' variance: {names}.")
+    return said
 
 
 st.title("Definition")
@@ -56,22 +74,24 @@ label = st.selectbox(
 judgement = labels[label]
 st.subheader("Verdict", anchor=False)
 st.text(f"{label}: {judgement}")
+for note in cautions(judgement):
+    st.text(note)
 show.table(
     pl.DataFrame(
         [
             {
                 "": c.condition.symbol,
                 "condition": c.condition.words,
-                "holds": mark(c),
+                "holds": MARKS[c.decision],
                 "margin (points)": points(c.margin),
-                "95 % from": points(c.low),
+                "from": points(c.low),
                 "to": points(c.high),
                 "learning rates": " and ".join(f"{rate:g}" for rate in c.learning_rates),
                 "missing": ", ".join(settings.label(name) for name in c.missing),
             }
             for c in judgement.conditions
         ],
-        schema_overrides={"margin (points)": pl.Float64, "95 % from": pl.Float64, "to": pl.Float64},
+        schema_overrides={"margin (points)": pl.Float64, "from": pl.Float64, "to": pl.Float64},
     ),
     f"{study.name}-{label.replace(' ', '-')}",
 )
@@ -88,7 +108,9 @@ if judgement.verdict == Verdict.NOT_ENOUGH_RUNS:
         "pruning.sparsities; then launch the study again, which trains only what is new."
     )
 st.caption(
-    "Margins are in percentage points; positive is inside the condition. Intervals are Welch's t "
-    "over trials at the two learning rates named; they do not account for those having been "
-    "chosen as the best. With one trial there is no interval."
+    "✓ holds, × fails, △ the trials leave it open, ? runs are missing. Margins are in percentage "
+    "points; positive is inside the condition. It holds if all from … to is above 0, and fails if "
+    "all of it is below: these bounds leave room for the learning rates having been chosen as the "
+    f"best, and a verdict is wrong in {100 * criteria.alpha:g} % of studies at most. One trial of "
+    "each decides nothing."
 )

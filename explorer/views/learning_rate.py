@@ -4,7 +4,7 @@ import polars as pl
 import streamlit as st
 
 from explorer import links, show, sidebar
-from explorer.figures import by_learning_rate
+from explorer.figures import appearance, by_learning_rate
 from explorer.figures.points import points
 from jackpot import settings
 from jackpot.definition import judge
@@ -56,8 +56,7 @@ show.figure(
     f"Accuracy of every setting of study {study.name} against the learning rate, by sparsity.",
 )
 trials = wanted.group_by("setting", "pruner", "sparsity", "learning_rate").len()["len"].to_list()
-few, many = min(trials), max(trials)
-counted = f"{few}" if few == many else f"{few} to {many}"
+counted = appearance.span((min(trials), max(trials)))
 st.caption(
     f"Points are means over n = {counted} trials, bars one standard deviation; dashed lines are "
     "OMP. The band reaches from the best pretraining accuracy down to the tolerance. Click the "

@@ -51,21 +51,23 @@ summary = [
         "published": str(PUBLISHED.get((network, dataset), "")),
         "ticket up to sparsity": "–" if highest is None else f"{highest:.3f}",
     }
-    for study, runs, judgements in judged
-    for (network, dataset), (own, highest) in marks(runs, judgements, criteria).items()
+    for study, runs, _ in judged
+    for (network, dataset), (own, highest) in marks(
+        runs, criteria, study.pending, conditions
+    ).items()
 ]
 if not summary:
     st.info("No run has finished yet.")
     st.stop()
 show.table(pl.DataFrame(summary), "table-3")
 st.caption(
-    f"In this order: {', '.join(NAMES)}. ✓ yes, × no, △ at the boundary (the trials do not decide: "
-    "a 95 % interval straddles 0), ? not enough runs. A ticket exists if there is one at any "
-    f"sparsity of {criteria.sparsity:g} or more. A small learning rate is preferred where, at most "
-    "of these sparsities, the best ticket is trained at a smaller one than the best dense network; "
-    f"IMP where at most of them the best LT-IMP is over {100 * criteria.gap:g} points better than "
-    "the best LT-OMP; △ where the trials leave that open. The published marks are for the paper's "
-    "recipe and all its sparsities."
+    f"In this order: {', '.join(NAMES)}. ✓ yes, × no, △ the trials leave it open, ? not enough "
+    f"runs. A ticket exists if there is one at any sparsity of {criteria.sparsity:g} or more; the "
+    "more are looked at, the surer each must be (Holm). A small learning rate is preferred where, "
+    "at most of these sparsities, the best ticket is trained at a smaller one than the best dense "
+    f"network; IMP where at most of them the best LT-IMP is over {100 * criteria.gap:g} points "
+    "better than the best LT-OMP. The published marks are for the paper's recipe and all its "
+    "sparsities."
 )
 
 st.subheader("Verdicts")
@@ -77,6 +79,8 @@ verdicts = [
         "pruner": appearance.method(j.pruner),
         "sparsity": j.sparsity,
         "verdict": str(j),
+        "by the means": str(j.point_verdict),
+        "trials": appearance.span(j.trials),
         "missing": ", ".join(settings.label(name) for name in j.missing),
     }
     for study, _, judgements in judged

@@ -8,9 +8,10 @@ from jackpot import noise
 from jackpot.contrasts import (
     Contrast,
     Decision,
+    against_same_rate,
     exceeds,
-    exceeds_at_one_rate,
     possibly_best,
+    some,
 )
 from jackpot.noise import Noise
 from jackpot.preferences import prefers_small
@@ -26,7 +27,7 @@ ERROR = (2 * 4e-6 / 3) ** 0.5
 
 def cells(*percent: float) -> list[Cell]:
     return [
-        Cell(rate, value / 100, TRIALS, value / 100)
+        Cell(rate, value / 100, TRIALS, value / 100, rate)
         for rate, value in zip(RATES, percent, strict=False)
     ]
 
@@ -41,11 +42,11 @@ def test_bounds_by_hand():
 
 
 def test_at_one_rate_by_hand():
-    found = exceeds_at_one_rate(cells(91.0, 92.0), cells(91.4, 93.0), -0.005, KNOWN)
+    found = some(against_same_rate(cells(91.0, 92.0), cells(91.4, 93.0), -0.005, KNOWN))
     assert found.value == pytest.approx(0.001)
     assert found.low == pytest.approx(0.001 - student.ppf(1 - 0.05 / 2, 60) * ERROR)
     assert found.high == pytest.approx(0.001 + student.ppf(1 - 0.05, 60) * ERROR)
-    assert exceeds_at_one_rate(cells(91.0), [Cell(7.0, 0.9, TRIALS, 0.9)], 0, KNOWN) is None
+    assert against_same_rate(cells(91.0), [Cell(7.0, 0.9, TRIALS, 0.9, 7.0)], 0, KNOWN) == []
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_at_the_edge_of_a_claim_it_is_wrong_in_5_percent_at_most(theirs, scale):
         )
         known = noise.of(runs(curves))
         ours, others = (
-            [Cell(r, np.mean(v) / 100, TRIALS, 0.0) for r, v in curves[name].items()]
+            [Cell(r, np.mean(v) / 100, TRIALS, 0.0, r) for r, v in curves[name].items()]
             for name in ("lt", "rr")
         )
         said.append(exceeds(ours, others, 0.005, known).decision)
@@ -131,7 +132,7 @@ def test_where_the_truth_is_clear_it_is_found():
         curves = drawn(rng, means, [0.2] * 5)
         known = noise.of(runs(curves))
         ours, others = (
-            [Cell(r, np.mean(v) / 100, TRIALS, 0.0) for r, v in curves[name].items()]
+            [Cell(r, np.mean(v) / 100, TRIALS, 0.0, r) for r, v in curves[name].items()]
             for name in ("lt", "rr")
         )
         said.append(exceeds(ours, others, 0.005, known).decision)

@@ -61,7 +61,7 @@ def test_rule_4_initial_weights_do_not_matter_at_large_rates(rr, supports):
 
 
 def test_rule_3_names_the_highest_sparsity_with_a_ticket():
-    table = evidence(runs(SECONDARY))
+    table = evidence(runs(three_trials(SECONDARY, deviation=0.02)))
     (row,) = table.filter(table["rule"] == 3).to_dicts()
     assert row["measure"] == "tickets up to sparsity 0.914"
     assert set(RULES) == {1, 2, 3, 4}

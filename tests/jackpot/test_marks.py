@@ -13,7 +13,7 @@ KEY = ("resnet20", "cifar10")
 
 def of(*frames: pl.DataFrame, **criteria: object) -> str:
     frame, read = pl.concat(frames), Criteria(**criteria)
-    ((own, _),) = marks(frame, judge(frame, read), read).values()
+    ((own, _),) = marks(frame, read).values()
     return str(own)
 
 
@@ -39,33 +39,46 @@ def test_resnet_20_at_0_914_gets_the_marks_that_the_paper_gives_it():
     )
     assert of(imp, omp) == str(PUBLISHED[KEY]) == "× ✓ ✓ ✓"
     both = pl.concat([imp, omp])
-    ((_, highest),) = marks(both, judge(both)).values()
+    ((_, highest),) = marks(both).values()
     assert highest == 0.914
 
 
 def test_a_gap_that_trials_do_not_decide_is_at_the_boundary():
-    curves = {
-        "pretrain": {0.1: [93.0, 92.6, 93.4]},
-        "lt": {0.1: [93.0, 92.5, 93.5]},
-        "rr": {0.1: [92.4, 92.0, 92.7]},
-        "sdt": {0.1: [90.0, 90.1, 90.2]},
-    }
-    assert of(runs(curves)) == "△ △ ? ?"
-    # With one trial the means decide.
-    assert of(runs({k: {0.1: v[0.1][:1]} for k, v in curves.items()})) == "✓ ✓ ? ?"
+    curves = {"pretrain": {0.1: 93.0}, "lt": {0.1: 93.0}, "rr": {0.1: 92.4}, "sdt": {0.1: 90.0}}
+    assert of(runs(three_trials(curves, deviation=0.4))) == "△ △ ? ?"
+    # With one trial nothing tells how much they vary.
+    assert of(runs(curves)) == "? ? ? ?"
+
+
+GRANTED = {"pretrain": {0.1: 93.0}, "lt": {0.1: 93.0}, "rr": {0.1: 90.0}, "sdt": {0.1: 90.0}}
 
 
 def test_a_trivial_sparsity_makes_no_mark():
-    curves = {"pretrain": {0.1: 93.0}, "lt": {0.1: 93.0}, "rr": {0.1: 90.0}, "sdt": {0.1: 90.0}}
-    assert of(runs(curves, sparsity=0.2)) == "? ? ? ?"
-    assert of(runs(curves, sparsity=0.2), sparsity=0.1) == "✓ ✓ ? ?"
+    frame = runs(three_trials(GRANTED), sparsity=0.2)
+    assert of(frame) == "? ? ? ?"
+    assert of(frame, sparsity=0.1) == "✓ ✓ ? ?"
+
+
+def test_the_more_tickets_are_looked_at_the_surer_each_must_be():
+    near = three_trials(GRANTED | {"rr": {0.1: 91.9}}, deviation=0.25)
+    dense = {"pretrain": near.pop("pretrain")}
+    one = pl.concat([runs(dense), runs(near, sparsity=0.9)])
+    assert of(one).split()[1] == "✓"
+    # Nine more sparsities with no ticket: one of ten may come out so by chance.
+    others = [
+        runs(
+            three_trials({"lt": {0.1: 91.5}, "rr": {0.1: 91.5}, "sdt": {0.1: 91.5}}, 0.25, seed),
+            sparsity=0.6 + 0.02 * seed,
+        )
+        for seed in range(1, 10)
+    ]
+    assert of(one, *others).split()[1] == "△"
 
 
 @pytest.mark.parametrize("absent", ["rr", "sdt", "pretrain"])
 def test_what_was_not_trained_is_not_known(absent):
-    curves = {"pretrain": {0.1: 93.0}, "lt": {0.1: 93.0}, "rr": {0.1: 90.0}, "sdt": {0.1: 90.0}}
-    del curves[absent]
-    assert of(runs(curves)).startswith("? ?")
+    curves = {name: curve for name, curve in GRANTED.items() if name != absent}
+    assert of(runs(three_trials(curves))).startswith("? ?")
 
 
 def test_a_preference_needs_most_of_the_sparsities():
@@ -99,12 +112,12 @@ def test_an_unfinished_study_has_no_marks_yet():
         "rr": {0.005: 82.9},
         "sdt": {0.005: 85.0},
     }
-    frame = runs(curves)
+    frame = runs(three_trials(curves))
     assert of(frame) == "✓ ✓ ? ?"
     to_come = runs({"pretrain": {0.1: 0.0}}).with_columns(
         pl.lit(None, pl.Float64).alias("pretrain_learning_rate")
     )
-    ((own, _),) = marks(frame, judge(frame, Criteria(), to_come)).values()
+    ((own, _),) = marks(frame, Criteria(), to_come).values()
     assert str(own) == "? ? ? ?"
     (judgement,) = judge(frame, Criteria(), to_come)
     assert str(judgement) == "jackpot (so far: 1 runs to come)"
@@ -112,11 +125,14 @@ def test_an_unfinished_study_has_no_marks_yet():
 
 def test_a_clear_no_in_the_joint_reading_is_no_boundary():
     # Conditions 3 and 4 hold clearly, but at different rates.
-    curves = {
-        "pretrain": {0.01: [88.0, 88.1, 88.2], 0.1: [95.0, 95.1, 95.2]},
-        "lt": {0.01: [88.0, 88.1, 88.2], 0.1: [92.0, 92.1, 92.2]},
-        "rr": {0.01: [80.0, 80.1, 80.2], 0.1: [90.0, 90.1, 90.2]},
-        "sdt": {0.1: [85.0, 85.1, 85.2]},
-    }
+    curves = three_trials(
+        {
+            "pretrain": {0.01: 91.0, 0.1: 95.0},
+            "lt": {0.01: 91.0, 0.1: 92.0},
+            "rr": {0.01: 80.0, 0.1: 90.9},
+            "sdt": {0.1: 85.0},
+        },
+        deviation=0.05,
+    )
     assert of(runs(curves), reading="joint")[:3] == "× ×"
     assert of(runs(curves))[:3] == "× ✓"

@@ -1,4 +1,4 @@
-"""Draws `benchmarks/results/*.json` as the charts of `docs/speed.md`.
+"""Draws `benchmarks/results/*.json` as the charts of `docs/speed.md` and `docs/judging.md`.
 
 python -m benchmarks.charts
 """
@@ -9,9 +9,10 @@ from pathlib import Path
 import altair as alt
 import polars as pl
 
+from benchmarks.judging import CLEAR
 from benchmarks.record import FOLDER
 
-DOCS = Path(__file__).parents[1] / "docs" / "speed"
+DOCS = Path(__file__).parents[1] / "docs"
 _ORDER = ["resnet20", "resnet32", "vgg16", "mobilenet-v1", "resnet18", "resnet50"]
 
 
@@ -131,21 +132,51 @@ def memory(rows: pl.DataFrame) -> alt.Chart:
     )
 
 
+def judging(rows: pl.DataFrame) -> alt.HConcatChart:
+    """Shares of studies by number of trials: right, left open, wrong; a panel for each truth."""
+    clear = rows.filter(pl.col("noise") == "equal", pl.col("truth").is_in(CLEAR))
+    tidy = (
+        clear.with_columns(open=1 - pl.col("right") - pl.col("wrong"))
+        .unpivot(["right", "open", "wrong"], index=["truth", "trials"], variable_name="said")
+        .with_columns(order=pl.col("said").replace_strict({"right": 0, "open": 1, "wrong": 2}))
+    )
+    panels = [
+        alt.Chart(tidy.filter(pl.col("truth") == truth))
+        .mark_bar()
+        .encode(
+            x=alt.X("trials:O", title="trials", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("value:Q", title="share of studies", axis=alt.Axis(format="%")),
+            color=alt.Color(
+                "said:N",
+                title=None,
+                scale=alt.Scale(
+                    domain=["right", "open", "wrong"], range=["#2ca02c", "#c7c7c7", "#d62728"]
+                ),
+            ),
+            order="order:Q",
+        )
+        .properties(title=truth, width=190, height=180)
+        for truth in CLEAR
+    ]
+    return alt.hconcat(*panels)
+
+
 def main() -> None:
-    DOCS.mkdir(parents=True, exist_ok=True)
     for name, draw in {
-        "step": steps,
-        "study": study,
-        "overhead": overhead,
-        "floor": floors,
-        "memory": memory,
+        "speed/step": steps,
+        "speed/study": study,
+        "speed/overhead": overhead,
+        "speed/floor": floors,
+        "speed/memory": memory,
+        "judging": judging,
     }.items():
-        if list(FOLDER.glob(f"{name}-*.json")):
+        name_of = name.rpartition("/")[2]
+        if list(FOLDER.glob(f"{name_of}-*.json")):
             # Room for a reader's font that is wider than the one this is laid out with.
             room = {"left": 32, "right": 16, "top": 6, "bottom": 6}
-            chart = draw(read(name)).configure(font="sans-serif", padding=room)
+            chart = draw(read(name_of)).configure(font="sans-serif", padding=room)
             chart.save(DOCS / f"{name}.svg")
-            print(f"docs/speed/{name}.svg")
+            print(f"docs/{name}.svg")
 
 
 if __name__ == "__main__":

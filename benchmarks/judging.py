@@ -160,11 +160,13 @@ class Count:
     Attributes:
         said: how often each verdict.
         wrong: how often a verdict that the truth excludes.
+        wrong_by_means: how often the means alone say one.
         covered: how often a condition's bounds held its true margin, of how many.
     """
 
     said: Counter[Verdict]
     wrong: int
+    wrong_by_means: int
     covered: tuple[int, int]
 
 
@@ -179,19 +181,24 @@ def count(
     """Judges that many studies; `noise` as in `drawn`."""
     each = dict.fromkeys(truth.curves, trials) if isinstance(trials, int) else trials
     said: Counter[Verdict] = Counter()
+    by_means: Counter[Verdict] = Counter()
     covered = conditions = 0
     margins = truth.margins()
     for replicate in range(replicates):
         rng = np.random.default_rng([seed, replicate])
         (judgement,) = judge(drawn(truth, each, rng, **noise), criteria)  # type: ignore[arg-type]
         said[judgement.verdict] += 1
+        by_means[judgement.point_verdict] += 1
         for name, margin in margins.items():
             found = judgement.finding(name)
             if found.low is not None and found.high is not None:
                 conditions += 1
                 covered += found.low <= margin / 100 <= found.high
-    wrong = sum(n for verdict, n in said.items() if verdict not in RIGHT[truth.verdict])
-    return Count(said, wrong, (covered, conditions))
+    wrong, wrong_by_means = (
+        sum(n for verdict, n in counts.items() if verdict not in RIGHT[truth.verdict])
+        for counts in (said, by_means)
+    )
+    return Count(said, wrong, wrong_by_means, (covered, conditions))
 
 
 def main() -> None:
@@ -229,6 +236,7 @@ def main() -> None:
             "replicates": replicates,
             "right": share.get(str(truth.verdict), 0.0),
             "wrong": found.wrong / replicates,
+            "wrong_by_means": found.wrong_by_means / replicates,
             "coverage": covered / of,
             "said": share,
         }

@@ -11,7 +11,7 @@ from explorer.readers import StoreUnavailable
 from explorer.readers.frames import launches, of_plan
 from explorer.snapshot import Snapshot, Study, snapshot
 from jackpot import Criteria, settings, stores
-from jackpot.conditions import CLEAR_GAP, NON_TRIVIAL_SPARSITY, Condition, with_own
+from jackpot.conditions import CLEAR_GAP, DECENT, NON_TRIVIAL_SPARSITY, Condition, with_own
 from jackpot.contract import Tag
 
 _READINGS: list[Literal["literal", "joint"]] = ["literal", "joint"]
@@ -58,12 +58,13 @@ def chosen() -> Study:
             bind="query-params",
         )
     try:
-        plan = found.plan(launch_id)
+        plan, said = found.plan(launch_id)
     except StoreUnavailable as reason:
         st.info("The plan of this launch cannot be read, so its runs are not known.")
         st.text(str(reason))
         st.stop()
-    return Study(name, labels[launch_id], plan, of_plan(found.runs, plan))
+    runs = of_plan(found.runs, plan)
+    return Study(name, labels[launch_id], plan, runs, launch_id, said)
 
 
 def shown_uri() -> str:
@@ -123,6 +124,32 @@ def criteria() -> tuple[Criteria, Literal["last", "best"]]:
             key="sparsity",
             bind="query-params",
         )
+        epochs = st.number_input(
+            "Sufficient epochs",
+            0,
+            10_000,
+            0,
+            key="epochs",
+            bind="query-params",
+            help="0: those of the paper's recipe for the dataset: 160, on ImageNet-1K 90.",
+        )
+        floor = st.number_input(
+            "Decent rate: dense within (points)",
+            0.0,
+            100.0,
+            100 * DECENT,
+            1.0,
+            key="floor",
+            bind="query-params",
+            help="Condition 4 counts at rates at which the dense network is that near to its best.",
+        )
+        any_rate = st.toggle(
+            "Masks of another rate",
+            key="any_rate",
+            bind="query-params",
+            help="Whether subnetworks count that were trained at another learning rate than their "
+            "masks were found at (Table 4). Section 4: any rate makes a ticket.",
+        )
         reading: Literal["literal", "joint"] = st.radio(
             "Reading",
             _READINGS,
@@ -166,6 +193,9 @@ def criteria() -> tuple[Criteria, Literal["last", "best"]]:
             reading=reading,
             ticket=ticket,
             rate_by=rate_by,
+            epochs=epochs or None,
+            floor=floor / 100,
+            any_rate=any_rate,
         ),
         which,
     )

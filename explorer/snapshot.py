@@ -1,6 +1,7 @@
 """A cached copy of a store for all sessions, kept up to date, and the studies in it."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal
@@ -19,7 +20,9 @@ from explorer.readers.frames import (
     pending,
 )
 from jackpot import accuracies
+from jackpot.conditions import CONDITIONS, Condition, Criteria, with_said
 from jackpot.contract import Tag
+from jackpot.definition import Judgement, judge
 
 REFRESH_S = 10.0
 # Through the API a run of which the store learns late is seen only by reading all of it.
@@ -38,7 +41,7 @@ class Snapshot:
     _read_at: float = -1e9
     _whole_at: float = -1e9
     _since: int | None = None
-    _plans: dict[str, pl.DataFrame] = field(default_factory=dict)
+    _plans: dict[str, tuple[pl.DataFrame, dict[str, float]]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def refresh(self, force: bool = False) -> None:
@@ -72,10 +75,10 @@ class Snapshot:
             return None
         return merged(self.runs, self.store.runs(ids.to_list()), listing["run_id"])
 
-    def plan(self, launch_id: str) -> pl.DataFrame:
-        """The plan of a launch, read once. Raises: StoreUnavailable."""
+    def plan(self, launch_id: str) -> tuple[pl.DataFrame, dict[str, float]]:
+        """The plan of a launch and its study's criteria, read once. Raises: StoreUnavailable."""
         if launch_id not in self._plans:
-            self._plans[launch_id] = self.store.plan(launch_id)
+            self._plans[launch_id] = self.store.plan(launch_id), self.store.criteria(launch_id)
         return self._plans[launch_id]
 
 
@@ -94,21 +97,41 @@ class Study:
         launch: name of the launch.
         plan: the runs that the launch planned; empty if its plan cannot be read.
         runs: of those, what the store has: one row per run key, whatever its status.
+        launch_id: run id of the launch.
+        said: the criteria that its config asks to be read by.
     """
 
     name: str
     launch: str
     plan: pl.DataFrame
     runs: pl.DataFrame
+    launch_id: str = ""
+    said: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def pending(self) -> pl.DataFrame:
         """Planned runs that may yet finish."""
         return pending(self.plan, self.runs)
 
-    def accuracies(self, which: Literal["last", "best"] = "last") -> pl.DataFrame:
-        """Finished runs as `jackpot.definition` wants them, by last or best epoch."""
-        return accuracies(self.runs, which)
+    def accuracies(
+        self, which: Literal["last", "best"] = "last", *, any_rate: bool = False
+    ) -> pl.DataFrame:
+        """Runs as `jackpot.judge` wants them, by last or best epoch."""
+        return accuracies(self.runs, which, any_rate=any_rate)
+
+    def judged(
+        self,
+        criteria: Criteria,
+        which: Literal["last", "best"],
+        conditions: Sequence[Condition] = CONDITIONS,
+    ) -> list[Judgement]:
+        """Its judgements, by the reader's criteria and the study's own (`read_by`)."""
+        runs = self.accuracies(which, any_rate=criteria.any_rate)
+        return judge(runs, self.read_by(criteria), self.pending, conditions)
+
+    def read_by(self, criteria: Criteria) -> Criteria:
+        """The reader's criteria, with what the study says where the reader says nothing."""
+        return with_said(criteria, self.said)
 
 
 def studies(found: Snapshot) -> list[Study]:
@@ -117,9 +140,9 @@ def studies(found: Snapshot) -> list[Study]:
     known = []
     for launch in newest.iter_rows(named=True):
         try:
-            plan = found.plan(launch["run_id"])
+            plan, said = found.plan(launch["run_id"])
         except StoreUnavailable:
-            plan = pl.DataFrame(schema=PLAN_SCHEMA)
+            plan, said = pl.DataFrame(schema=PLAN_SCHEMA), {}
         runs = of_plan(found.runs, plan)
-        known.append(Study(launch[Tag.STUDY], launch["name"], plan, runs))
+        known.append(Study(launch[Tag.STUDY], launch["name"], plan, runs, launch["run_id"], said))
     return known

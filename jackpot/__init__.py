@@ -36,15 +36,21 @@ if TYPE_CHECKING:
         artifacts,
         conditions,
         contract,
+        contrasts,
         correlation,
         guideline,
         marks,
+        noise,
+        published,
         settings,
+        settling,
         stores,
     )
     from jackpot.conditions import CONDITIONS, Condition, Criteria, Verdict
+    from jackpot.contrasts import Decision
     from jackpot.definition import Finding, Judgement, judge
     from jackpot.settings import SETTINGS, Setting
+    from jackpot.settling import settle
     from jackpot.trials import accuracies, means
 
 __all__ = [
@@ -52,6 +58,7 @@ __all__ = [
     "SETTINGS",
     "Condition",
     "Criteria",
+    "Decision",
     "Finding",
     "Judgement",
     "Setting",
@@ -60,16 +67,23 @@ __all__ = [
     "artifacts",
     "conditions",
     "contract",
+    "contrasts",
     "correlation",
     "guideline",
     "judge",
     "marks",
     "means",
+    "noise",
+    "published",
     "settings",
+    "settle",
+    "settling",
     "stores",
 ]
 _HOME = {
     **dict.fromkeys(("CONDITIONS", "Condition", "Criteria", "Verdict"), "conditions"),
+    "Decision": "contrasts",
+    "settle": "settling",
     **dict.fromkeys(("Finding", "Judgement", "judge"), "definition"),
     **dict.fromkeys(("SETTINGS", "Setting"), "settings"),
     **dict.fromkeys(("accuracies", "means"), "trials"),

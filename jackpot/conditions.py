@@ -7,10 +7,10 @@ in the explorer's JACKPOT_CONDITIONS.
 """
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from jackpot import plugins
 from jackpot.settings import LT, PRETRAIN, RR, SDT, Setting, TableError
@@ -28,6 +28,12 @@ SIMILAR = {
     "tiny_imagenet": 0.01,
     "imagenet2012": 0.015,
 }
+TEST_IMAGES = {
+    "digits": 359,
+    **dict.fromkeys(("cifar10", "cifar100", "tiny_imagenet"), 10_000),
+    "imagenet2012": 50_000,
+}
+"""Of runs that were logged before the trainer said how many it evaluates on."""
 STANDARD_EPOCHS = {"cifar10": 160, "cifar100": 160, "tiny_imagenet": 160, "imagenet2012": 90}
 
 
@@ -115,6 +121,27 @@ class Criteria:
         if self.epochs is None and known not in STANDARD_EPOCHS:
             said.append("1 epoch is sufficient")
         return tuple(said)
+
+
+SAID = ("tolerance", "gap", "sparsity", "epochs", "floor")
+"""The criteria that a study can say in its config (`criteria:`)."""
+
+
+def with_said(criteria: Criteria, said: Mapping[str, object]) -> Criteria:
+    """Criteria with a study's own numbers, where the reader has left the default.
+
+    Args:
+        criteria: of the reader.
+        said: by the study, by name; what is no number of `SAID` is left out.
+    """
+    default = Criteria()
+    own: dict[str, Any] = {
+        name: said[name]
+        for name in SAID
+        if isinstance(said.get(name), int | float)
+        and getattr(criteria, name) == getattr(default, name)
+    }
+    return replace(criteria, **own)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,7 @@ class Tag(StrEnum):
     THREADS = "threads"
     FUSED = "fused"
     RESIDUAL = "residual"
+    TEST_SET_SIZE = "test_set_size"
     LANDSCAPE = "landscape"
     GIT_COMMIT = "git_commit"
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
 from scipy.special import stdtrit
 
 from jackpot.conditions import ALPHA
@@ -81,7 +82,9 @@ def against_all(
         alpha_against: α′, how often "fails" may be; None: as `alpha`.
     """
     against = alpha if alpha_against is None else alpha_against
-    return [_bound(a, theirs, allowance, noise, alpha / len(ours), against) for a in ours]
+    return _bounds(
+        ours, theirs, allowance, noise, alpha / len(ours), against / len(theirs), paired=False
+    )
 
 
 def against_same_rate(
@@ -100,10 +103,10 @@ def against_same_rate(
     rates = {cell.learning_rate: cell for cell in theirs}
     shared = [cell for cell in ours if cell.mask_rate in rates]
     against = alpha if alpha_against is None else alpha_against
-    return [
-        _bound(a, [rates[a.mask_rate]], allowance, noise, alpha / len(shared), against)
-        for a in shared
-    ]
+    paired = [rates[cell.mask_rate] for cell in shared]
+    return _bounds(
+        shared, paired, allowance, noise, alpha / max(len(shared), 1), against, paired=True
+    )
 
 
 def some(bounds: Sequence[Bound]) -> Contrast:
@@ -162,40 +165,38 @@ def possibly_best(cells: Sequence[Cell], noise: Noise | None, alpha: float) -> l
     """
     if noise is None or len(cells) < 2:
         return list(cells)
-    level = alpha / (len(cells) - 1)
-    return [
-        cell
-        for cell in cells
-        if not any(
-            other.accuracy - cell.accuracy - _half(noise, other, cell, level) > 0
-            for other in cells
-            if other is not cell
-        )
-    ]
+    error, freedom = noise.of_differences(cells, cells)
+    means = np.array([cell.accuracy for cell in cells])
+    below = means - means[:, None] - stdtrit(freedom, 1 - alpha / (len(cells) - 1)) * error
+    np.fill_diagonal(below, -1)
+    return [cell for cell, surely in zip(cells, (below > 0).any(1), strict=True) if not surely]
 
 
-def _bound(
-    a: Cell,
+def _bounds(
+    ours: Sequence[Cell],
     theirs: Sequence[Cell],
     allowance: float,
     noise: Noise | None,
     level: float,
     against: float,
-) -> Bound:
-    differences = [a.accuracy - b.accuracy - allowance for b in theirs]
+    *,
+    paired: bool,
+) -> list[Bound]:
+    """Each of ours against all of theirs, or if they are paired against its own."""
+    if not ours:
+        return []
+    values = np.array([[a.accuracy - b.accuracy for b in theirs] for a in ours]) - allowance
+    if paired:
+        values = np.diagonal(values)[:, None]
     if noise is None:
-        return Bound(a, min(differences))
-    level_against = against / len(theirs)
-    lows, highs = [], []
-    for difference, b in zip(differences, theirs, strict=True):
-        error, freedom = noise.of_difference(a, b)
-        # Student's quantile function; importing scipy.stats for it would take half a second.
-        lows.append(difference - float(stdtrit(freedom, 1 - level)) * error)
-        highs.append(difference + float(stdtrit(freedom, 1 - level_against)) * error)
-    return Bound(a, min(differences), min(lows), min(highs))
-
-
-def _half(noise: Noise, a: Cell, b: Cell, level: float) -> float:
-    """How far the difference of two means may be off, at a one-sided level."""
-    error, freedom = noise.of_difference(a, b)
-    return float(stdtrit(freedom, 1 - level)) * error
+        return [Bound(a, float(v)) for a, v in zip(ours, values.min(1), strict=True)]
+    error, freedom = noise.of_differences(ours, theirs)
+    if paired:
+        error, freedom = np.diagonal(error)[:, None], np.diagonal(freedom)[:, None]
+    # Student's quantile function; importing scipy.stats for it would take half a second.
+    low = (values - stdtrit(freedom, 1 - level) * error).min(1)
+    high = (values + stdtrit(freedom, 1 - against) * error).min(1)
+    return [
+        Bound(a, float(value), float(below), float(above))
+        for a, value, below, above in zip(ours, values.min(1), low, high, strict=True)
+    ]

@@ -4,13 +4,25 @@ Accuracies are fractions; tolerance and gap are fractions too (0.005 is half a p
 is reached, and how often it may be wrong, is in `docs/judging.md`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from jackpot import noise, settings
-from jackpot.conditions import CONDITIONS, PRIZES, Condition, Criteria, Facts, Verdict
+from jackpot.conditions import (
+    ALPHA,
+    CONDITIONS,
+    PRIZES,
+    TEST_IMAGES,
+    Condition,
+    Criteria,
+    Facts,
+    Verdict,
+    plain,
+)
+from jackpot.contract import Param, Tag
 from jackpot.contrasts import (
     Bound,
     Contrast,
@@ -47,6 +59,8 @@ class Finding:
         learning_rates: those of the ticket and of its rival.
         missing: names of the settings whose runs are needed to decide it.
         ours, theirs: the cells that were compared: without those that cannot win.
+        test_error: standard error of the difference that the number of test images alone gives,
+            with other images of the same kind; a fraction. None if that number is not known.
     """
 
     condition: Condition
@@ -59,6 +73,7 @@ class Finding:
     missing: tuple[str, ...] = ()
     ours: tuple[Cell, ...] = ()
     theirs: tuple[Cell, ...] = ()
+    test_error: float | None = None
 
     @property
     def undecided(self) -> bool:
@@ -84,6 +99,9 @@ class Judgement:
         single: names of settings that have one trial somewhere: they borrow others' variance.
         diverged: (setting, learning rate) at which a trial diverged: these rates cannot win.
         assumed: what was assumed because nobody said it, such as the tolerance on a dataset.
+        test_images: how many images the accuracies are measured on; None if that is not known.
+        alpha_against: how often one condition may wrongly fail.
+        noise: of the study's trials; None if no two tell it.
     """
 
     network: str
@@ -102,6 +120,9 @@ class Judgement:
     single: tuple[str, ...] = ()
     diverged: tuple[tuple[str, float], ...] = ()
     assumed: tuple[str, ...] = ()
+    test_images: int | None = None
+    alpha_against: float = ALPHA
+    noise: Noise | None = field(default=None, repr=False, compare=False)
 
     def finding(self, name: str) -> Finding:
         """The finding about the condition of a name, such as "3".
@@ -163,17 +184,32 @@ def judge(
         >>> judgement.finding("3").decision
         <Decision.HOLDS: 'holds'>
     """
+    return judging(runs, criteria, pending, conditions)(None)
+
+
+def judging(
+    runs: pl.DataFrame,
+    criteria: Criteria | None = None,
+    pending: pl.DataFrame | None = None,
+    conditions: Sequence[Condition] = CONDITIONS,
+) -> Callable[[float | None], list[Judgement]]:
+    """`judge`, to be asked at several levels α; None is that of the criteria."""
     criteria = criteria or Criteria()
     known = tidy(
         runs
         if criteria.any_rate or "pretrain_learning_rate" not in runs.columns
         else runs.filter(OWN_RATE)
     )
-    found = []
-    for (network, dataset), here in known.group_by("network", "dataset", maintain_order=True):
-        study = _Study(str(network), str(dataset), here, criteria, conditions, pending)
-        found += study.judgements()
-    return sorted(found, key=lambda j: (j.network, j.dataset, j.sparsity, j.pruner))
+    studies = [
+        _Study(str(network), str(dataset), here, criteria, conditions, pending)
+        for (network, dataset), here in known.group_by("network", "dataset", maintain_order=True)
+    ]
+
+    def at(alpha: float | None) -> list[Judgement]:
+        found = [j for study in studies for j in study.judgements(alpha)]
+        return sorted(found, key=lambda j: (j.network, j.dataset, j.sparsity, j.pruner))
+
+    return at
 
 
 def _compared(criteria: Criteria, conditions: Sequence[Condition]) -> dict[str, Setting]:
@@ -209,7 +245,9 @@ class _Study:
         )  # fmt: skip
         self.compared = _compared(criteria, conditions)
         self.noise: Noise | None = noise.of(runs)
-        self.runs = runs
+        masked = runs.filter(pl.col("pruner").is_not_null())
+        self.tickets = masked.select("pruner", "sparsity").unique().rows()
+        self.test_images = _test_images(runs, dataset)
         table = means(runs)
         self.curves: dict[Key, list[Cell]] = {}
         rows = table.filter(pl.col("setting").is_in(list(self.compared)))
@@ -237,12 +275,12 @@ class _Study:
                 key = _key(self.compared[name], pruner, sparsity)
                 self.waiting[key] = self.waiting.get(key, 0) + count
 
-    def judgements(self) -> list[Judgement]:
+    def judgements(self, alpha: float | None) -> list[Judgement]:
         """One for each pruner and sparsity that has a run with a mask."""
-        tickets = (
-            self.runs.filter(pl.col("pruner").is_not_null()).select("pruner", "sparsity").unique()
-        )
-        return [self._judge(pruner, sparsity) for pruner, sparsity in tickets.rows()]
+        twin = copy(self)
+        if alpha is not None:
+            twin.criteria = replace(self.criteria, alpha=alpha)
+        return [twin._judge(pruner, sparsity) for pruner, sparsity in self.tickets]
 
     def _judge(self, pruner: str, sparsity: float) -> Judgement:
         keys = {name: _key(s, pruner, sparsity) for name, s in self.compared.items()}
@@ -283,6 +321,9 @@ class _Study:
             ),
             diverged=tuple((name, rate) for name, rates in lost.items() for rate in sorted(rates)),
             assumed=self.criteria.assumed(self.dataset),
+            test_images=self.test_images,
+            alpha_against=self.criteria.alpha / self._ways_to_fail,
+            noise=self.noise,
         )
 
     def _compare(
@@ -328,6 +369,7 @@ class _Study:
             learning_rates=(own.learning_rate, other.learning_rate),
             ours=tuple(ours),
             theirs=tuple(theirs),
+            test_error=_test_error(own.accuracy, other.accuracy, self.test_images),
         )
 
     def _bounds(
@@ -361,6 +403,27 @@ class _Study:
             )
             or 1
         )
+
+
+def _test_images(runs: pl.DataFrame, dataset: str) -> int | None:
+    """How many images accuracies are measured on: as logged, else those of the paper's dataset."""
+    for column in (Tag.TEST_SET_SIZE, Param.TEST_IMAGES):
+        if column in runs.columns:
+            counts = runs[column].drop_nulls().cast(pl.Int64, strict=False).drop_nulls()
+            if len(counts):
+                return min(counts.to_list())
+    return TEST_IMAGES.get(plain(dataset))
+
+
+def _test_error(first: float, second: float, images: int | None) -> float | None:
+    """Standard error of the difference of two accuracies on the same images, were they others.
+
+    √(2 p (1 − p) (1 − ρ) / N), with ρ = 0.5 for how alike two networks' errors are.
+    """
+    if not images:
+        return None
+    p = (first + second) / 2
+    return float((2 * p * (1 - p) * (1 - 0.5) / images) ** 0.5)
 
 
 def _able(cells: Iterable[Cell]) -> list[Cell]:
@@ -442,7 +505,7 @@ class _Decided:
                 else []
             )
             if met:
-                return prize, max(met, key=lambda cell: cell.accuracy).learning_rate
+                return prize, max(met, key=lambda cell: cell.chosen_by).learning_rate
         return Verdict.NONE, None
 
     def _naming(self, prize: Verdict) -> Finding:

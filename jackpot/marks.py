@@ -5,14 +5,14 @@ a small learning rate, subnetworks prefer IMP.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 
 import polars as pl
 
 from jackpot import noise
 from jackpot.conditions import CONDITIONS, Condition, Criteria, Verdict
 from jackpot.contrasts import Decision, exceeds
-from jackpot.definition import Judgement, judge
+from jackpot.definition import Judgement, judging
 from jackpot.noise import Noise
 from jackpot.preferences import prefers_small
 from jackpot.settings import PRETRAIN
@@ -92,9 +92,10 @@ def _of(
     least = criteria.sparsity - 1e-9
     deep = runs.filter((pl.col("sparsity") >= least) | (pl.col("setting") == PRETRAIN.name))
 
+    at = judging(runs, criteria, pending, conditions)
+
     def every(alpha: float) -> list[Judgement]:
-        found = judge(runs, replace(criteria, alpha=alpha), pending, conditions)
-        return [j for j in found if j.sparsity >= least]
+        return [j for j in at(alpha) if j.sparsity >= least]
 
     def judged(alpha: float) -> list[Judgement]:
         return [j for j in every(alpha) if not j.missing]

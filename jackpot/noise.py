@@ -4,7 +4,7 @@ A cell's own three trials say too little of its variance. Here the cells of a st
 together, one variance for each learning rate, and the rates tell each other's (Smyth 2004).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,22 +34,41 @@ class Noise:
     elsewhere: tuple[float, float]
     shared: float
 
-    def of_difference(self, first: Cell, second: Cell) -> tuple[float, float]:
-        """Standard error of the difference of two cells' means, and its degrees of freedom.
+    def of_differences(
+        self, ours: Sequence[Cell], theirs: Sequence[Cell]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Standard errors of the differences of cells' means, and their degrees of freedom.
 
         These are Welch and Satterthwaite's: variances at two rates are not assumed equal.
-        """
-        parts = [self._of_mean(first), self._of_mean(second)]
-        total = sum(variance for variance, _ in parts)
-        freedom = total**2 / sum(variance**2 / freedom for variance, freedom in parts)
-        return (total + self.shared * _difference(first.trials, second.trials)) ** 0.5, freedom
 
-    def _of_mean(self, cell: Cell) -> tuple[float, float]:
-        rate = cell.learning_rate
-        variance, freedom = (
+        Args:
+            ours, theirs: I and J cells.
+
+        Returns:
+            Two arrays of shape (I, J).
+        """
+        first, first_freedom = self._of_means(ours)
+        second, second_freedom = self._of_means(theirs)
+        total = first[:, None] + second
+        freedom = total**2 / ((first**2 / first_freedom)[:, None] + second**2 / second_freedom)
+        if any(a.trials != b.trials for a in ours for b in theirs):
+            apart = [[_difference(a.trials, b.trials) for b in theirs] for a in ours]
+            total = total + self.shared * np.array(apart)
+        return np.sqrt(total), freedom
+
+    def of_difference(self, first: Cell, second: Cell) -> tuple[float, float]:
+        """See `of_differences`."""
+        error, freedom = self.of_differences([first], [second])
+        return float(error[0, 0]), float(freedom[0, 0])
+
+    def _of_means(self, cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
+        rates = [cell.learning_rate for cell in cells]
+        known = [
             (self.variance[rate], self.freedom[rate]) if rate in self.variance else self.elsewhere
-        )
-        return variance / len(cell.trials), freedom
+            for rate in rates
+        ]
+        variance, freedom = np.array(known).T
+        return variance / [len(cell.trials) for cell in cells], freedom
 
 
 def of(runs: pl.DataFrame) -> Noise | None:

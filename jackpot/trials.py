@@ -40,7 +40,9 @@ class Cell:
     diverged: int = 0
 
 
-def accuracies(runs: pl.DataFrame, which: Literal["last", "best"] = "last") -> pl.DataFrame:
+def accuracies(
+    runs: pl.DataFrame, which: Literal["last", "best"] = "last", *, any_rate: bool = False
+) -> pl.DataFrame:
     """Runs in the form that `means` expects, with `accuracy` of the last or best epoch.
 
     Runs that failed for the machine's sake are left out; those that diverged stay, without an
@@ -50,12 +52,14 @@ def accuracies(runs: pl.DataFrame, which: Literal["last", "best"] = "last") -> p
         runs: rows of a store, with the params and metrics of `jackpot.contract` as columns, and
             `status`.
         which: epoch.
+        any_rate: whether to keep subnetworks trained at another rate than their masks' (Table 4).
     """
     column = Metric.VAL_ACCURACY if which == "last" else Metric.BEST_VAL_ACCURACY
     held_out = Metric.HELDOUT_ACCURACY if which == "last" else Metric.BEST_HELDOUT_ACCURACY
     finished = pl.col("status") == "FINISHED"
     diverged = (pl.col("status") == "FAILED") & pl.col(Tag.FAILURE).str.starts_with(DIVERGED)
-    return runs.filter(finished | diverged).with_columns(
+    counted = runs.filter(finished | diverged)
+    return (counted if any_rate else counted.filter(OWN_RATE)).with_columns(
         pl.col(held_out).alias(Metric.HELDOUT_ACCURACY),
         pl.when(finished).then(pl.col(column)).alias("accuracy"),
         # WR trains the rest of the schedule: its recipe is as long as the others'.

@@ -9,6 +9,7 @@ from explorer.figures import appearance
 from explorer.figures.appearance import BOXES, NEUTRAL
 from explorer.figures.points import points
 from jackpot import Criteria, Judgement, settings
+from jackpot.trials import curve, means
 
 _PANEL_HEIGHT = 300
 
@@ -26,12 +27,18 @@ def panels(
 
     Returns:
         As `explorer.figures.points.points`, and `panel`, `ticket` (its verdict, at the learning
-        rate of a ticket), `best` (accuracy of pretraining) and `similar` (the tolerance below it).
+        rate of a ticket), `best` (accuracy of
+        pretraining at the rate that is chosen) and `similar` (the tolerance below it).
     """
     found = points(runs)
     dense, sparse = found.filter(pl.col("sparsity") == 0), found.filter(pl.col("sparsity") > 0)
-    pretraining = dense.filter(pl.col("setting") == settings.PRETRAIN.name)["accuracy"].to_list()
-    best = max(pretraining, default=None)
+    pretraining = curve(
+        means(runs.filter(pl.col("setting") == settings.PRETRAIN.name)), criteria.rate_by
+    )
+    best = None
+    if pretraining:
+        chosen = max(pretraining, key=lambda cell: (cell.chosen_by, -cell.learning_rate))
+        best = 100 * chosen.accuracy
     similar = None if best is None else best - 100 * criteria.tolerance_for(dataset)
     tickets = pl.DataFrame(
         [

@@ -5,8 +5,7 @@ import polars as pl
 
 from explorer.figures import appearance
 from explorer.figures.appearance import NEUTRAL
-from explorer.figures.points import points
-from jackpot import Criteria, Judgement
+from jackpot import Judgement
 from jackpot.contrasts import Decision
 
 _SCHEMA: dict[str, type[pl.DataType]] = {
@@ -20,41 +19,31 @@ _SCHEMA: dict[str, type[pl.DataType]] = {
 }
 
 
-def comparisons(runs: pl.DataFrame, judgement: Judgement, criteria: Criteria) -> pl.DataFrame:
+def comparisons(judgement: Judgement) -> pl.DataFrame:
     """The two sides of each condition that compares the ticket with a rival.
-
-    Args:
-        runs: as in `jackpot.means`.
-        judgement: of these runs.
-        criteria: with which it was made.
 
     Returns:
         Two rows per condition: `condition`, `need` (the height to reach, in percent), `verdict`
         (`holds`, `fails` or `undecided`), `setting pruner method line`, `accuracy` in percent,
         `learning_rate`.
     """
-    found = points(runs).filter(pl.col("sparsity").is_in([0.0, judgement.sparsity]))
-    accuracy = {
-        (line, rate): value
-        for line, rate, value in found.select("line", "learning_rate", "accuracy").rows()
-    }
     rows = []
     for finding in judgement.conditions:
         condition = finding.condition
-        if finding.margin is None or condition.rival is None or condition.allowance is None:
+        if finding.margin is None or condition.rival is None:
             continue
         rival = condition.rival.name, judgement.pruner if condition.rival.is_masked else None
-        sides = [(judgement.ticket, judgement.pruner), rival]
-        heights = [
-            accuracy[appearance.line(*side), rate]
-            for side, rate in zip(sides, finding.learning_rates, strict=True)
-        ]
-        need = heights[1] + 100 * condition.allowance(criteria, judgement.dataset)
+        ours, theirs = (
+            next(cell for cell in cells if cell.learning_rate == rate)
+            for cells, rate in zip(
+                (finding.ours, finding.theirs), finding.learning_rates, strict=True
+            )
+        )
+        need = 100 * (ours.accuracy - finding.margin)
         name = f"{condition.symbol} {condition.rival_words}"
-        verdict = str(finding.decision)
         rows += [
-            (name, need, verdict, *side, height, rate)
-            for side, height, rate in zip(sides, heights, finding.learning_rates, strict=True)
+            (name, need, str(finding.decision), *side, 100 * cell.accuracy, cell.learning_rate)
+            for side, cell in (((judgement.ticket, judgement.pruner), ours), (rival, theirs))
         ]
     return appearance.named(pl.DataFrame(rows, schema=_SCHEMA, orient="row"))
 

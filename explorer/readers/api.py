@@ -131,6 +131,19 @@ class ApiReader:
             pl.col(name).cast(kind, strict=False) for name, kind in PLAN_SCHEMA.items()
         ).pipe(labelled)
 
+    def criteria(self, launch_id: str) -> dict[str, float]:
+        """The criteria that the study of a launch asks to be read by; see `jackpot.Criteria`.
+
+        Raises:
+            StoreUnavailable: the artifact is gone, or its store away.
+        """
+        with (
+            self.artifact(launch_id, Artifact.LAUNCH_PLAN) as path,
+            reading(f"the plan of launch {launch_id} is damaged: "),
+        ):
+            said = json.loads(path.read_text(encoding="utf-8")).get("criteria", {})
+            return {str(name): float(value) for name, value in dict(said).items()}
+
     @contextmanager
     def artifact(self, run_id: str, name: str) -> Iterator[Path]:
         """A local copy of a run's artifact, for use within the `with` block.

@@ -27,7 +27,7 @@ METRICS = [m for m in Metric if str(m) not in {str(param) for param in Param}]
 TAGS = [
     *(Tag.RUN_KEY, Tag.PLAN_KEY, Tag.STUDY, Tag.KIND, Tag.PARENT_RUN_KEYS),
     *(Tag.MASK_RUN_ID, Tag.INIT_RUN_ID, Tag.FAILURE, Tag.DEVICE, Tag.LANDSCAPE),
-    Tag.RESIDUAL,
+    *(Tag.RESIDUAL, Tag.TEST_SET_SIZE),
 ]
 SCHEMA: dict[str, type[pl.DataType]] = {
     "run_id": pl.String,

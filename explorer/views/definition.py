@@ -1,17 +1,25 @@
 """The five conditions as a checklist, at every sparsity."""
 
+import io
+from typing import Any
+
 import polars as pl
 import streamlit as st
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from explorer import show, sidebar
+from explorer import citation, settling, show, sidebar
 from explorer.figures import appearance, definition
+from explorer.readers import StoreUnavailable
 from jackpot import settings
-from jackpot.conditions import Verdict
+from jackpot.conditions import Criteria, Verdict
+from jackpot.contract import Artifact
 from jackpot.contrasts import Decision
-from jackpot.definition import Judgement, judge
+from jackpot.definition import Judgement
+from jackpot.settling import settle
 
+# Of conditions; △ is the paper's "at the boundary": the trials do not decide.
 MARKS = {Decision.HOLDS: "✓", Decision.FAILS: "×", Decision.UNDECIDED: "△", None: "?"}
-"""Of conditions; △ is the paper's "at the boundary": the trials do not decide."""
 
 
 def points(value: float | None) -> float | None:
@@ -31,7 +39,7 @@ def row(judgement: Judgement) -> dict:
     }
 
 
-def cautions(judgement: Judgement) -> list[str]:
+def cautions(judgement: Judgement, criteria: Criteria) -> list[str]:
     """What a reader of a verdict should know about it, a sentence each."""
     said = []
     if judgement.verdict not in (judgement.point_verdict, Verdict.NOT_ENOUGH_RUNS):
@@ -44,16 +52,40 @@ def cautions(judgement: Judgement) -> list[str]:
     if judgement.diverged:
         rates = ", ".join(f"{settings.label(n)} at {rate:g}" for n, rate in judgement.diverged)
         said.append(f"A trial diverged, so that these rates cannot win: {rates}.")
+    errors = [found.test_error for found in judgement.conditions if found.test_error is not None]
+    if errors and max(errors) >= criteria.tolerance_for(judgement.dataset):
+        said.append(
+            f"On {judgement.test_images:,} test images, a difference has a standard error of "
+            f"{100 * max(errors):.1f} points from their number alone: as large as the tolerance. "
+            "The verdict is about these images, and says little of others."
+        )
     if judgement.single and judgement.trials[1] > 1:
         names = ", ".join(settings.label(name) for name in judgement.single)
         said.append(f"One trial somewhere, which borrows the others' variance: {names}.")
     return said
 
 
+def show_config(launch_id: str) -> dict[str, Any] | None:
+    """The config of a launch; None if it cannot be read."""
+    try:
+        with sidebar.opened().store.artifact(launch_id, Artifact.LAUNCH_CONFIG) as path:
+            return dict(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+    except (StoreUnavailable, YAMLError, TypeError, ValueError):
+        return None
+
+
+def yaml_of(values: dict[str, Any]) -> str:
+    """As a config file."""
+    text = io.StringIO()
+    YAML().dump(values, text)
+    return text.getvalue()
+
+
 st.title("Definition")
 study = sidebar.chosen()
 criteria, which = sidebar.criteria()
-judgements = judge(study.accuracies(which), criteria, study.pending, sidebar.conditions())
+judgements = study.judged(criteria, which, sidebar.conditions())
+criteria = study.read_by(criteria)
 if not judgements:
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
@@ -74,7 +106,7 @@ label = st.selectbox(
 judgement = labels[label]
 st.subheader("Verdict", anchor=False)
 st.text(f"{label}: {judgement}")
-for note in cautions(judgement):
+for note in cautions(judgement, criteria):
     st.text(note)
 show.table(
     pl.DataFrame(
@@ -86,21 +118,45 @@ show.table(
                 "margin (points)": points(c.margin),
                 "from": points(c.low),
                 "to": points(c.high),
+                "s.e. of the test set": points(c.test_error),
                 "learning rates": " and ".join(f"{rate:g}" for rate in c.learning_rates),
                 "missing": ", ".join(settings.label(name) for name in c.missing),
             }
             for c in judgement.conditions
         ],
-        schema_overrides={"margin (points)": pl.Float64, "from": pl.Float64, "to": pl.Float64},
+        schema_overrides=dict.fromkeys(
+            ("margin (points)", "from", "to", "s.e. of the test set"), pl.Float64
+        ),
     ),
     f"{study.name}-{label.replace(' ', '-')}",
 )
 if any(c.margin is not None for c in judgement.conditions):
     show.figure(
-        definition.chart(definition.comparisons(study.accuracies(which), judgement, criteria)),
+        definition.chart(definition.comparisons(judgement)),
         f"{study.name}-definition-{label.replace(' ', '-')}",
         f"What the conditions compare for {label}.",
     )
+open_conditions = settle(judgement)
+if judgement.verdict in (Verdict.UNDECIDED, Verdict.TICKET) and open_conditions:
+    st.subheader("What would settle it", anchor=False)
+    for found in open_conditions:
+        st.text(settling.sentence(found))
+    wanted = settling.launch(open_conditions, judgement, study.plan, study.runs)
+    if wanted is not None:
+        cost = "" if wanted.hours is None else f", about {wanted.hours:.1f} hours one after another"
+        st.text(
+            f"With a chance of 80 %, if the margins are as the means say: {wanted.trials} trials "
+            f"at {', '.join(f'{rate:g}' for rate in wanted.learning_rates)}, which is "
+            f"{wanted.runs} more runs{cost}."
+        )
+        written = show_config(study.launch_id)
+        if written is not None:
+            with st.expander("Config to copy"):
+                st.code(yaml_of(settling.config(written, wanted, judgement)), "yaml")
+if judgement.noise is None and not judgement.missing:
+    st.text("Nothing tells how much trials vary: set trials: 3 in the config and launch it again.")
+with st.expander("Copy as text"):
+    st.code(citation.text(judgement, study.name, study.launch_id, which), None, wrap_lines=True)
 if judgement.verdict == Verdict.NOT_ENOUGH_RUNS:
     st.info(
         "Not enough runs. Add to the config: "

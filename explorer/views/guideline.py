@@ -10,7 +10,9 @@ st.title("Guideline")
 known = sidebar.opened()
 criteria, which = sidebar.criteria()
 found = [
-    evidence(study.accuracies(which), criteria).with_columns(pl.lit(study.name).alias("study"))
+    evidence(study.accuracies(which), study.read_by(criteria)).with_columns(
+        pl.lit(study.name).alias("study")
+    )
     for study in snapshot.studies(known)
 ]
 all_found = pl.concat(found)

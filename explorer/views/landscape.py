@@ -93,7 +93,8 @@ said = [
 if any(one.compares for one in found.values()):
     said.append(
         "Coordinates, and the areas of basins, are in lengths of the filters: at distance 1 the "
-        "filters have moved by their own lengths, in root mean square."
+        "filters have moved by their own lengths, in root mean square. A basin counts up to the "
+        "edge of the grid."
     )
 if not all(one.compares for one in found.values()):
     said.append(

@@ -7,7 +7,6 @@ from explorer import links, show, sidebar
 from explorer.figures import appearance, by_learning_rate
 from explorer.figures.points import points
 from jackpot import settings
-from jackpot.definition import judge
 
 st.title("Accuracy vs learning rate")
 study = sidebar.chosen()
@@ -17,7 +16,8 @@ if runs.filter(pl.col("sparsity") > 0).is_empty():
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
 
-judgements = judge(runs, criteria, study.pending, sidebar.conditions())
+judgements = study.judged(criteria, which, sidebar.conditions())
+criteria = study.read_by(criteria)
 sparsities = runs.filter(pl.col("sparsity") > 0)["sparsity"].unique().sort().to_list()
 # Where every setting was trained there is something to compare.
 compared = [j.sparsity for j in judgements if not j.missing] or sparsities
@@ -55,7 +55,12 @@ show.figure(
     f"{study.name}-accuracy-vs-learning-rate",
     f"Accuracy of every setting of study {study.name} against the learning rate, by sparsity.",
 )
-trials = wanted.group_by("setting", "pruner", "sparsity", "learning_rate").len()["len"].to_list()
+trials = (
+    wanted.drop_nulls("accuracy")
+    .group_by("setting", "pruner", "sparsity", "learning_rate")
+    .len()["len"]
+    .to_list()
+)
 counted = appearance.span((min(trials), max(trials)))
 st.caption(
     f"Points are means over n = {counted} trials, bars one standard deviation; dashed lines are "

@@ -7,7 +7,6 @@ from explorer import show, sidebar, snapshot
 from explorer.figures import appearance
 from jackpot import settings
 from jackpot.conditions import Verdict
-from jackpot.definition import judge
 from jackpot.marks import NAMES, PUBLISHED, marks
 
 st.title("Does your winning ticket really win?")
@@ -15,9 +14,7 @@ studies = snapshot.studies(sidebar.opened())
 criteria, which = sidebar.criteria()
 conditions = sidebar.conditions()
 judged = [
-    (study, runs, judge(runs, criteria, study.pending, conditions))
-    for study in studies
-    for runs in [study.accuracies(which)]
+    (study, study.accuracies(which), study.judged(criteria, which, conditions)) for study in studies
 ]
 
 st.subheader("Studies")
@@ -53,7 +50,7 @@ summary = [
     }
     for study, runs, _ in judged
     for (network, dataset), (own, highest) in marks(
-        runs, criteria, study.pending, conditions
+        runs, study.read_by(criteria), study.pending, conditions
     ).items()
 ]
 if not summary:

@@ -14,7 +14,8 @@ st.caption(
     "small-dense network is printed: condition ② is left out."
 )
 st.subheader("What its text says, and what its numbers say")
-show.table(
+# Whole sentences: in the other tables they would be cut.
+st.table(
     pl.DataFrame(
         [
             {
@@ -25,14 +26,10 @@ show.table(
             }
             for statement in published.statements()
         ]
-    ),
-    "paper-statements",
+    )
 )
 st.subheader("Where it disagrees with itself, and no accuracy decides")
-show.table(
-    pl.DataFrame(published.CONTRADICTIONS, schema=["where", "how"], orient="row"),
-    "paper-contradictions",
-)
+st.table(pl.DataFrame(published.CONTRADICTIONS, schema=["where", "how"], orient="row"))
 st.subheader("The conditions, one by one")
 show.table(
     pl.DataFrame(

@@ -65,9 +65,9 @@ def test_a_page_is_calm_without_one(page: Path, kind: str, stores: dict[str, str
 def test_the_papers_numbers_need_no_store(stores: dict[str, str], monkeypatch):
     app = open_page(PAGE["paper"], stores["missing"], monkeypatch)
     assert not app.exception
-    statements = app.dataframe[0].value
+    statements = app.table[0].value
     assert list(statements["agree"]) == ["×", "✓", "×", "✓", "✓"]
-    assert set(app.dataframe[2].value["holds"]) == {"✓", "×", "?"}
+    assert set(app.dataframe[0].value["holds"]) == {"✓", "×", "?"}
 
 
 def test_figure_3_holds_every_mean(trained: str, monkeypatch):
@@ -90,6 +90,18 @@ def test_the_definition_judges_with_the_reading_chosen(trained: str, monkeypatch
     again = app.dataframe[0].value
     assert (again["①"] == "×").all()
     assert not app.exception
+
+
+def test_a_study_is_read_by_its_own_criteria(store_uri: str, write_config, train, monkeypatch):
+    said = "{tolerance: 0.02, epochs: 3}"
+    assert train(write_config(settings="[lt]", pruners="[omp]", criteria=said)) == 0
+    app = open_page(PAGE["definition"], store_uri, monkeypatch)
+    assert "Assumed" not in texts(app)
+    assert "Similar: within 2 points" in app.code[-1].value
+    assert "sufficient epochs: 3" in app.code[-1].value
+    # The reader's own stand above them.
+    app.number_input(key="epochs").set_value(7).run()
+    assert "sufficient epochs: 7" in app.code[-1].value
 
 
 def test_names_from_the_store_are_data(store_uri: str, monkeypatch):
@@ -176,9 +188,13 @@ def test_one_trial_has_no_interval(small: Path, monkeypatch):
     app = open_page(PAGE["definition"], uri, monkeypatch)
     detail = app.dataframe[1].value
     assert detail["margin (points)"].notna().sum() == 4
-    assert detail["95 % from"].isna().all()
-    assert not detail["holds"].str.contains("△").any()
-    assert "With one trial there is no interval" in texts(app)
+    assert detail["from"].isna().all()
+    # Accuracies are left open; the study's sparsity and epochs are not.
+    assert list(detail["holds"]) == ["✓", "△", "△", "△", "△"]
+    assert "One trial of each decides nothing" in texts(app)
+    assert "Nothing tells how much trials vary" in texts(app)
+    assert "Assumed, as the paper does not name digits" in texts(app)
+    assert "On 100 test images, a difference has a standard error of" in texts(app)
 
 
 @pytest.mark.parametrize("kept", ["pretrain", "lt", None])

@@ -8,32 +8,35 @@ import pytest
 from benchmarks.judging import CLEAR, EDGE, EQUAL, FOURFOLD, count
 from jackpot.conditions import Criteria, Verdict
 
-REPLICATES = 100
+
+@pytest.fixture(params=[30, pytest.param(500, marks=pytest.mark.slow)], scope="module")
+def replicates(request: pytest.FixtureRequest) -> int:
+    return request.param
 
 
-def most(share: float, of: int = REPLICATES) -> float:
+def most(share: float, of: int) -> float:
     """A share and three Monte-Carlo standard errors, as a count."""
     return of * (share + 3 * (share * (1 - share) / of) ** 0.5)
 
 
-def least(share: float, of: int = REPLICATES) -> float:
+def least(share: float, of: int) -> float:
     return of * (share - 3 * (share * (1 - share) / of) ** 0.5)
 
 
 @pytest.mark.parametrize("name", EDGE)
 @pytest.mark.parametrize("deviations", [EQUAL, FOURFOLD], ids=["equal", "fourfold"])
-def test_at_the_edge(name, deviations):
-    found = count(EDGE[name], 3, REPLICATES, 1, deviations=deviations)
-    assert found.wrong <= most(0.05), found.said
+def test_at_the_edge(name, deviations, replicates):
+    found = count(EDGE[name], 3, replicates, 1, deviations=deviations)
+    assert found.wrong <= most(0.05, replicates), found.said
     covered, of = found.covered
     assert covered >= least(0.93, of)
 
 
 @pytest.mark.parametrize("name", EDGE)
-def test_in_the_joint_reading(name):
+def test_in_the_joint_reading(name, replicates):
     # At the edge of two conditions at once the truth is the same in both readings.
-    found = count(EDGE[name], 3, REPLICATES, 2, Criteria(reading="joint"))
-    assert found.wrong <= most(0.05), found.said
+    found = count(EDGE[name], 3, replicates, 2, Criteria(reading="joint"))
+    assert found.wrong <= most(0.05, replicates), found.said
 
 
 @pytest.mark.parametrize(
@@ -46,11 +49,11 @@ def test_in_the_joint_reading(name):
         ("jackpot, margins 0.5 or more", 8, 0.99),
     ],
 )
-def test_the_truth_is_found(name, trials, decided):
+def test_the_truth_is_found(name, trials, decided, replicates):
     truth = CLEAR[name]
-    found = count(truth, trials, REPLICATES, 3)
-    assert found.said[truth.verdict] >= least(decided)
-    assert found.wrong <= most(0.01)
+    found = count(truth, trials, replicates, 3)
+    assert found.said[truth.verdict] >= least(decided, replicates)
+    assert found.wrong <= most(0.01, replicates)
 
 
 @pytest.mark.parametrize("name", ["3 at its edge, both flat", "4 at its edge at every rate"])
@@ -64,9 +67,9 @@ def test_the_truth_is_found(name, trials, decided):
     ],
     ids=["correlated", "unequal trials", "unequal and correlated", "diverged"],
 )
-def test_at_the_edge_of_odder_studies(name, trials, noise):
-    found = count(EDGE[name], trials, REPLICATES, 4, **noise)
-    assert found.wrong <= most(0.05), found.said
+def test_at_the_edge_of_odder_studies(name, trials, noise, replicates):
+    found = count(EDGE[name], trials, replicates, 4, **noise)
+    assert found.wrong <= most(0.05, replicates), found.said
 
 
 def test_one_trial_is_never_certain():

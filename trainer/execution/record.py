@@ -118,8 +118,10 @@ def write_record(folder: RunFolder, plan: Plan, config: Study) -> None:
         | {str(name): value for name, value in spec.params().items()}
         for spec in plan.runs
     ]
+    criteria = config.criteria.model_dump(exclude_none=True)
+    planned = {"study": plan.study, "plan_key": plan.key, "criteria": criteria, "runs": runs}
     for name, contents in (
-        (Artifact.LAUNCH_PLAN, {"study": plan.study, "plan_key": plan.key, "runs": runs}),
+        (Artifact.LAUNCH_PLAN, planned),
         (Artifact.LAUNCH_ENVIRONMENT, environment.description()),
     ):
         folder.artifact(name).write_text(json.dumps(contents, indent=1), encoding="utf-8")

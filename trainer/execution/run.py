@@ -196,6 +196,7 @@ class Run:
             Tag.DEVICE: device_name(),
             Tag.THREADS: str(torch.get_num_threads()),
             Tag.DATASET_SHA256: self._dataset.digest,
+            Tag.TEST_SET_SIZE: str(len(self._dataset.test)),
         }
         if self._widest > 1:
             tags[Tag.FUSED] = str(self._widest)

@@ -232,6 +232,24 @@ class Ablation(_Section):
     learning_rates: Annotated[list[Rate], Field(min_length=1)]
 
 
+class Reading(_Section):
+    """How the study's verdicts are to be read, where the paper's numbers are not meant.
+
+    The explorer takes these as defaults; they change no run.
+    """
+
+    tolerance: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Accuracy drop that still counts as similar, a fraction: 0.005 is half a point."""
+    gap: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Difference that counts as clear, a fraction."""
+    sparsity: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Least sparsity that is not trivial."""
+    epochs: PositiveInt | None = None
+    """Least number of epochs that is sufficient."""
+    floor: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How far below the best dense network a decent learning rate may stay, a fraction."""
+
+
 class Study(_Section):
     """One study: settings × learning rates × sparsities × trials of one network and dataset."""
 
@@ -256,6 +274,7 @@ class Study(_Section):
     fuse: Literal["auto", "off"] | PositiveInt = "auto"
     """Runs that are stepped side by side in one process; `auto`: on a GPU as many as a short
     calibration finds fastest, on a CPU one."""
+    criteria: Reading = Reading()
     trajectory_every: PositiveInt | None = None
     """Epochs between weights that pretraining and the runs at `pruning.sparsities` keep, for
     `python -m trainer.landscape`. Does not change results."""

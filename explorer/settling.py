@@ -1,0 +1,120 @@
+"""What would decide an open verdict, as sentences, and as a config to copy. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from jackpot import plugins, settings
+from jackpot.definition import Judgement
+from jackpot.settling import MOST, Settling
+from jackpot.trials import OWN_RATE
+
+
+@dataclass(frozen=True)
+class Launch:
+    """More trials of a study that would decide what is open.
+
+    Attributes:
+        trials: of each setting, in all.
+        learning_rates: at which they matter.
+        runs: to be trained, the masks' own included.
+        hours: one run after another, by the time that runs of this study took; None if none
+            has finished.
+    """
+
+    trials: int
+    learning_rates: tuple[float, ...]
+    runs: int
+    hours: float | None
+
+
+def sentence(found: Settling) -> str:
+    """What one condition needs."""
+    words = f"{found.finding.condition.symbol} {found.finding.condition.words}"
+    if found.trials is None:
+        return f"{words}: at the boundary, more than {MOST} trials would not settle it"
+    where = " and ".join(
+        f"{settings.label(name)} at {', '.join(f'{rate:g}' for rate in rates)}"
+        for name, rates in found.rates.items()
+    )
+    return f"{words}: {found.trials} trials of {where}"
+
+
+def launch(
+    settling: Sequence[Settling], judgement: Judgement, plan: pl.DataFrame, runs: pl.DataFrame
+) -> Launch | None:
+    """The trials that decide all that can be decided; None if nothing can.
+
+    Args:
+        settling: of the judgement.
+        judgement: what is open.
+        plan: the study's planned runs.
+        runs: of the study, with `start_time` and `end_time` in milliseconds.
+    """
+    able = [found for found in settling if found.trials is not None]
+    if not able:
+        return None
+    trials = max(found.trials or 0 for found in able)
+    rates = tuple(sorted({r for found in able for of in found.rates.values() for r in of}))
+    one = plan.filter(
+        pl.col("trial") == plan["trial"].min(),
+        OWN_RATE,
+        pl.col("setting").is_in(_compared(judgement)),
+        pl.col("learning_rate").is_in(rates),
+        pl.col("pruner").is_null() | (pl.col("pruner") == judgement.pruner),
+        pl.col("sparsity").fill_null(0.0) <= judgement.sparsity + 1e-9,
+    )
+    more = trials - judgement.trials[0]
+    took = (
+        runs.filter(pl.col("status") == "FINISHED")
+        .group_by("setting")
+        .agg(((pl.col("end_time") - pl.col("start_time")) / 3.6e6).mean().alias("hours"))
+    )
+    hours = None
+    if took.height:
+        each = one.join(took, on="setting", how="left")["hours"]
+        hours = more * float(each.fill_null(took["hours"].mean()).sum())
+    return Launch(trials, rates, more * one.height, hours)
+
+
+def config(written: Mapping[str, Any], wanted: Launch, judgement: Judgement) -> dict[str, Any]:
+    """The study's config for these trials: what has been trained is not trained again.
+
+    Args:
+        written: the config of the launch.
+        wanted: the trials.
+        judgement: what is open: its settings, pruner and sparsity alone are trained.
+    """
+    compared = _compared(judgement)
+    pruning = {**written.get("pruning", {}), "sparsities": [round(judgement.sparsity, 6)]}
+    pruning.pop("rounds", None)
+    changed = {
+        "trials": wanted.trials,
+        "learning_rates": list(wanted.learning_rates),
+        "settings": [s for s in written.get("settings", []) if plugins.short(s) in compared],
+        "pruners": [judgement.pruner],
+        "pruning": pruning,
+        "ablation": [],
+    }
+    return _said({**written, **changed})
+
+
+def _compared(judgement: Judgement) -> list[str]:
+    """Names of the settings that a judgement looks at."""
+    rivals = [found.condition.rival for found in judgement.conditions]
+    return [
+        judgement.ticket,
+        settings.PRETRAIN.name,
+        *(rival.name for rival in rivals if rival is not None),
+    ]
+
+
+def _said(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what says nothing, at any depth."""
+    return {
+        name: _said(value) if isinstance(value, Mapping) else value
+        for name, value in values.items()
+        if value is not None
+    }

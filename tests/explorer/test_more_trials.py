@@ -1,0 +1,111 @@
+"""From an open verdict to more trials: runs, hours and a config that the trainer takes."""
+
+import io
+from dataclasses import replace
+
+import polars as pl
+import pytest
+from ruamel.yaml import YAML
+
+from explorer import citation, settling
+from jackpot.definition import judge
+from jackpot.settling import settle
+from tests.configs import tiny
+from tests.jackpot.test_definition import runs, three_trials
+from tests.jackpot.test_settling import NEAR
+from trainer.study.config_file import load_study
+from trainer.study.plan import plan
+
+RATES = (0.01, 0.1)
+
+
+@pytest.fixture
+def opened():
+    (judgement,) = judge(runs(three_trials(NEAR, deviation=0.2)))
+    return judgement, settle(judgement)
+
+
+def planned() -> pl.DataFrame:
+    rows = [
+        {"setting": setting, "pruner": pruner, "sparsity": sparsity, "learning_rate": rate}
+        for rate in (*RATES, 1.0)
+        for setting, pruner, sparsity in [
+            ("pretrain", None, None),
+            *(("lt", name, s) for name in ("imp", "omp") for s in (0.5, 0.914, 0.95)),
+            ("rr", "imp", 0.914),
+            ("sdt", None, 0.914),
+        ]
+    ]
+    return pl.DataFrame(
+        [row | {"trial": t, "pretrain_learning_rate": None} for row in rows for t in (1, 2, 3)],
+        schema_overrides={"pruner": pl.String, "pretrain_learning_rate": pl.Float64},
+    )
+
+
+def test_runs_and_hours_are_those_of_the_plan(opened):
+    judgement, found = opened
+    took = pl.DataFrame(
+        {
+            "status": ["FINISHED", "FINISHED", "FAILED"],
+            "setting": ["pretrain", "lt", "lt"],
+            "start_time": [0, 0, 0],
+            "end_time": [3_600_000, 7_200_000, 10],
+        }
+    )
+    wanted = settling.launch(found, judgement, planned(), took)
+    more = wanted.trials - 3
+    assert wanted.learning_rates == RATES
+    # Of a trial and rate: pretraining, two rounds of LT-IMP, RR and SDT at its sparsity.
+    assert wanted.runs == more * 2 * 5
+    # An hour of pretraining, two each of LT; RR and SDT take the mean of those.
+    assert wanted.hours == pytest.approx(more * 2 * (1 + 2 + 2 + 1.5 + 1.5))
+
+
+def test_the_config_plans_those_trials_and_keeps_what_is_trained(opened, tmp_path):
+    judgement, found = opened
+    file = tiny(tmp_path, learning_rates="[0.01, 0.1, 1.0]", trials="3")
+    study = load_study(file)
+    wanted = settling.launch(
+        found,
+        judgement,
+        planned(),
+        pl.DataFrame(schema={"status": str, "setting": str, "start_time": int, "end_time": int}),
+    )
+    assert wanted.hours is None
+    text = io.StringIO()
+    open_at = replace(judgement, sparsity=0.75)
+    YAML().dump(settling.config(study.model_dump(mode="json"), wanted, open_at), text)
+    (tmp_path / "more.yaml").write_text(text.getvalue())
+    more = load_study(tmp_path / "more.yaml")
+    assert (more.trials, tuple(more.learning_rates)) == (wanted.trials, RATES)
+    kept = {
+        spec.key
+        for spec in plan(study).runs
+        if spec.learning_rate in RATES and spec.pruner != "omp" and spec.setting.name != "wr"
+    }
+    after = {spec.key for spec in plan(more).runs}
+    assert kept <= after, "runs that are trained are not trained again"
+    assert len(after) == len(kept) * wanted.trials / 3
+
+
+def test_sentences(opened):
+    _, found = opened
+    said = [settling.sentence(one) for one in found]
+    third = next(text for text in said if text.startswith("③"))
+    assert "trials of LT at 0.01, 0.1 and RR at 0.1" in third
+
+
+def test_a_citation_says_all_that_a_reviewer_asks(opened):
+    judgement, _ = opened
+    text = citation.text(judgement, "my-study", "abc123", "last")
+    assert text.startswith("LT-IMP of resnet20 on cifar10 at sparsity 0.914 ")
+    third = judgement.finding("3")
+    for words in (
+        "(n = 3 trials; by the means alone: secondary)",
+        f"margin +0.25 ({100 * third.low:+.2f} to {100 * third.high:+.2f}), at learning rates 0.01",
+        "level 5 %",
+        "Similar: within 0.5 points; clear gap: over 0.5; non-trivial sparsity: 0.59",
+        "literal reading; rates chosen on test images; last epoch",
+        "Study my-study, launch abc123.",
+    ):
+        assert words in text

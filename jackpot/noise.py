@@ -13,6 +13,8 @@ from scipy.special import fdtrc, polygamma, psi
 
 from jackpot.trials import CELL, Cell, tidy
 
+# A thousandth of a point, squared: trials that agree to the last digit still vary.
+_LEAST = 1e-10
 # Below this level of an F test.
 _OUTLYING = 0.1
 
@@ -95,7 +97,7 @@ def of(runs: pl.DataFrame) -> Noise | None:
     residuals, luck = _two_way(accuracy, cells, trials)
     within = len(cells) - (cells.max() + 1)
     left = within - (trials.max() + 1 - _components(cells, trials))
-    if left < 1 or not (residuals**2).sum() > 1e-20 * len(residuals):
+    if left < 1:
         return None
     pooled = (
         pl.DataFrame(
@@ -107,7 +109,8 @@ def of(runs: pl.DataFrame) -> Noise | None:
         .with_columns((pl.col("within") * left / within).alias("freedom"))
     )
     freedom = pooled["freedom"].to_numpy()
-    variance, freedoms, elsewhere = moderated(pooled["square"].to_numpy() / freedom, freedom)
+    variances = np.maximum(pooled["square"].to_numpy() / freedom, _LEAST)
+    variance, freedoms, elsewhere = moderated(variances, freedom)
     rates = pooled["rate"].to_list()
     return Noise(
         variance=dict(zip(rates, variance.tolist(), strict=True)),

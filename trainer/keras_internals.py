@@ -17,6 +17,7 @@ __all__ = [
     "DataAdapter",
     "Node",
     "all_layers",
+    "averages",
     "functional",
     "in_order",
     "start_over",
@@ -59,6 +60,17 @@ def all_layers(model: keras.Model) -> list[keras.Layer]:
     """The layers of a model, and those inside composite ones."""
     layers: list[keras.Layer] = model._flatten_layers(include_self=False)
     return layers
+
+
+def averages(optimizer: Any) -> dict[int, torch.Tensor]:
+    """What an optimizer with `use_ema` keeps of each variable, by the variable's id."""
+    kept = getattr(optimizer, "_model_variables_moving_average", None) or []
+    variables = getattr(optimizer, "_trainable_variables", [])
+    return {
+        id(variable): average.value
+        for variable, average in zip(variables, kept, strict=False)
+        if average is not None
+    }
 
 
 def takes_training(operation: keras.Operation) -> bool:

@@ -59,12 +59,18 @@ def test_degrees_of_freedom_are_what_the_layout_leaves():
     [
         {"pretrain": {0.1: 90.0}, "lt": {0.1: 91.0}},
         {"pretrain": {0.1: [90.0, 91.0]}},
-        {"pretrain": {0.1: [90.0, 91.0]}, "lt": {0.1: [92.0, 93.0]}},
     ],
-    ids=["one trial", "one cell", "no residual"],
+    ids=["one trial", "one cell"],
 )
 def test_where_trials_tell_no_noise_there_is_none(curves):
     assert noise.of(runs(curves)) is None
+
+
+@pytest.mark.parametrize("lt", [[92.0, 93.0], [92.0, 92.0]], ids=["alike", "the same"])
+def test_trials_that_agree_to_the_last_digit_still_vary(lt):
+    first = [90.0, 91.0] if lt[0] != lt[1] else [90.0, 90.0]
+    found = noise.of(runs({"pretrain": {0.1: first}, "lt": {0.1: lt}}))
+    assert found.variance[0.1] == pytest.approx(1e-10)
 
 
 def test_a_rate_of_single_trials_takes_what_the_others_tell():

@@ -9,7 +9,6 @@ Example:
 
 import importlib
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -135,8 +134,14 @@ def _build(
     builder = _builder(name, network)
     height, width, depth = input_shape
     # `Blocks` names and seeds its layers. A network of one's own may have others.
-    with start_over(seed) if name not in NETWORKS else nullcontext():
+    if name in NETWORKS:
         return builder(blocks, (height, width, depth), classes), blocks
+    from trainer.networks import usable
+
+    with start_over(seed):
+        model = builder(blocks, (height, width, depth), classes)
+    usable.check(name, model, input_shape, classes)
+    return model, blocks
 
 
 def fingerprint(name: str) -> str | None:

@@ -56,7 +56,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             self.moving_variance.value,
             self.gamma.value,
             self.beta.value,
-            training=bool(training),
+            # As Keras's own: a frozen layer normalises by its running statistics.
+            training=bool(training) and self.trainable,
             momentum=1.0 - self.momentum,
             eps=self.epsilon,
         )

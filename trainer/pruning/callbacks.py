@@ -9,6 +9,7 @@ import keras
 import torch
 
 from jackpot.artifacts import Mask
+from trainer.keras_internals import averages
 from trainer.pruning.masks import check_fits
 
 
@@ -16,7 +17,9 @@ class ApplyMask(keras.callbacks.Callback):
     """Keeps pruned weights at 0.0, from before the first step and after every one.
 
     Masking the weights *after* the optimizer's step is what makes this exact: with momentum or
-    weight decay, a masked gradient alone still moves a pruned weight.
+    weight decay, a masked gradient alone still moves a pruned weight. The averages of an optimizer
+    with `use_ema` are masked as well, since Keras or `SwapEMAWeights` puts them in the weights'
+    place.
 
     Args:
         mask: boolean arrays by variable path, True where a weight survives
@@ -45,6 +48,7 @@ class ApplyMask(keras.callbacks.Callback):
         self.mask = mask
         self._weights: list[torch.Tensor] = []
         self._masks: list[torch.Tensor] = []
+        self._averaged = False
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Checks that the mask fits and applies it once."""
@@ -52,11 +56,29 @@ class ApplyMask(keras.callbacks.Callback):
         check_fits(self.mask, {path: tuple(v.shape) for path, v in variables.items()})
         self._weights = [variables[path].value.detach() for path in self.mask]
         self._masks = laid_out(self._weights, self.mask)
+        self._averaged = False
         apply_(self._weights, self._masks)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Sets the pruned weights back to 0.0."""
+        if not self._averaged:
+            self._add_averages()
         apply_(self._weights, self._masks)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Once more: after the last step Keras may put averages in the weights' place."""
+        apply_(self._weights, self._masks)
+
+    def _add_averages(self) -> None:
+        """Masks what the optimizer keeps of the weights too; it has none before its first step."""
+        variables = {v.path: v for v in self.model.variables}
+        kept = averages(self.model.optimizer)
+        for path, entry in self.mask.items():
+            average = kept.get(id(variables[path]))
+            if average is not None:
+                self._weights.append(average.detach())
+                self._masks += laid_out([average.detach()], {path: entry})
+        self._averaged = True
 
 
 def laid_out(weights: Sequence[torch.Tensor], mask: Mask) -> list[torch.Tensor]:

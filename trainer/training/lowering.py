@@ -30,7 +30,7 @@ class CannotLower(Exception):
     """A network, a layer, or one of its options has no lowered form."""
 
 
-def lower(*models: keras.Model) -> "Lowered | _AsAWhole":
+def lower(*models: keras.Model, by_keras: str = "") -> "Lowered | AsAWhole":
     """A function (images, training) → outputs that computes what each of `models` computes.
 
     Several networks of one structure are computed side by side: convolutions become convolutions
@@ -41,6 +41,7 @@ def lower(*models: keras.Model) -> "Lowered | _AsAWhole":
         models: built Keras models of one structure. Images have shape (batch, height, width,
             channels); for K networks (batch, height, width, K · channels), or as for one, which all
             of them then see. Outputs have shape (batch, K · outputs).
+        by_keras: why Keras is to compute the network as a whole; empty: it is not.
 
     Returns:
         The lowered network. One log line names the layers that Keras computes, and what they cost.
@@ -50,13 +51,15 @@ def lower(*models: keras.Model) -> "Lowered | _AsAWhole":
         CannotLower: several networks, and an operation that Keras can only compute with the rest
             of its network.
     """
-    lowered: Lowered | _AsAWhole
+    lowered: Lowered | AsAWhole
     try:
+        if by_keras:
+            raise CannotLower(by_keras)
         lowered = Lowered(models)
     except CannotLower as reason:
         if len(models) > 1:
             raise
-        lowered = _AsAWhole(models[0], str(reason))
+        lowered = AsAWhole(models[0], str(reason))
     if lowered.by_keras:
         log.warning(
             "%s: no torch call for %s: computed by Keras, which costs about %.1f ms of each step "
@@ -96,10 +99,12 @@ class _Op:
     call: Call
     inputs: list[int]
     output: int
+    shares: bool
+    """Whether one copy of images that all networks see is enough for it."""
     last_used: list[int] = field(default_factory=list)
 
 
-class _AsAWhole:
+class AsAWhole:
     """A network that Keras computes as a whole; see `Lowered`."""
 
     def __init__(self, model: keras.Model, reason: str) -> None:
@@ -143,11 +148,10 @@ class Lowered:
                 self._add(node.operation, node)
         self._output = self._slots[id(model.outputs[0])]
         self._release_early()
-        # Images that all networks see are copied for each, unless convolutions alone read them.
-        readers = [node.operation for node in nodes if _reads(node, model.inputs[0])]
-        self._shares = self._joined.count == 1 or all(
-            type(reader) is keras.layers.Conv2D for reader in readers
-        )
+        # Images that all networks see are copied for each, unless torch's convolutions alone read
+        # them.
+        readers = [op for op in self._ops if self._input in op.inputs]
+        self._shares = self._joined.count == 1 or all(op.shares for op in readers)
 
     @property
     def keras_layers(self) -> int:
@@ -188,24 +192,26 @@ class Lowered:
             return
         padded, before = self._padding.pop(id(inputs[0]), (0, None))
         # Pooling pads with -inf, which comes to the same where no input is below 0.
-        pads_itself = isinstance(operation, keras.layers.Conv2D | keras.layers.DepthwiseConv2D) or (
-            isinstance(operation, keras.layers.MaxPooling2D)
-            and isinstance(before, keras.layers.ReLU)
+        kind = type(operation)
+        pads_itself = kind in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D) or (
+            kind is keras.layers.MaxPooling2D and _is_relu(before)
         )
         own = padded if pads_itself else 0
         # A tensor from Keras or a view may be shared with others, and images are not ours.
         maker = self._made_by.get(id(inputs[0]))
-        alone = self._readers[id(inputs[0])] == 1 and isinstance(maker, _MAKES_ITS_OWN)
+        alone = self._readers[id(inputs[0])] == 1 and type(maker) in _MAKES_ITS_OWN
+        shares = kind is keras.layers.Conv2D
         try:
+            _check_inputs(operation, [tuple(x.shape) for x in inputs])
             call = _call(operation, self._joined, own, inputs[0].shape[-1], alone)
         except CannotLower as reason:
-            own = 0
+            own, shares = 0, False
             call = _by_keras(operation, node, self._joined)
             self.by_keras.append(str(reason))
             del self._made_by[id(output)]
         if padded and not own:
             call = _after_padding(call, padded)
-        self._ops.append(_Op(call, [self._slot(x) for x in inputs], self._slot(output)))
+        self._ops.append(_Op(call, [self._slot(x) for x in inputs], self._slot(output), shares))
 
     def _release_early(self) -> None:
         seen = {self._output}
@@ -214,10 +220,14 @@ class Lowered:
             seen.update(op.inputs)
 
 
-def _reads(node: Node, tensor: keras.KerasTensor) -> bool:
-    return any(x is tensor for x in node.arguments.keras_tensors)
-
-
+# Exactly these: a subclass of theirs may compute something else.
+_LOWERED = frozenset(
+    {
+        *(keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense),
+        *(BatchNormalization, keras.layers.ReLU, keras.layers.Add, keras.layers.MaxPooling2D),
+        *(keras.layers.GlobalAveragePooling2D, keras.layers.Flatten),
+    }
+)
 # Layers whose torch call gives a tensor that nothing else holds.
 _MAKES_ITS_OWN = (
     *(keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense, BatchNormalization),
@@ -225,9 +235,41 @@ _MAKES_ITS_OWN = (
 )
 
 
+def _is_relu(operation: keras.Operation | None) -> bool:
+    """Whether its outputs are max(x, 0), and so never below 0."""
+    if operation is None or type(operation) is not keras.layers.ReLU:
+        return False
+    return (operation.max_value, operation.negative_slope, operation.threshold) == (None, 0, 0)
+
+
+def _check_inputs(operation: keras.Operation, shapes: list[tuple[int | None, ...]]) -> None:
+    """Raises `CannotLower` for shapes that the torch call of a layer would take otherwise."""
+    if type(operation) is keras.layers.Dense and len(shapes[0]) != 2:
+        raise CannotLower(f"{_named(operation)} on {len(shapes[0])}-dimensional inputs")
+    if type(operation) is keras.layers.Add and len(set(shapes)) > 1:
+        raise CannotLower(f"{_named(operation)}, which broadcasts its inputs")
+
+
+def _check_plain(layer: keras.Operation) -> None:
+    """Raises `CannotLower` for what the torch call of a layer would not honour.
+
+    A subclass may compute anything: only Keras's own layers have a torch call here.
+    """
+    if type(layer) not in _LOWERED:
+        raise CannotLower(_named(layer))
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        raise CannotLower(f"{_named(layer)} with data_format={layer.data_format!r}")
+    if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
+        raise CannotLower(f"{_named(layer)} with LoRA or quantization")
+    if layer.compute_dtype != layer.variable_dtype:
+        raise CannotLower(f"{_named(layer)} in mixed precision")
+
+
 def _padding(operation: keras.Operation) -> int | None:
     """Zeros that a padding layer adds on each side; None of another layer, or if sides differ."""
-    if not isinstance(operation, keras.layers.ZeroPadding2D):
+    if type(operation) is not keras.layers.ZeroPadding2D:
+        return None
+    if operation.data_format != "channels_last":
         return None
     sides = {side for pair in operation.padding for side in pair}
     return sides.pop() if len(sides) == 1 else None
@@ -359,6 +401,7 @@ def _call(layer: keras.Operation, joined: _Joined, padding: int, width: int, alo
         width: last axis of the layer's input: channels.
         alone: whether nothing else reads the layer's input, so that it may be overwritten.
     """
+    _check_plain(layer)
     match layer:
         case keras.layers.DepthwiseConv2D(depth_multiplier=1):
             return _depthwise(layer, joined, padding)
@@ -366,7 +409,7 @@ def _call(layer: keras.Operation, joined: _Joined, padding: int, width: int, alo
             return _conv(layer, joined, padding)
         case BatchNormalization():
             return _batch_norm(layer, joined)
-        case keras.layers.ReLU(max_value=None, negative_slope=0.0, threshold=0.0):
+        case keras.layers.ReLU() if _is_relu(layer):
             return (lambda _, x: F.relu_(x)) if alone else (lambda _, x: F.relu(x))
         case keras.layers.Add():
             return lambda _, *xs: torch.add(*xs) if len(xs) == 2 else sum(xs)
@@ -466,10 +509,12 @@ def _plain_padding(layer: keras.layers.Conv2D | keras.layers.DepthwiseConv2D, pa
 
 
 def _batch_norm(layer: BatchNormalization, joined: _Joined) -> Call:
+    if layer.axis != -1 or not layer.center or not layer.scale:
+        raise CannotLower(f"{_named(layer)} with these options")
     mean, variance, gamma, beta = (
         joined(layer, name, (0,)) for name in ("moving_mean", "moving_variance", "gamma", "beta")
     )
-    momentum, epsilon = 1.0 - layer.momentum, layer.epsilon
+    momentum, epsilon, learns = 1.0 - layer.momentum, layer.epsilon, layer.trainable
     return lambda training, x: F.batch_norm(
-        x, mean, variance, gamma, beta, training, momentum, epsilon
+        x, mean, variance, gamma, beta, training and learns, momentum, epsilon
     )

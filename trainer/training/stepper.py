@@ -10,9 +10,9 @@ from torch import Tensor
 
 from trainer.datasets.batches import Pending
 from trainer.datasets.passes import Batch
-from trainer.training import per_step
+from trainer.training import per_step, verified
 from trainer.training.data_parallel import Peers
-from trainer.training.lowering import Lowered, in_precision, lower
+from trainer.training.lowering import AsAWhole, Lowered, in_precision, lower
 from trainer.training.recording import Recorder, Recordings
 from trainer.training.state import TrainingState
 
@@ -59,7 +59,7 @@ class Stepper:
     ) -> None:
         self.members, self._others = members, others
         first = members[0].state
-        self.lowered = lowered = lower(*[member.network for member in members])
+        self.lowered = lowered = _checked([member.network for member in members])
         for member in members:
             member.state.follow_layout()
         self._evaluate = forward = in_precision(precision, lowered)
@@ -187,6 +187,15 @@ class Stepper:
 
     def _count(self, losses: Tensor, correct: Tensor, images: int) -> None:
         self._totals.add_(torch.stack([losses.double() * images, correct]))
+
+
+def _checked(networks: Sequence[keras.Model]) -> Lowered | AsAWhole:
+    """The lowered networks, or Keras's own call of them where that computes something else."""
+    lowered = lower(*networks)
+    wrong = verified.once(lowered, networks) if isinstance(lowered, Lowered) else None
+    if wrong is None:
+        return lowered
+    return lower(*networks, by_keras=f"a network whose lowered form is not Keras's: {wrong}")
 
 
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:

@@ -24,6 +24,47 @@ def users_model() -> keras.Model:
     return keras.Model(inputs, x)
 
 
+class ZeroWhereverWeightsAreRead(keras.callbacks.Callback):
+    """In evaluation, and between epochs, where averages may stand in the weights' place."""
+
+    def __init__(self, mask: masks.Mask):
+        super().__init__()
+        self.mask, self.seen = mask, 0
+
+    def check(self, *_):
+        now = masks.kernels(self.model, list(self.mask))
+        for path, entry in self.mask.items():
+            assert (now[path][~entry] == 0.0).all()
+        self.seen += 1
+
+    on_test_begin = on_test_end = on_epoch_end = on_train_end = check
+
+
+@pytest.mark.parametrize("order", ["mask first", "swap first"])
+@pytest.mark.parametrize("every", [None, 3])
+def test_averages_of_weights_are_masked_too(order, every):
+    model = users_model()
+    optimizer = keras.optimizers.Adam(0.01, use_ema=True, ema_overwrite_frequency=every)
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    rng = np.random.default_rng(0)
+    images, labels = rng.normal(size=(64, 8, 8, 1)).astype("float32"), rng.integers(0, 3, 64)
+    paths = masks.pruned_paths(model, kept=["stem", "classifier"])
+    mask = masks.prune(magnitude(masks.kernels(model, paths)), 0.8)
+    check, swap = (
+        ZeroWhereverWeightsAreRead(mask),
+        keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+    )
+    callbacks = [ApplyMask(mask), swap] if order == "mask first" else [swap, ApplyMask(mask)]
+    model.fit(
+        images, labels, epochs=3, batch_size=16, verbose=0,
+        validation_data=(images, labels), callbacks=[*callbacks, check],
+    )  # fmt: skip
+    check.check()
+    assert check.seen >= 3 * 3 + 2
+    survivors = masks.kernels(model, paths)
+    assert all((survivors[path][entry] != 0).mean() > 0.9 for path, entry in mask.items())
+
+
 class ZeroAfterEveryStep(keras.callbacks.Callback):
     def __init__(self, mask: masks.Mask):
         super().__init__()

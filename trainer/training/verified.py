@@ -1,0 +1,164 @@
+"""Holds a lowered network against the Keras call that it stands for, on a batch of noise.
+
+`trainer.training.lowering` knows what each layer computes; this is for what nobody thought of.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import keras
+import torch
+from torch import Tensor
+
+from trainer.keras_internals import all_layers
+from trainer.training.lowering import Lowered
+
+# Two orders of sums in float32 differ by far less, two computations by far more.
+_OUTPUTS, _GRADIENTS = 1e-3, 1e-2
+_IMAGES = 4
+
+
+_known: dict[str, str | None] = {}
+
+
+def once(network: Lowered, models: Sequence[keras.Model]) -> str | None:
+    """`difference`, found once in this process for all networks of one structure."""
+    key = _structure(models)
+    if key not in _known:
+        _known[key] = difference(network, models)
+    return _known[key]
+
+
+def _structure(models: Sequence[keras.Model]) -> str:
+    """Layers with their options, and shapes: what one check holds for."""
+    model = models[0]
+    layers = [
+        (type(layer).__module__, type(layer).__qualname__, _options(layer))
+        for layer in all_layers(model)
+    ]
+    device = _weight(model).device.type
+    shapes = [tuple(v.shape) for v in model.variables]
+    return repr((len(models), device, model.inputs[0].shape, shapes, layers))
+
+
+def _options(layer: keras.Layer) -> str:
+    try:
+        config = layer.get_config()
+        # What it is called and starts from changes nothing that it computes.
+        return repr(
+            {
+                name: value
+                for name, value in config.items()
+                if name not in ("name", "seed") and not name.endswith("_initializer")
+            }
+        )
+    except Exception:
+        # A user's layer that cannot say them is known by itself alone.
+        return repr(id(layer))
+
+
+def _weight(model: keras.Model) -> Tensor:
+    """Tells where the model is, and in what precision; a seed's state may come before it."""
+    value: Tensor = model.trainable_variables[0].value
+    return value
+
+
+def difference(network: Lowered, models: Sequence[keras.Model], seed: int = 0) -> str | None:
+    """What differs between a lowered network and Keras beyond rounding; None if nothing does.
+
+    Outputs in training and inference, gradients, and what a step changes without a gradient, such
+    as the statistics of batch norm. Variables and gradients are left as they were.
+
+    Args:
+        network: `lower(*models)`.
+        models: built; they return one output, shape (batch, classes).
+        seed: of the batch, and of layers that draw.
+    """
+    device = _weight(models[0]).device
+    generator = torch.Generator().manual_seed(seed)
+    shape = [size or 1 for size in models[0].inputs[0].shape[1:]]
+    dtype = _weight(models[0]).dtype
+    images = [torch.randn(_IMAGES, *shape, generator=generator).to(device, dtype) for _ in models]
+    joined = torch.cat(images, -1)
+    for training in (True, False):
+        with _undone(models), _seeded(seed, device):
+            outputs = [model(x, training=training) for model, x in zip(models, images, strict=True)]
+            expected = _observed(models, outputs, training)
+        with _undone(models), _seeded(seed, device):
+            each = network(joined, training).unflatten(1, (len(models), -1)).unbind(1)
+            found = _observed(models, each, training)
+        for ours, theirs in zip(found, expected, strict=True):
+            what = _first_difference(ours, theirs)
+            if what is not None:
+                return f"{what} in {'training' if training else 'inference'}"
+    return None
+
+
+def _observed(
+    models: Sequence[keras.Model], outputs: Sequence[Tensor], training: bool
+) -> list[dict[str, Tensor]]:
+    """Of each model outputs, and in training gradients and statistics, by what they are."""
+    seen = [{"outputs": y.detach().clone()} for y in outputs]
+    if not training:
+        return seen
+    weights = torch.linspace(-1, 1, outputs[0].numel(), device=outputs[0].device)
+    sum((y * weights.view(y.shape).to(y.dtype)).sum() for y in outputs).backward()  # type: ignore[union-attr]
+    for model, known in zip(models, seen, strict=True):
+        for variable in model.trainable_variables:
+            if variable.value.grad is not None:
+                known[f"the gradient of {variable.path}"] = variable.value.grad.clone()
+        for variable in model.non_trainable_variables:
+            if variable.value.is_floating_point():
+                known[variable.path] = variable.value.detach().clone()
+    return seen
+
+
+def _first_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> str | None:
+    if set(ours) != set(theirs):
+        return f"there is no {', '.join(sorted(set(ours) ^ set(theirs)))}"
+    gradients = [x for name, x in theirs.items() if name.startswith("the gradient")]
+    whole = max((float(x.norm()) for x in gradients), default=0.0)
+    for name, theirs_ in theirs.items():
+        ours_ = ours[name]
+        if ours_.shape != theirs_.shape:
+            return f"{name}: shape {tuple(ours_.shape)}, of Keras {tuple(theirs_.shape)}"
+        is_gradient = name.startswith("the gradient")
+        allowed = (
+            _GRADIENTS * float(theirs_.norm()) + 1e-4 * whole
+            if is_gradient
+            else _OUTPUTS * (float(theirs_.norm()) + 1e-3)
+        )
+        away = float((ours_ - theirs_).norm())
+        if not away <= allowed and not (theirs_.isnan().any() and ours_.isnan().any()):
+            return f"{name} are {away / max(float(theirs_.norm()), 1e-12):.2g} off"
+    return None
+
+
+@contextmanager
+def _undone(models: Sequence[keras.Model]) -> Iterator[None]:
+    """Puts all variables back: statistics, and the states of layers that draw; and no gradients.
+
+    The gradients of networks side by side are views of common ones, and are kept, at 0.
+    """
+    variables = {id(v): v for model in models for v in model.variables}.values()
+    before = [v.value.detach().clone() for v in variables]
+    had = [v.value.grad is not None for v in variables]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for variable, value, kept in zip(variables, before, had, strict=True):
+                variable.value.copy_(value)
+                if kept and variable.value.grad is not None:
+                    variable.value.grad.zero_()
+                elif not kept:
+                    variable.value.grad = None
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Layers that draw from torch's own generator draw the same both times."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield

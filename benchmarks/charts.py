@@ -137,8 +137,8 @@ def judging(rows: pl.DataFrame) -> alt.HConcatChart:
     clear = rows.filter(pl.col("noise") == "equal", pl.col("truth").is_in(CLEAR))
     tidy = (
         clear.with_columns(open=1 - pl.col("right") - pl.col("wrong"))
-        .unpivot(["right", "open", "wrong"], index=["truth", "trials"], variable_name="said")
-        .with_columns(order=pl.col("said").replace_strict({"right": 0, "open": 1, "wrong": 2}))
+        .unpivot(["right", "open", "wrong"], index=["truth", "trials"], variable_name="what")
+        .with_columns(order=pl.col("what").replace_strict({"right": 0, "open": 1, "wrong": 2}))
     )
     panels = [
         alt.Chart(tidy.filter(pl.col("truth") == truth))
@@ -147,7 +147,7 @@ def judging(rows: pl.DataFrame) -> alt.HConcatChart:
             x=alt.X("trials:O", title="trials", axis=alt.Axis(labelAngle=0)),
             y=alt.Y("value:Q", title="share of studies", axis=alt.Axis(format="%")),
             color=alt.Color(
-                "said:N",
+                "what:N",
                 title=None,
                 scale=alt.Scale(
                     domain=["right", "open", "wrong"], range=["#2ca02c", "#c7c7c7", "#d62728"]

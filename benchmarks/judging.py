@@ -206,7 +206,9 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replicates", type=int, default=2000)
-    replicates = parser.parse_args().replicates
+    parser.add_argument("--only", choices=("clear", "edge"), help="half of it, beside the other")
+    options = parser.parse_args()
+    replicates = options.replicates
     cases = [
         (name, n, kind, noise)
         for name in CLEAR
@@ -222,6 +224,9 @@ def main() -> None:
             ("correlated 0.5", {"correlation": 0.5}),
         )
     ]
+    if options.only:
+        wanted = CLEAR if options.only == "clear" else EDGE
+        cases = [case for case in cases if case[0] in wanted]
     rows = []
     for name, n, kind, noise in cases:
         truth = (CLEAR | EDGE)[name]

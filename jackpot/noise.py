@@ -27,6 +27,7 @@ class Noise:
         variance: by learning rate.
         freedom: degrees of freedom of each.
         elsewhere: variance and degrees of freedom at a rate where no cell has two trials.
+        total: degrees of freedom of all rates together.
         shared: variance of what trials of one number have in common in all cells, such as the
             order of images. It counts where two cells have not the same trials.
     """
@@ -34,6 +35,7 @@ class Noise:
     variance: Mapping[float, float]
     freedom: Mapping[float, float]
     elsewhere: tuple[float, float]
+    total: float
     shared: float
 
     def of_differences(
@@ -41,7 +43,9 @@ class Noise:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Standard errors of the differences of cells' means, and their degrees of freedom.
 
-        These are Welch and Satterthwaite's: variances at two rates are not assumed equal.
+        Those are Welch and Satterthwaite's between two rates, whose variances are two estimates. At
+        one rate there is one estimate, which does not become two by being used twice; and where all
+        rates tell one variance, it has no more degrees of freedom than all of them.
 
         Args:
             ours, theirs: I and J cells.
@@ -53,6 +57,10 @@ class Noise:
         second, second_freedom = self._of_means(theirs)
         total = first[:, None] + second
         freedom = total**2 / ((first**2 / first_freedom)[:, None] + second**2 / second_freedom)
+        same = np.equal.outer(
+            [cell.learning_rate for cell in ours], [cell.learning_rate for cell in theirs]
+        )
+        freedom = np.minimum(np.where(same, first_freedom[:, None], freedom), self.total)
         if any(a.trials != b.trials for a in ours for b in theirs):
             apart = [[_difference(a.trials, b.trials) for b in theirs] for a in ours]
             total = total + self.shared * np.array(apart)
@@ -116,6 +124,7 @@ def of(runs: pl.DataFrame) -> Noise | None:
         variance=dict(zip(rates, variance.tolist(), strict=True)),
         freedom=dict(zip(rates, freedoms.tolist(), strict=True)),
         elsewhere=elsewhere,
+        total=float(freedom.sum()),
         shared=float(np.var(luck, ddof=1)),
     )
 

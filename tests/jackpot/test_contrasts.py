@@ -21,7 +21,7 @@ from tests.jackpot.test_definition import runs
 TRIALS = frozenset({1, 2, 3})
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 # A standard deviation of 0.2 points, known from 30 degrees of freedom.
-KNOWN = Noise(dict.fromkeys(RATES, 4e-6), dict.fromkeys(RATES, 30.0), (4e-6, 30.0), 0.0)
+KNOWN = Noise(dict.fromkeys(RATES, 4e-6), dict.fromkeys(RATES, 30.0), (4e-6, 30.0), 150.0, 0.0)
 ERROR = (2 * 4e-6 / 3) ** 0.5
 
 
@@ -35,17 +35,27 @@ def cells(*percent: float) -> list[Cell]:
 def test_bounds_by_hand():
     found = exceeds(cells(91.0, 92.0), cells(90.0, 91.0, 90.5), 0.005, KNOWN)
     assert found.value == pytest.approx(0.92 - 0.91 - 0.005)
-    # Welch and Satterthwaite's degrees of freedom of two equal variances of 30: 60.
-    assert found.low == pytest.approx(0.005 - student.ppf(1 - 0.05 / 2, 60) * ERROR)
-    assert found.high == pytest.approx(0.005 + student.ppf(1 - 0.05 / 3, 60) * ERROR)
+    # The best of both are at one rate, which has one estimate of 30 degrees of freedom.
+    assert found.low == pytest.approx(0.005 - student.ppf(1 - 0.05 / 2, 30) * ERROR)
+    assert found.high == pytest.approx(0.005 + student.ppf(1 - 0.05 / 3, 30) * ERROR)
     assert found.decision is Decision.HOLDS
+
+
+def test_degrees_of_freedom_count_each_estimate_once():
+    one, two = cells(91.0, 92.0)
+    # Two independent estimates of 30: Welch and Satterthwaite's 60. One, used twice: 30.
+    assert KNOWN.of_difference(one, two)[1] == pytest.approx(60)
+    assert KNOWN.of_difference(one, one)[1] == 30
+    # One estimate that all rates share has what they have together.
+    pooled = Noise(dict.fromkeys(RATES, 4e-6), dict.fromkeys(RATES, 38.0), (4e-6, 38.0), 38.0, 0.0)
+    assert pooled.of_difference(one, two)[1] == 38
 
 
 def test_at_one_rate_by_hand():
     found = some(against_same_rate(cells(91.0, 92.0), cells(91.4, 93.0), -0.005, KNOWN))
     assert found.value == pytest.approx(0.001)
-    assert found.low == pytest.approx(0.001 - student.ppf(1 - 0.05 / 2, 60) * ERROR)
-    assert found.high == pytest.approx(0.001 + student.ppf(1 - 0.05, 60) * ERROR)
+    assert found.low == pytest.approx(0.001 - student.ppf(1 - 0.05 / 2, 30) * ERROR)
+    assert found.high == pytest.approx(0.001 + student.ppf(1 - 0.05, 30) * ERROR)
     assert against_same_rate(cells(91.0), [Cell(7.0, 0.9, TRIALS, 0.9, 7.0)], 0, KNOWN) == []
 
 

@@ -23,7 +23,7 @@ def test_trials_by_hand():
     assert margin == pytest.approx(0.0025)
     variance = known.variance[0.01] + known.variance[0.1]
     parts = [known.variance[rate] ** 2 / known.freedom[rate] for rate in (0.01, 0.1)]
-    freedom = variance**2 / sum(parts)
+    freedom = min(variance**2 / sum(parts), known.total)
 
     def is_enough(n: int) -> bool:
         # Two rates of LT: level 0.05 / 2. Degrees of freedom grow from those of three trials.

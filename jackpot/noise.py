@@ -15,8 +15,8 @@ from jackpot.trials import CELL, Cell, tidy
 
 # A thousandth of a point, squared: trials that agree to the last digit still vary.
 _LEAST = 1e-10
-# Below this level of an F test.
-_OUTLYING = 0.1
+# Levels of F tests: of the largest variance against the others, and against what the prior expects.
+_STANDING_OUT, _OUTLYING = 0.2, 0.1
 
 
 @dataclass(frozen=True)
@@ -134,36 +134,38 @@ def moderated(
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
     """Variances drawn towards each other, as far as they seem to be of one distribution.
 
-    The empirical Bayes estimate of Smyth (2004, section 6), as limma's `fitFDist` has it, but for
-    two points. A variance far above the others is kept: the noisiest rate is the one that luck
-    makes best, and drawing it down would make that luck look sure (Phipson et al. 2016 treat such
-    outliers alike). And variances that do differ keep their own degrees of freedom: a prior that
-    five rates tell is not known well enough to add to them.
+    Unless one stands out, they are one variance. Else they get the empirical Bayes estimate of
+    Smyth (2004, section 6), as limma's `fitFDist` has it, but for two points. A variance far above
+    the others is kept: the noisiest rate is the one that luck makes best, and drawing it down would
+    make that luck look sure (Phipson et al. 2016 treat such outliers alike). And variances that
+    differ keep their own degrees of freedom: a prior that five rates tell is not known well enough
+    to add to them.
 
     Args:
-        variances: s², shape (groups,).
+        variances: s² > 0, shape (groups,).
         freedom: their degrees of freedom ν, shape (groups,).
 
     Returns:
-        (d₀s₀² + νs²) / (d₀ + ν) and its degrees of freedom; and what a group without data would
-        have: s₀² and d₀, at most Σν.
+        The variances and their degrees of freedom; and what a group without data would have: s₀²
+        and d₀, at most Σν.
     """
     total = float(freedom.sum())
     pooled = float(variances @ freedom) / total
+    one = np.full_like(variances, pooled), np.full_like(freedom, total), (pooled, total)
     if len(variances) == 1:
-        return variances, freedom, (pooled, total)
-    positive = np.maximum(variances, 1e-5 * np.median(variances[variances > 0]))
-    logs = np.log(positive) - psi(freedom / 2) + np.log(freedom / 2)
+        return one
+    others = (total * pooled - variances * freedom) / (total - freedom)
+    stands_out = fdtrc(freedom, total - freedom, variances / others).min() * len(variances)
+    logs = np.log(variances) - psi(freedom / 2) + np.log(freedom / 2)
     spread = logs.var(ddof=1) - polygamma(1, freedom / 2).mean()
-    if spread <= 0:
-        # They vary no more than estimates of one variance do.
-        return np.full_like(variances, pooled), np.full_like(freedom, total), (pooled, total)
+    if stands_out > _STANDING_OUT or spread <= 0:
+        return one
     prior = 2 * _inverse_trigamma(float(spread))
     own = float(np.exp(logs.mean() + psi(prior / 2) - np.log(prior / 2)))
-    posterior = (prior * own + freedom * positive) / (prior + freedom)
+    posterior = (prior * own + freedom * variances) / (prior + freedom)
     # s² / s₀² has an F distribution under the prior.
-    outlying = (positive > posterior) & (fdtrc(freedom, prior, positive / own) < _OUTLYING)
-    return np.where(outlying, positive, posterior), freedom, (own, min(prior, total))
+    outlying = (variances > posterior) & (fdtrc(freedom, prior, variances / own) < _OUTLYING)
+    return np.where(outlying, variances, posterior), freedom, (own, min(prior, total))
 
 
 def _inverse_trigamma(value: float) -> float:

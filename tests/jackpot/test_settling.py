@@ -50,6 +50,7 @@ def test_what_is_decided_needs_nothing():
     assert settle(judgement) == []
 
 
+@pytest.mark.slow
 def test_that_many_trials_do_decide_it_in_most_studies():
     truth = CLEAR["none, margin of 3 = −0.4"]
     curves = {

@@ -83,7 +83,10 @@ def test_every_network_is_tested():
     assert set(SHAPES) == set(networks.names())
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name == "resnet50" else name for name in SHAPES],
+)
 def test_a_small_dense_network_is_within_1_percent(name: str):
     shape = SHAPES[name]
     with keras.device("meta"):

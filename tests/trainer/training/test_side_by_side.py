@@ -351,6 +351,7 @@ def test_a_diverged_run_leaves_its_group(write_config, store_uri, train, capsys)
     assert status["pretrain lr=900 trial=1"] == "FAILED"
 
 
+@pytest.mark.slow
 def test_a_killed_group_goes_on_in_another_composition(write_config, store_uri, train, tmp_path):
     config = write_config(
         settings="[pretrain]",

@@ -116,7 +116,14 @@ def test_a_layer_is_lowered_as_keras_computes_it_or_left_to_keras(case):
     assert verified.difference(network, [model]) is None
 
 
-@pytest.mark.parametrize("case", CASES)
+# What reads the images itself, and what Keras computes for each network.
+QUICK = ("own convolution", "strided, same", "convolution with an activation", "dropout")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES],
+)
 def test_two_side_by_side_too(case):
     models = [CASES[case]() for _ in range(2)]
     try:

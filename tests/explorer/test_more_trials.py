@@ -8,6 +8,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from explorer import citation, settling
+from explorer.figures import by_learning_rate
+from jackpot.conditions import Criteria
 from jackpot.definition import judge
 from jackpot.settling import settle
 from tests.configs import tiny
@@ -109,3 +111,15 @@ def test_a_citation_says_all_that_a_reviewer_asks(opened):
         "Study my-study, launch abc123.",
     ):
         assert words in text
+
+
+def test_the_band_is_at_the_rate_that_held_out_images_choose():
+    frame = runs({"pretrain": {0.01: 92.0, 0.1: 91.0}, "lt": {0.01: 90.0, 0.1: 90.5}}).with_columns(
+        # By held-out images 0.1 is the better rate of pretraining.
+        pl.when(pl.col("learning_rate") == 0.1).then(0.95).otherwise(0.90).alias("heldout_accuracy")
+    )
+    for rate_by, best in (("test", 92.0), ("heldout", 91.0)):
+        criteria = Criteria(rate_by=rate_by)
+        data = by_learning_rate.panels(frame, judge(frame, criteria), criteria, "cifar10")
+        assert data["best"].unique().to_list() == pytest.approx([best])
+        assert data["similar"].unique().to_list() == pytest.approx([best - 0.5])

@@ -61,7 +61,7 @@ def launch(
     one = plan.filter(
         pl.col("trial") == plan["trial"].min(),
         OWN_RATE,
-        pl.col("setting").is_in(_compared(judgement)),
+        pl.col("setting").is_in(judgement.compared),
         pl.col("learning_rate").is_in(rates),
         pl.col("pruner").is_null() | (pl.col("pruner") == judgement.pruner),
         pl.col("sparsity").fill_null(0.0) <= judgement.sparsity + 1e-9,
@@ -87,28 +87,19 @@ def config(written: Mapping[str, Any], wanted: Launch, judgement: Judgement) -> 
         wanted: the trials.
         judgement: what is open: its settings, pruner and sparsity alone are trained.
     """
-    compared = _compared(judgement)
     pruning = {**written.get("pruning", {}), "sparsities": [round(judgement.sparsity, 6)]}
     pruning.pop("rounds", None)
     changed = {
         "trials": wanted.trials,
         "learning_rates": list(wanted.learning_rates),
-        "settings": [s for s in written.get("settings", []) if plugins.short(s) in compared],
+        "settings": [
+            s for s in written.get("settings", []) if plugins.short(s) in judgement.compared
+        ],
         "pruners": [judgement.pruner],
         "pruning": pruning,
         "ablation": [],
     }
     return _said({**written, **changed})
-
-
-def _compared(judgement: Judgement) -> list[str]:
-    """Names of the settings that a judgement looks at."""
-    rivals = [found.condition.rival for found in judgement.conditions]
-    return [
-        judgement.ticket,
-        settings.PRETRAIN.name,
-        *(rival.name for rival in rivals if rival is not None),
-    ]
 
 
 def _said(values: Mapping[str, Any]) -> dict[str, Any]:

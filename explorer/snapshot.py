@@ -78,7 +78,7 @@ class Snapshot:
     def plan(self, launch_id: str) -> tuple[pl.DataFrame, dict[str, float]]:
         """The plan of a launch and its study's criteria, read once. Raises: StoreUnavailable."""
         if launch_id not in self._plans:
-            self._plans[launch_id] = self.store.plan(launch_id), self.store.criteria(launch_id)
+            self._plans[launch_id] = self.store.planned(launch_id)
         return self._plans[launch_id]
 
 

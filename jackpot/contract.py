@@ -93,6 +93,10 @@ class Tag(StrEnum):
     GIT_COMMIT = "git_commit"
 
 
+DIVERGED = r"^(val_)?loss became "
+"""How the tag `failure` of a run begins whose training or test loss is no number any more."""
+
+
 class Kind(StrEnum):
     """Values of the tag `kind`: what a run in the study's experiment is."""
 

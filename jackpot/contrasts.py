@@ -5,7 +5,7 @@ were chosen by their noise, so that a test at those two alone is wrong more ofte
 Pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -59,14 +59,15 @@ class Bound:
     high: float | None = None
 
 
-def against_all(
+def bounds(
     ours: Sequence[Cell],
     theirs: Sequence[Cell],
     allowance: float,
     noise: Noise | None,
     *,
+    same_rate: bool = False,
     alpha: float = ALPHA,
-    alpha_against: float | None = None,
+    alpha_against: float = ALPHA,
 ) -> list[Bound]:
     """By how much each cell of ours exceeds every one of theirs.
 
@@ -78,62 +79,57 @@ def against_all(
         ours, theirs: means at one or more learning rates; I and J of them.
         allowance: as a fraction.
         noise: see `jackpot.noise.of`; None: nothing is decided.
+        same_rate: whether each cell of ours is held against theirs at the rate that its mask was
+            found at alone, J = 1; those at whose rate there is none are left out.
         alpha: how often "holds" may be wrong.
-        alpha_against: α′, how often "fails" may be; None: as `alpha`.
+        alpha_against: α′, how often "fails" may be.
     """
-    against = alpha if alpha_against is None else alpha_against
-    return _bounds(
-        ours, theirs, allowance, noise, alpha / len(ours), against / len(theirs), paired=False
+    matching = np.ones((len(ours), len(theirs)), bool)
+    if same_rate:
+        rates = [cell.learning_rate for cell in theirs]
+        matching = np.equal.outer([cell.mask_rate for cell in ours], rates)
+        met = np.flatnonzero(matching.any(1)).tolist()
+        ours, matching = [ours[i] for i in met], matching[met]
+    if not ours:
+        return []
+
+    def least(differences: np.ndarray) -> list[float]:
+        return np.where(matching, differences, np.inf).min(1).tolist()
+
+    differences = (
+        np.subtract.outer([a.accuracy for a in ours], [b.accuracy for b in theirs]) - allowance
     )
+    values = least(differences)
+    if noise is None:
+        return [Bound(a, value) for a, value in zip(ours, values, strict=True)]
+    error, freedom = noise.of_differences(ours, theirs)
+    # Student's quantile function; importing scipy.stats for it would take half a second.
+    below = stdtrit(freedom, 1 - alpha / len(ours)) * error
+    above = stdtrit(freedom, 1 - alpha_against / (1 if same_rate else len(theirs))) * error
+    lows, highs = least(differences - below), least(differences + above)
+    return [Bound(*each) for each in zip(ours, values, lows, highs, strict=True)]
 
 
-def against_same_rate(
-    ours: Sequence[Cell],
-    theirs: Sequence[Cell],
-    allowance: float,
-    noise: Noise | None,
-    *,
-    alpha: float = ALPHA,
-    alpha_against: float | None = None,
-) -> list[Bound]:
-    """By how much each cell of ours exceeds theirs at the rate that its mask was found at.
-
-    Cells at whose rate there is none of theirs are left out. See `against_all`, with J = 1.
-    """
-    rates = {cell.learning_rate: cell for cell in theirs}
-    shared = [cell for cell in ours if cell.mask_rate in rates]
-    against = alpha if alpha_against is None else alpha_against
-    paired = [rates[cell.mask_rate] for cell in shared]
-    return _bounds(
-        shared, paired, allowance, noise, alpha / max(len(shared), 1), against, paired=True
-    )
-
-
-def some(bounds: Sequence[Bound]) -> Contrast:
+def some(found: Sequence[Bound]) -> Contrast:
     """Whether it is true of some cell. Raises: ValueError for no cell."""
-    lows = [bound.low for bound in bounds if bound.low is not None]
-    highs = [bound.high for bound in bounds if bound.high is not None]
-    return Contrast(
-        max(bound.value for bound in bounds), max(lows, default=None), max(highs, default=None)
-    )
+    return Contrast(*_extremes(max, found))
 
 
 def together(several: Sequence[Sequence[Bound]]) -> list[Bound]:
     """The bounds of each cell for all of several claims to be true of it: the smallest ones."""
-    by_cell = [{bound.cell: bound for bound in bounds} for bounds in several]
-    shared = [cell for cell in by_cell[0] if all(cell in bounds for bounds in by_cell)]
-    return [_smallest(cell, [bounds[cell] for bounds in by_cell]) for cell in shared]
+    by_cell = [{bound.cell: bound for bound in found} for found in several]
+    shared = [cell for cell in by_cell[0] if all(cell in found for found in by_cell)]
+    return [Bound(cell, *_extremes(min, [found[cell] for found in by_cell])) for cell in shared]
 
 
-def _smallest(cell: Cell, bounds: Sequence[Bound]) -> Bound:
-    lows = [bound.low for bound in bounds if bound.low is not None]
-    highs = [bound.high for bound in bounds if bound.high is not None]
-    return Bound(
-        cell,
-        min(bound.value for bound in bounds),
-        min(lows, default=None),
-        min(highs, default=None),
-    )
+def _extremes(
+    pick: Callable[[list[float]], float], found: Sequence[Bound]
+) -> tuple[float, float | None, float | None]:
+    """Value, low and high; the bounds of one study are all known, or all are not."""
+    lows = [bound.low for bound in found if bound.low is not None]
+    highs = [bound.high for bound in found if bound.high is not None]
+    value = pick([bound.value for bound in found])
+    return (value, pick(lows), pick(highs)) if lows else (value, None, None)
 
 
 def exceeds(
@@ -143,16 +139,14 @@ def exceeds(
     noise: Noise | None,
     *,
     alpha: float = ALPHA,
-    alpha_against: float | None = None,
+    alpha_against: float = ALPHA,
 ) -> Contrast:
     """Whether some cell of ours exceeds every one of theirs by more than `allowance`.
 
     Args:
-        ours, theirs, allowance, noise, alpha, alpha_against: see `against_all`.
+        ours, theirs, allowance, noise, alpha, alpha_against: see `bounds`.
     """
-    return some(
-        against_all(ours, theirs, allowance, noise, alpha=alpha, alpha_against=alpha_against)
-    )
+    return some(bounds(ours, theirs, allowance, noise, alpha=alpha, alpha_against=alpha_against))
 
 
 def possibly_best(cells: Sequence[Cell], noise: Noise | None, alpha: float) -> list[Cell]:
@@ -170,33 +164,3 @@ def possibly_best(cells: Sequence[Cell], noise: Noise | None, alpha: float) -> l
     below = means - means[:, None] - stdtrit(freedom, 1 - alpha / (len(cells) - 1)) * error
     np.fill_diagonal(below, -1)
     return [cell for cell, surely in zip(cells, (below > 0).any(1), strict=True) if not surely]
-
-
-def _bounds(
-    ours: Sequence[Cell],
-    theirs: Sequence[Cell],
-    allowance: float,
-    noise: Noise | None,
-    level: float,
-    against: float,
-    *,
-    paired: bool,
-) -> list[Bound]:
-    """Each of ours against all of theirs, or if they are paired against its own."""
-    if not ours:
-        return []
-    values = np.array([[a.accuracy - b.accuracy for b in theirs] for a in ours]) - allowance
-    if paired:
-        values = np.diagonal(values)[:, None]
-    if noise is None:
-        return [Bound(a, float(v)) for a, v in zip(ours, values.min(1), strict=True)]
-    error, freedom = noise.of_differences(ours, theirs)
-    if paired:
-        error, freedom = np.diagonal(error)[:, None], np.diagonal(freedom)[:, None]
-    # Student's quantile function; importing scipy.stats for it would take half a second.
-    low = (values - stdtrit(freedom, 1 - level) * error).min(1)
-    high = (values + stdtrit(freedom, 1 - against) * error).min(1)
-    return [
-        Bound(a, float(value), float(below), float(above))
-        for a, value, below, above in zip(ours, values.min(1), low, high, strict=True)
-    ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from jackpot import noise, settings
+from jackpot import contrasts, noise, settings
 from jackpot.conditions import (
     ALPHA,
     CONDITIONS,
@@ -23,18 +23,10 @@ from jackpot.conditions import (
     plain,
 )
 from jackpot.contract import Param, Tag
-from jackpot.contrasts import (
-    Bound,
-    Contrast,
-    Decision,
-    against_all,
-    against_same_rate,
-    some,
-    together,
-)
+from jackpot.contrasts import Bound, Contrast, Decision, some, together
 from jackpot.noise import Noise
 from jackpot.settings import PRETRAIN, Setting
-from jackpot.trials import OWN_RATE, Cell, curve, means, tidy
+from jackpot.trials import OWN_RATE, Cell, best, curve, means, tidy
 
 TICKET = ("network", "dataset", "pruner", "sparsity")
 """The columns that name a ticket: each combination of theirs has one judgement."""
@@ -87,6 +79,7 @@ class Judgement:
 
     Attributes:
         ticket: name of the setting that is judged.
+        compared: names of the settings that are looked at, the ticket and pretraining included.
         conditions: a finding for each condition, in the table's order.
         verdict: what the trials show; wrong in a share `criteria.alpha` of studies at most.
         point_verdict: the verdict if more trials came out as these did: that of the means.
@@ -123,6 +116,7 @@ class Judgement:
     test_images: int | None = None
     alpha_against: float = ALPHA
     noise: Noise | None = field(default=None, repr=False, compare=False)
+    compared: tuple[str, ...] = ()
 
     def finding(self, name: str) -> Finding:
         """The finding about the condition of a name, such as "3".
@@ -324,6 +318,7 @@ class _Study:
             test_images=self.test_images,
             alpha_against=self.criteria.alpha / self._ways_to_fail,
             noise=self.noise,
+            compared=tuple(self.compared),
         )
 
     def _compare(
@@ -391,8 +386,12 @@ class _Study:
             if not same_rate:
                 against /= len(theirs)
             ours, theirs = [own], [other]
-        compare = against_same_rate if same_rate else against_all
-        return compare(ours, theirs, allowance, self.noise, alpha=alpha, alpha_against=against)
+        return contrasts.bounds(
+            *(ours, theirs, allowance, self.noise),
+            same_rate=same_rate,
+            alpha=alpha,
+            alpha_against=against,
+        )
 
     @property
     def _ways_to_fail(self) -> int:
@@ -433,22 +432,17 @@ def _able(cells: Iterable[Cell]) -> list[Cell]:
 
 def _decent(dense: list[Cell], floor: float) -> list[Cell]:
     """The rates at which dense networks are trained at all."""
-    best = max((cell.accuracy for cell in dense), default=0.0)
-    return [cell for cell in dense if cell.accuracy >= best - floor - _ROUNDING]
+    highest = max((cell.accuracy for cell in dense), default=0.0)
+    return [cell for cell in dense if cell.accuracy >= highest - floor - _ROUNDING]
 
 
 def _chosen(condition: Condition, ours: list[Cell], theirs: list[Cell]) -> tuple[Cell, Cell]:
     """The two cells that the means compare: the best of each, or both at the rate that favours."""
     if condition.at == "best":
-        return _best(ours), _best(theirs)
+        return best(ours), best(theirs)
     rates = {cell.learning_rate: cell for cell in theirs}
     pairs = [(cell, rates[cell.mask_rate]) for cell in ours]
     return max(pairs, key=lambda pair: pair[0].chosen_by - pair[1].chosen_by)
-
-
-def _best(cells: Iterable[Cell]) -> Cell:
-    """The cell at the best learning rate; of equal ones at the lowest."""
-    return max(cells, key=lambda cell: (cell.chosen_by, -cell.learning_rate))
 
 
 def _test(condition: Condition, facts: Facts | None, criteria: Criteria) -> Finding:

@@ -10,14 +10,14 @@ from typing import Any
 import polars as pl
 
 from jackpot import noise
-from jackpot.conditions import Criteria
+from jackpot.conditions import ALPHA, Criteria
 from jackpot.contract import Tag
 from jackpot.contrasts import Contrast, Decision, exceeds
 from jackpot.definition import judge
 from jackpot.noise import Noise
 from jackpot.preferences import prefers_small
 from jackpot.settings import LT, PRETRAIN, RR
-from jackpot.trials import Cell, curve, means
+from jackpot.trials import Cell, best, curve, means
 
 RULES = {
     1: "On a small dataset, IMP is better than OMP for networks with residual connections; "
@@ -105,7 +105,7 @@ def _of(
             )
         if len(dense) < 2:
             continue
-        pruner = max(tickets, key=lambda name: _best(tickets[name]).accuracy)
+        pruner = max(tickets, key=lambda name: best(tickets[name]).accuracy)
         ticket = tickets[pruner]
         is_small = prefers_small(ticket, dense, known)
         if small:
@@ -117,7 +117,7 @@ def _of(
                 pl.col("sparsity") == sparsity,
             )
         )
-        if rr and _best(ticket).learning_rate >= _best(dense).learning_rate:
+        if rr and best(ticket).learning_rate >= best(dense).learning_rate:
             yield {"sparsity": sparsity} | _rule_4(ticket, rr, is_small, criteria.gap, known)
 
 
@@ -137,8 +137,8 @@ def _rule_2(
 ) -> dict[str, Any]:
     return {
         "rule": 2,
-        "measure": f"LT is best at {_best(ticket).learning_rate:g}, "
-        f"pretraining at {_best(dense).learning_rate:g}",
+        "measure": f"LT is best at {best(ticket).learning_rate:g}, "
+        f"pretraining at {best(dense).learning_rate:g}",
         "supports": _as_expected(is_small, residual),
     }
 
@@ -148,8 +148,10 @@ def _rule_4(
 ) -> dict[str, Any]:
     # It speaks of tickets that prefer a large rate: of others it says nothing. A difference either
     # way counts, so each side has half of the level.
-    better = exceeds(ticket, rr, gap, known, alpha=0.025, alpha_against=0.05)
-    worse = exceeds(rr, ticket, gap, known, alpha=0.025, alpha_against=0.05)
+    better, worse = (
+        exceeds(one, other, gap, known, alpha=ALPHA / 2)
+        for one, other in ((ticket, rr), (rr, ticket))
+    )
     decisions = {better.decision, worse.decision}
     supports = None
     if is_small is Decision.FAILS:
@@ -159,7 +161,7 @@ def _rule_4(
             supports = True
     return {
         "rule": 4,
-        "measure": f"LT is best at {_best(ticket).learning_rate:g}; "
+        "measure": f"LT is best at {best(ticket).learning_rate:g}; "
         f"best LT − best RR = {_points(better, gap)} points",
         "supports": supports,
     }
@@ -179,10 +181,6 @@ def _points(contrast: Contrast, allowance: float) -> str:
         return f"{shown} (no interval)"
     low, high = (100 * (bound + allowance) for bound in (contrast.low, contrast.high))
     return f"{shown} ({low:+.1f} to {high:+.1f})"
-
-
-def _best(cells: list[Cell]) -> Cell:
-    return max(cells, key=lambda cell: (cell.accuracy, -cell.learning_rate))
 
 
 def _tickets(runs: pl.DataFrame, criteria: Criteria) -> list[dict[str, Any]]:

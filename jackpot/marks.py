@@ -9,14 +9,13 @@ from dataclasses import astuple, dataclass
 
 import polars as pl
 
-from jackpot import noise
 from jackpot.conditions import CONDITIONS, Condition, Criteria, Verdict
 from jackpot.contrasts import Decision, exceeds
 from jackpot.definition import Judgement, judging
 from jackpot.noise import Noise
 from jackpot.preferences import prefers_small
 from jackpot.settings import PRETRAIN
-from jackpot.trials import Cell, curve, means, tidy
+from jackpot.trials import Cell, best, curve, means, tidy
 
 YES, NO, BOUNDARY, UNKNOWN = "✓", "×", "△", "?"
 NAMES = ("jackpot", "secondary", "prefers small lr", "prefers IMP")
@@ -94,13 +93,10 @@ def _of(
 
     at = judging(runs, criteria, pending, conditions)
 
-    def every(alpha: float) -> list[Judgement]:
-        return [j for j in at(alpha) if j.sparsity >= least]
-
     def judged(alpha: float) -> list[Judgement]:
-        return [j for j in every(alpha) if not j.missing]
+        return [j for j in at(alpha) if j.sparsity >= least and not j.missing]
 
-    table, noises = means(deep), noise.of(runs)
+    table = means(deep)
     dense = curve(table.filter(pl.col("setting") == PRETRAIN.name))
     tickets = {
         (float(sparsity), str(pruner)): curve(cells)
@@ -108,8 +104,9 @@ def _of(
             pl.col("setting") == criteria.ticket
         ).group_by("sparsity", "pruner", maintain_order=True)
     }
-    waiting = any(j.pending for j in every(criteria.alpha))
-    each = judged(criteria.alpha)
+    every = [j for j in at(None) if j.sparsity >= least]
+    waiting, each = any(j.pending for j in every), [j for j in every if not j.missing]
+    noises = every[0].noise if every else None
     winning = _holm(judged, len(each), criteria.alpha, lambda j: j.wins)
     jackpots = _holm(judged, len(each), criteria.alpha, lambda j: j.verdict is Verdict.JACKPOT)
     return Marks(
@@ -159,7 +156,7 @@ def _prefers_small(
     best_of: dict[float, list[Cell]] = {}
     for (sparsity, _), cells in tickets.items():
         other = best_of.get(sparsity)
-        if other is None or _highest(cells) > _highest(other):
+        if other is None or best(cells).accuracy > best(other).accuracy:
             best_of[sparsity] = cells
     return _mostly([prefers_small(cells, dense, known) for cells in best_of.values()], known)
 
@@ -173,10 +170,6 @@ def _prefers_imp(
         if pruner == "imp" and (sparsity, "omp") in tickets
     ]
     return _mostly(both, known) if both else UNKNOWN
-
-
-def _highest(cells: list[Cell]) -> float:
-    return max(cell.accuracy for cell in cells)
 
 
 def _mostly(said: list[Decision], known: Noise | None) -> str:

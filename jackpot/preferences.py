@@ -36,4 +36,4 @@ def _is_below(ticket: Sequence[Cell], rate: float, noise: Noise | None) -> Decis
     if not below or not rest:
         # It was trained on one side alone: what it would prefer is not known.
         return Decision.UNDECIDED
-    return exceeds(below, rest, 0.0, noise, alpha=ALPHA / 2).decision
+    return exceeds(below, rest, 0.0, noise, alpha=ALPHA / 2, alpha_against=ALPHA / 2).decision

@@ -1,11 +1,12 @@
 """Accuracies of finished runs, and their means over trials, as tidy polars frames. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
 
-from jackpot.contract import Metric, Tag
+from jackpot.contract import DIVERGED, Metric, Tag
 
 # Subnetworks trained at another rate than their mask's are the ablation's (Table 4) alone.
 OWN_RATE = pl.col("pretrain_learning_rate").is_null() | (
@@ -14,8 +15,6 @@ OWN_RATE = pl.col("pretrain_learning_rate").is_null() | (
 CELL = ("network", "dataset", "setting", "pruner", "sparsity", "learning_rate", "mask_rate")
 """The columns that trials of one cell share."""
 _REQUIRED = (*CELL[:-1], "trial", "accuracy", "epochs")
-DIVERGED = "loss became"
-"""How the trainer's tag `failure` of a diverged run begins."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def accuracies(
     column = Metric.VAL_ACCURACY if which == "last" else Metric.BEST_VAL_ACCURACY
     held_out = Metric.HELDOUT_ACCURACY if which == "last" else Metric.BEST_HELDOUT_ACCURACY
     finished = pl.col("status") == "FINISHED"
-    diverged = (pl.col("status") == "FAILED") & pl.col(Tag.FAILURE).str.starts_with(DIVERGED)
+    diverged = (pl.col("status") == "FAILED") & pl.col(Tag.FAILURE).str.contains(DIVERGED)
     counted = runs.filter(finished | diverged)
     return (counted if any_rate else counted.filter(OWN_RATE)).with_columns(
         pl.col(held_out).alias(Metric.HELDOUT_ACCURACY),
@@ -180,12 +179,6 @@ def curve(table: pl.DataFrame, rate_by: Literal["test", "heldout"] = "test") -> 
     ]
 
 
-def best(table: pl.DataFrame) -> dict | None:
-    """The row with the highest mean accuracy; ties go to the lowest rate. None if there is no row.
-
-    Args:
-        table: from `means`.
-    """
-    if table.is_empty():
-        return None
-    return table.sort(-pl.col("accuracy"), "learning_rate").row(0, named=True)
+def best(cells: Iterable[Cell]) -> Cell:
+    """The cell at the best learning rate; of equal ones at the lowest."""
+    return max(cells, key=lambda cell: (cell.chosen_by, -cell.learning_rate))

@@ -18,6 +18,7 @@ __all__ = [
     "Node",
     "all_layers",
     "averages",
+    "batch_norms",
     "functional",
     "in_order",
     "start_over",
@@ -60,6 +61,11 @@ def all_layers(model: keras.Model) -> list[keras.Layer]:
     """The layers of a model, and those inside composite ones."""
     layers: list[keras.Layer] = model._flatten_layers(include_self=False)
     return layers
+
+
+def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """The batch-norm layers of a model, those inside composite layers too."""
+    return [x for x in all_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
 
 
 def averages(optimizer: Any) -> dict[int, torch.Tensor]:

@@ -9,7 +9,7 @@ from explorer.figures import appearance
 from explorer.figures.appearance import BOXES, NEUTRAL
 from explorer.figures.points import points
 from jackpot import Criteria, Judgement, settings
-from jackpot.trials import curve, means
+from jackpot.trials import best, curve, means
 
 _PANEL_HEIGHT = 300
 
@@ -27,19 +27,16 @@ def panels(
 
     Returns:
         As `explorer.figures.points.points`, and `panel`, `ticket` (its verdict, at the learning
-        rate of a ticket), `best` (accuracy of
-        pretraining at the rate that is chosen) and `similar` (the tolerance below it).
+        rate of a ticket), `best` (accuracy of pretraining at the rate that is chosen) and
+        `similar` (the tolerance below it).
     """
     found = points(runs)
     dense, sparse = found.filter(pl.col("sparsity") == 0), found.filter(pl.col("sparsity") > 0)
     pretraining = curve(
         means(runs.filter(pl.col("setting") == settings.PRETRAIN.name)), criteria.rate_by
     )
-    best = None
-    if pretraining:
-        chosen = max(pretraining, key=lambda cell: (cell.chosen_by, -cell.learning_rate))
-        best = 100 * chosen.accuracy
-    similar = None if best is None else best - 100 * criteria.tolerance_for(dataset)
+    highest = 100 * best(pretraining).accuracy if pretraining else None
+    similar = None if highest is None else highest - 100 * criteria.tolerance_for(dataset)
     tickets = pl.DataFrame(
         [
             (appearance.line(j.ticket, j.pruner), j.sparsity, j.learning_rate, str(j.verdict))
@@ -64,7 +61,7 @@ def panels(
     return data.join(
         tickets, on=["line", "sparsity", "learning_rate"], how="left", maintain_order="left"
     ).with_columns(
-        pl.lit(best, pl.Float64).alias("best"), pl.lit(similar, pl.Float64).alias("similar")
+        pl.lit(highest, pl.Float64).alias("best"), pl.lit(similar, pl.Float64).alias("similar")
     )
 
 

@@ -111,7 +111,14 @@ class ApiReader:
         )
 
     def plan(self, launch_id: str) -> pl.DataFrame:
-        """The runs that a launch planned: `run_key name parent_run_keys` and the contract's params.
+        """The runs that a launch planned; see `planned`. Raises: StoreUnavailable."""
+        return self.planned(launch_id)[0]
+
+    def planned(self, launch_id: str) -> tuple[pl.DataFrame, dict[str, float]]:
+        """The runs that a launch planned, and the criteria that its study asks to be read by.
+
+        Returns:
+            `run_key name parent_run_keys` and the contract's params; see `jackpot.Criteria`.
 
         Raises:
             StoreUnavailable: the artifact is gone, or its store away.
@@ -120,29 +127,19 @@ class ApiReader:
             self.artifact(launch_id, Artifact.LAUNCH_PLAN) as path,
             reading(f"the plan of launch {launch_id} is damaged: "),
         ):
-            runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+            plan = json.loads(path.read_text(encoding="utf-8"))
             rows = [
                 {name: run.get(name) for name in PLAN_SCHEMA}
                 | {"parent_run_keys": ",".join(run.get("parent_run_keys", []))}
-                for run in runs
+                for run in plan["runs"]
             ]
             frame = pl.DataFrame(rows, schema=dict.fromkeys(PLAN_SCHEMA, pl.String))
-        return frame.with_columns(
+            said = plan.get("criteria", {})
+            criteria = {str(name): float(value) for name, value in dict(said).items()}
+        runs = frame.with_columns(
             pl.col(name).cast(kind, strict=False) for name, kind in PLAN_SCHEMA.items()
-        ).pipe(labelled)
-
-    def criteria(self, launch_id: str) -> dict[str, float]:
-        """The criteria that the study of a launch asks to be read by; see `jackpot.Criteria`.
-
-        Raises:
-            StoreUnavailable: the artifact is gone, or its store away.
-        """
-        with (
-            self.artifact(launch_id, Artifact.LAUNCH_PLAN) as path,
-            reading(f"the plan of launch {launch_id} is damaged: "),
-        ):
-            said = json.loads(path.read_text(encoding="utf-8")).get("criteria", {})
-            return {str(name): float(value) for name, value in dict(said).items()}
+        )
+        return labelled(runs), criteria
 
     @contextmanager
     def artifact(self, run_id: str, name: str) -> Iterator[Path]:

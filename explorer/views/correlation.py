@@ -36,14 +36,6 @@ def pairs(trained_by: str, trained: list[str]) -> dict[str, str]:
 
 
 @st.cache_data(max_entries=20_000, show_spinner=False)
-def pruned_layers(uri: str, mask_run: str) -> list[str]:
-    """Paths of the kernels that a mask prunes. Raises: StoreUnavailable, ArtifactError."""
-    with snapshot.snapshot(uri).store.artifact(mask_run, Artifact.TICKET_MASK) as path:
-        mask, _ = artifacts.read_mask(path)
-    return list(mask)
-
-
-@st.cache_data(max_entries=20_000, show_spinner=False)
 def pair(
     uri: str, initial_run: str, trained_run: str, mask_run: str, is_sparse: bool, p: float
 ) -> pl.DataFrame:
@@ -61,27 +53,22 @@ def pair(
         StoreUnavailable, ArtifactError: a file is gone or damaged.
         ValueError: weights that cannot be compared.
     """
-    layers = pruned_layers(uri, mask_run)
     store = snapshot.snapshot(uri).store
-    mask = None
-    if is_sparse:
-        with store.artifact(mask_run, Artifact.TICKET_MASK) as path:
-            mask, _ = artifacts.read_mask(path)
+    with store.artifact(mask_run, Artifact.TICKET_MASK) as path:
+        mask, _ = artifacts.read_mask(path)
     with store.artifact(initial_run, Artifact.TICKET_INITIAL) as path:
-        initial, _ = artifacts.read_weights(path, mask)
+        initial, _ = artifacts.read_weights(path, mask if is_sparse else None)
     # A sparse run's file holds the survivors of its own mask.
-    own = mask if trained_run == initial_run else None
+    own = mask if is_sparse and trained_run == initial_run else None
     with store.artifact(trained_run, Artifact.WEIGHTS_FINAL) as path:
         trained, _ = artifacts.read_weights(path, own)
-    if mask is None:
-        return correlation.by_layer(
-            {path: initial[path] for path in layers}, {path: trained[path] for path in layers}, p
-        )
-    return correlation.by_layer(
-        {path: initial[path][mask[path]] for path in mask},
-        {path: trained[path][mask[path]] for path in mask},
-        p,
-    )
+
+    def compared(weights: artifacts.Arrays) -> artifacts.Arrays:
+        return {
+            path: weights[path][kept] if is_sparse else weights[path] for path, kept in mask.items()
+        }
+
+    return correlation.by_layer(compared(initial), compared(trained), p)
 
 
 @st.cache_data(ttl=300, max_entries=20_000, show_spinner=False)

@@ -8,10 +8,10 @@ import streamlit as st
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from explorer import citation, settling, show, sidebar
+from explorer import citation, settling, show, sidebar, snapshot
 from explorer.figures import appearance, definition
 from explorer.readers import StoreUnavailable
-from jackpot import settings
+from jackpot import settings, stores
 from jackpot.conditions import Criteria, Verdict
 from jackpot.contract import Artifact
 from jackpot.contrasts import Decision
@@ -65,10 +65,11 @@ def cautions(judgement: Judgement, criteria: Criteria) -> list[str]:
     return said
 
 
-def show_config(launch_id: str) -> dict[str, Any] | None:
-    """The config of a launch; None if it cannot be read."""
+@st.cache_data(ttl=300, max_entries=1000, show_spinner=False)
+def written_config(uri: str, launch_id: str) -> dict[str, Any] | None:
+    """The config of a launch; None if it cannot be read, which is asked again after a while."""
     try:
-        with sidebar.opened().store.artifact(launch_id, Artifact.LAUNCH_CONFIG) as path:
+        with snapshot.snapshot(uri).store.artifact(launch_id, Artifact.LAUNCH_CONFIG) as path:
             return dict(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
     except (StoreUnavailable, YAMLError, TypeError, ValueError):
         return None
@@ -149,7 +150,7 @@ if judgement.verdict in (Verdict.UNDECIDED, Verdict.TICKET) and open_conditions:
             f"at {', '.join(f'{rate:g}' for rate in wanted.learning_rates)}, which is "
             f"{wanted.runs} more runs{cost}."
         )
-        written = show_config(study.launch_id)
+        written = written_config(stores.tracking_uri(), study.launch_id)
         if written is not None:
             with st.expander("Config to copy"):
                 st.code(yaml_of(settling.config(written, wanted, judgement)), "yaml")

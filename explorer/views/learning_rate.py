@@ -55,12 +55,8 @@ show.figure(
     f"{study.name}-accuracy-vs-learning-rate",
     f"Accuracy of every setting of study {study.name} against the learning rate, by sparsity.",
 )
-trials = (
-    wanted.drop_nulls("accuracy")
-    .group_by("setting", "pruner", "sparsity", "learning_rate")
-    .len()["len"]
-    .to_list()
-)
+means = points(wanted)
+trials = means["trials"].to_list()
 counted = appearance.span((min(trials), max(trials)))
 st.caption(
     f"Points are means over n = {counted} trials, bars one standard deviation; dashed lines are "
@@ -68,7 +64,7 @@ st.caption(
     "legend to single out a line, Ctrl-click a point to open its "
     "runs in MLflow."
 )
-numbers = points(wanted).select(
+numbers = means.select(
     "line",
     "sparsity",
     "learning_rate",

@@ -8,7 +8,7 @@ from jackpot import noise
 from jackpot.contrasts import (
     Contrast,
     Decision,
-    against_same_rate,
+    bounds,
     exceeds,
     possibly_best,
     some,
@@ -52,11 +52,11 @@ def test_degrees_of_freedom_count_each_estimate_once():
 
 
 def test_at_one_rate_by_hand():
-    found = some(against_same_rate(cells(91.0, 92.0), cells(91.4, 93.0), -0.005, KNOWN))
+    found = some(bounds(cells(91.0, 92.0), cells(91.4, 93.0), -0.005, KNOWN, same_rate=True))
     assert found.value == pytest.approx(0.001)
     assert found.low == pytest.approx(0.001 - student.ppf(1 - 0.05 / 2, 30) * ERROR)
     assert found.high == pytest.approx(0.001 + student.ppf(1 - 0.05, 30) * ERROR)
-    assert against_same_rate(cells(91.0), [Cell(7.0, 0.9, TRIALS, 0.9, 7.0)], 0, KNOWN) == []
+    assert bounds(cells(91.0), [Cell(7.0, 0.9, TRIALS, 0.9, 7.0)], 0, KNOWN, same_rate=True) == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import math
+import re
 
 import numpy as np
 import polars as pl
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from jackpot import noise
 from jackpot.conditions import Criteria, Verdict
+from jackpot.contract import DIVERGED
 from jackpot.contrasts import Decision, exceeds
 from jackpot.definition import judge
 from jackpot.trials import Cell, means
@@ -265,6 +267,17 @@ def test_a_rate_at_which_a_trial_diverged_cannot_win():
     )
     assert not judgement.diverged
     assert judgement.trials == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["loss", "val_loss"])
+def test_the_trainers_word_for_a_diverged_run_is_known(name):
+    from trainer.training.callbacks import Diverged, Record
+
+    recorded = Record(lambda epoch, metrics: None, lambda step: 0.1, 1)
+    with pytest.raises(Diverged) as caught:
+        recorded.on_epoch_end(0, {"loss": 0.5, "val_loss": 0.5} | {name: math.nan})
+    assert re.search(DIVERGED, str(caught.value))
+    assert not re.search(DIVERGED, "the loss became nan of a full disk")
 
 
 def test_a_ticket_that_diverged_everywhere_is_none():

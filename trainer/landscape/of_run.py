@@ -115,7 +115,7 @@ def landscape(store: Store, run_id: str, options: Options, network: str | None =
     dataset = _images(run.params, options.images)
     with TemporaryDirectory(prefix="jackpot-") as downloads:
         kept = _kept(store, run_id, run.params, Path(downloads), options.directions)
-    from trainer.landscape.statistics import batch_norms
+    from trainer.keras_internals import batch_norms
 
     model = described(Path(Artifact.WEIGHTS_FINAL), kept.about, network)
     fill(model, kept.final, Artifact.WEIGHTS_FINAL)

@@ -7,12 +7,7 @@ import torch
 from torch import Tensor
 
 from trainer.datasets.passes import Passes
-from trainer.keras_internals import all_layers
-
-
-def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """The batch-norm layers of a network, those inside composite layers too."""
-    return [x for x in all_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
+from trainer.keras_internals import batch_norms
 
 
 class Statistics:

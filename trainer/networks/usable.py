@@ -1,7 +1,8 @@
 """Whether a network of a user's own is one that the trainer trains as Keras would."""
 
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import keras
 
@@ -22,7 +23,7 @@ def check(name: str, model: Any, input_shape: tuple[int, int, int], classes: int
             Keras's own `fit` does.
     """
 
-    def refuse(what: str) -> None:
+    def refuse(what: str) -> NoReturn:
         raise ValueError(f"network {name!r} {what}")
 
     if not isinstance(model, keras.Model):
@@ -45,7 +46,10 @@ def check(name: str, model: Any, input_shape: tuple[int, int, int], classes: int
 
 
 def _check_ends(
-    refuse: Any, graph: keras.Model, input_shape: tuple[int, int, int], classes: int
+    refuse: Callable[[str], NoReturn],
+    graph: keras.Model,
+    input_shape: tuple[int, int, int],
+    classes: int,
 ) -> None:
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         refuse(
@@ -70,7 +74,7 @@ def _check_ends(
         )
 
 
-def _check_losses(refuse: Any, model: keras.Model) -> None:
+def _check_losses(refuse: Callable[[str], NoReturn], model: keras.Model) -> None:
     """Refuses what Keras's own step adds to the loss or does to weights, and ours does not."""
     for variable in model.variables:
         for kind in ("regularizer", "constraint"):

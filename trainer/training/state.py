@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from jackpot.artifacts import Mask
-from trainer.keras_internals import all_layers
+from trainer.keras_internals import batch_norms
 from trainer.pruning.callbacks import apply_, laid_out
 from trainer.pruning.masks import check_fits
 from trainer.study.optimizers import Optimizer
@@ -55,7 +55,8 @@ class TrainingState:
         statistics = {v.path: v.value for v in network.non_trainable_variables}
         built = optimizer.build(list(weights.values()))
         if not decay_batch_norm:
-            _leave_alone(built, _of_batch_norm(network))
+            scales = [v.value for norm in batch_norms(network) for v in norm.trainable_variables]
+            _leave_alone(built, scales)
         if not built.state:
             _begin_at_zero(built, list(weights.values()))
         return cls(weights, statistics, built)
@@ -128,16 +129,6 @@ class TrainingState:
         for name, tensor in self.tensors().items():
             tensor.copy_(torch.from_numpy(arrays[name]).reshape(tensor.shape))
         self.steps = steps
-
-
-def _of_batch_norm(network: keras.Model) -> list[Tensor]:
-    """Scales and offsets of batch norm, inside composite layers too."""
-    return [
-        variable.value
-        for layer in all_layers(network)
-        if isinstance(layer, keras.layers.BatchNormalization)
-        for variable in layer.trainable_variables
-    ]
 
 
 def _leave_alone(optimizer: torch.optim.Optimizer, weights: Sequence[Tensor]) -> None:

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import torch
@@ -17,44 +18,45 @@ from trainer.training.lowering import Lowered
 _OUTPUTS, _GRADIENTS = 1e-3, 1e-2
 _IMAGES = 4
 
-
 _known: dict[str, str | None] = {}
+"""What was found in this process, by structure."""
 
 
 def once(network: Lowered, models: Sequence[keras.Model]) -> str | None:
     """`difference`, found once in this process for all networks of one structure."""
     key = _structure(models)
+    if key is None:
+        return difference(network, models)
     if key not in _known:
         _known[key] = difference(network, models)
     return _known[key]
 
 
-def _structure(models: Sequence[keras.Model]) -> str:
-    """Layers with their options, and shapes: what one check holds for."""
+def _structure(models: Sequence[keras.Model]) -> str | None:
+    """Layers with their options, and shapes: what one check holds for.
+
+    None where a user's layer cannot say its options: it is not known to be like another.
+    """
     model = models[0]
-    layers = [
-        (type(layer).__module__, type(layer).__qualname__, _options(layer))
-        for layer in all_layers(model)
-    ]
+    try:
+        layers = [
+            (type(layer).__module__, type(layer).__qualname__, _options(layer))
+            for layer in all_layers(model)
+        ]
+    except Exception:
+        return None
     device = _weight(model).device.type
     shapes = [tuple(v.shape) for v in model.variables]
     return repr((len(models), device, model.inputs[0].shape, shapes, layers))
 
 
-def _options(layer: keras.Layer) -> str:
-    try:
-        config = layer.get_config()
-        # What it is called and starts from changes nothing that it computes.
-        return repr(
-            {
-                name: value
-                for name, value in config.items()
-                if name not in ("name", "seed") and not name.endswith("_initializer")
-            }
-        )
-    except Exception:
-        # A user's layer that cannot say them is known by itself alone.
-        return repr(id(layer))
+def _options(layer: keras.Layer) -> dict[str, Any]:
+    """But what it is called and starts from, which changes nothing that it computes."""
+    return {
+        name: value
+        for name, value in layer.get_config().items()
+        if name not in ("name", "seed") and not name.endswith("_initializer")
+    }
 
 
 def _weight(model: keras.Model) -> Tensor:

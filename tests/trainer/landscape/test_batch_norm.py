@@ -13,8 +13,9 @@ from explorer.landscape import Landscape, basin, contours, levels
 from tests.trainer.networks.twins import TWINS, Twin
 from trainer import datasets, networks
 from trainer.datasets.batches import batches
+from trainer.keras_internals import batch_norms
 from trainer.landscape.of_run import Kept, Options, measured
-from trainer.landscape.statistics import Statistics, batch_norms
+from trainer.landscape.statistics import Statistics
 from trainer.store.ticket import fill
 from trainer.training.lowering import lower
 

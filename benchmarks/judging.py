@@ -1,15 +1,18 @@
 """How often verdicts are right, wrong and left open, on studies whose truth is known.
 
-    python -m benchmarks.judging [--replicates 2000]
+    python -m benchmarks.judging [--replicates 2000] [--only clear | --only edge]
+    python -m benchmarks.judging --tables       # of what was kept, as Markdown
 
 Five learning rates; accuracies are curves with Gaussian noise around them. Results go to
 `benchmarks/results/judging-cpu.json`, and are the table and the figure of `docs/judging.md`.
 """
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -201,13 +204,51 @@ def count(
     return Count(said, wrong, wrong_by_means, (covered, conditions))
 
 
+def tables(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """The two tables of `docs/judging.md`, in Markdown: of clear truths, and at the edge.
+
+    Args:
+        rows: as kept in `benchmarks/results/judging-cpu.json`.
+    """
+    found = {(row["truth"], row["trials"], row["noise"]): row for row in rows}
+    kinds = ("equal", "correlated 0.5")
+    clear = ["| truth | noise | n = 2 | 3 | 5 | 8 | wrong |", "|---|---|---|---|---|---|---|"]
+    for truth in CLEAR:
+        for kind in kinds:
+            each = [found[truth, n, kind] for n in (2, 3, 5, 8)]
+            right = " | ".join(f"{100 * row['right']:.0f} %" for row in each)
+            wrong = _percent(max(row["wrong"] for row in each))
+            clear.append(f"| {truth} | {kind} | {right} | {wrong} |")
+    edge = [
+        "| truth | deserves | wrong, equal noise | fourfold by rate | correlated 0.5 "
+        "| wrong by the means | coverage, lowest |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for truth in EDGE:
+        each = [found[truth, 3, kind] for kind in ("equal", "fourfold by rate", "correlated 0.5")]
+        wrong = " | ".join(_percent(row["wrong"]) for row in each)
+        by_means = f"{100 * max(row['wrong_by_means'] for row in each):.0f} %"
+        coverage = f"{100 * min(row['coverage'] for row in each):.1f} %"
+        edge.append(f"| {truth} | {each[0]['verdict']} | {wrong} | {by_means} | {coverage} |")
+    return "\n".join(clear), "\n".join(edge)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share else "0 %"
+
+
 def main() -> None:
     from benchmarks import record
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replicates", type=int, default=2000)
     parser.add_argument("--only", choices=("clear", "edge"), help="half of it, beside the other")
+    parser.add_argument("--tables", action="store_true", help="print those of docs/judging.md")
     options = parser.parse_args()
+    if options.tables:
+        kept = (record.FOLDER / "judging-cpu.json").read_text()
+        print("\n\n".join(tables(json.loads(kept))))
+        return
     replicates = options.replicates
     cases = [
         (name, n, kind, noise)

@@ -1,10 +1,12 @@
 """What the documentation says is there: links, excerpts of the examples, configs."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from benchmarks.judging import tables
 from jackpot.published import CONTRADICTIONS, PRINTED, statements
 from trainer.study.config_file import load_study
 
@@ -59,6 +61,13 @@ def test_configs_are_read(page: str, tmp_path: Path):
 def test_the_first_config_is_short():
     first = blocks("README.md", "yaml")[0]
     assert len(first.splitlines()) == 8
+
+
+def test_the_tables_of_judging_are_those_of_the_results():
+    kept = json.loads((ROOT / "benchmarks" / "results" / "judging-cpu.json").read_text())
+    page = (ROOT / "docs" / "judging.md").read_text()
+    for table in tables(kept):
+        assert table in page
 
 
 def test_the_papers_numbers_are_what_the_library_says():

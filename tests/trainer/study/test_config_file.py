@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from jackpot.conditions import SAID
+from trainer.study.config import Reading
 from trainer.study.config_file import ConfigError, load_study
 from trainer.study.plan import plan
 
@@ -238,3 +240,7 @@ def test_every_row_of_table_3_has_a_config():
     studies = [load_study(path) for path in CONFIGS.glob("*.yaml")]
     full = {(s.network, s.dataset.name) for s in studies if set(s.settings) >= {"lt", "rr", "sdt"}}
     assert set(PUBLISHED) <= full
+
+
+def test_a_study_can_say_what_the_judge_takes_from_it():
+    assert tuple(Reading.model_fields) == SAID

@@ -65,10 +65,15 @@ def lower(*models: keras.Model, by_keras: str = "") -> "Lowered | AsAWhole":
             "%s: no torch call for %s: computed by Keras, which costs about %.1f ms of each step "
             "on the host, and on a GPU the recording of steps",
             models[0].name,
-            ", ".join(lowered.by_keras),
+            _some(lowered.by_keras),
             _KERAS_LAYER_MS * lowered.keras_layers * len(models),
         )
     return lowered
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    more = [f"{len(names) - most} more"] * (len(names) > most)
+    return ", ".join([*names[:most], *more])
 
 
 def in_precision(name: str, network: Network) -> Network:

@@ -3,11 +3,14 @@
 `trainer.training.lowering` knows what each layer computes; this is for what nobody thought of.
 """
 
+import random
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +20,8 @@ from trainer.training.lowering import Lowered
 # Two orders of sums in float32 differ by far less, two computations by far more.
 _OUTPUTS, _GRADIENTS = 1e-3, 1e-2
 _IMAGES = 4
+# A change of images in their last bit, and how much further every layer's own rounding may lead.
+_ROUNDING, _MAGNIFIED = 2.0**-22, 30.0
 
 _known: dict[str, str | None] = {}
 """What was found in this process, by structure."""
@@ -75,6 +80,9 @@ def difference(network: Lowered, models: Sequence[keras.Model], seed: int = 0) -
         network: `lower(*models)`.
         models: built; they return one output, shape (batch, classes).
         seed: of the batch, and of layers that draw.
+
+    Raises:
+        ValueError: Keras itself cannot compute a model.
     """
     device = _weight(models[0]).device
     generator = torch.Generator().manual_seed(seed)
@@ -84,16 +92,40 @@ def difference(network: Lowered, models: Sequence[keras.Model], seed: int = 0) -
     joined = torch.cat(images, -1)
     for training in (True, False):
         with _undone(models), _seeded(seed, device):
-            outputs = [model(x, training=training) for model, x in zip(models, images, strict=True)]
-            expected = _observed(models, outputs, training)
+            expected = _of_keras(models, images, training)
         with _undone(models), _seeded(seed, device):
-            each = network(joined, training).unflatten(1, (len(models), -1)).unbind(1)
-            found = _observed(models, each, training)
-        for ours, theirs in zip(found, expected, strict=True):
-            what = _first_difference(ours, theirs)
-            if what is not None:
-                return f"{what} in {'training' if training else 'inference'}"
+            try:
+                each = network(joined, training).unflatten(1, (len(models), -1)).unbind(1)
+                found = _observed(models, each, training)
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, ValueError, TypeError) as error:
+                # Such as a layer that writes to its inputs.
+                return f"it fails ({str(error).splitlines()[0]})"
+        if any(map(_first_difference, found, expected)):
+            # Deep networks with batch norm over few values magnify rounding: by how much?
+            with _undone(models), _seeded(seed, device):
+                rounded = _of_keras(models, [x * (1 + _ROUNDING) for x in images], training)
+            for what in map(_first_difference, found, expected, rounded):
+                if what is not None:
+                    return f"{what} in {'training' if training else 'inference'}"
     return None
+
+
+def _of_keras(
+    models: Sequence[keras.Model], images: Sequence[Tensor], training: bool
+) -> list[dict[str, Tensor]]:
+    try:
+        outputs = [model(x, training=training) for model, x in zip(models, images, strict=True)]
+        return _observed(models, outputs, training)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError) as error:
+        words = " ".join(re.sub("\x1b\\[[0-9]*m", "", str(error)).split())
+        when = "in training" if training else "in inference"
+        raise ValueError(
+            f"network {models[0].name!r} cannot be computed by Keras {when}: {words[:300]}"
+        ) from error
 
 
 def _observed(
@@ -115,24 +147,32 @@ def _observed(
     return seen
 
 
-def _first_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> str | None:
+def _first_difference(
+    ours: dict[str, Tensor], theirs: dict[str, Tensor], rounded: dict[str, Tensor] | None = None
+) -> str | None:
+    """What differs by more than rounding may.
+
+    Args:
+        ours, theirs: tensors by what they are.
+        rounded: what Keras gives for images that differ by rounding, if that is known.
+    """
     if set(ours) != set(theirs):
         return f"there is no {', '.join(sorted(set(ours) ^ set(theirs)))}"
     gradients = [x for name, x in theirs.items() if name.startswith("the gradient")]
     whole = max((float(x.norm()) for x in gradients), default=0.0)
-    for name, theirs_ in theirs.items():
-        ours_ = ours[name]
-        if ours_.shape != theirs_.shape:
-            return f"{name}: shape {tuple(ours_.shape)}, of Keras {tuple(theirs_.shape)}"
-        is_gradient = name.startswith("the gradient")
-        allowed = (
-            _GRADIENTS * float(theirs_.norm()) + 1e-4 * whole
-            if is_gradient
-            else _OUTPUTS * (float(theirs_.norm()) + 1e-3)
-        )
-        away = float((ours_ - theirs_).norm())
-        if not away <= allowed and not (theirs_.isnan().any() and ours_.isnan().any()):
-            return f"{name} are {away / max(float(theirs_.norm()), 1e-12):.2g} off"
+    for name, keras_ in theirs.items():
+        own = ours[name]
+        if own.shape != keras_.shape:
+            return f"{name}: shape {tuple(own.shape)}, of Keras {tuple(keras_.shape)}"
+        size, away = float(keras_.norm()), float((own - keras_).norm())
+        if name.startswith("the gradient"):
+            allowed = _GRADIENTS * size + 1e-4 * whole
+        else:
+            allowed = _OUTPUTS * (size + 1e-3)
+        if rounded:
+            allowed = max(allowed, _MAGNIFIED * float((rounded[name] - keras_).norm()))
+        if not away <= allowed and not (keras_.isnan().any() and own.isnan().any()):
+            return f"{name} are {away / max(size, 1e-12):.2g} off"
     return None
 
 
@@ -159,8 +199,13 @@ def _undone(models: Sequence[keras.Model]) -> Iterator[None]:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Layers that draw from torch's own generator draw the same both times."""
+    """Layers that draw from the generators of torch, NumPy or Python draw the same both times."""
     devices = [device] if device.type == "cuda" else []
+    python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        yield
+        keras.utils.set_random_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

@@ -71,7 +71,7 @@ def lower(*models: keras.Model, by_keras: str = "") -> "Lowered | AsAWhole":
     return lowered
 
 
-def _some(names: Sequence[str], most: int = 4) -> str:
+def _some(names: Sequence[str], most: int = 8) -> str:
     more = [f"{len(names) - most} more"] * (len(names) > most)
     return ", ".join([*names[:most], *more])
 

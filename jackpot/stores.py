@@ -1,9 +1,11 @@
 """What trainer, explorer and server share about tracking stores: addresses and result pages."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from urllib.parse import unquote
 
 from jackpot.contract import DEFAULT_TRACKING_URI
 
@@ -23,10 +25,32 @@ def tracking_uri() -> str:
 def sqlite_file(uri: str) -> Path | None:
     """The database file of a SQLite store; None of any other store.
 
+    As SQLAlchemy has it, `%20` in a URI is a space in the file's name.
+
     >>> sqlite_file("http://127.0.0.1:5000") is None
     True
+    >>> sqlite_file("sqlite:////tmp/my%20runs.db")
+    PosixPath('/tmp/my runs.db')
     """
-    return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
+    return Path(unquote(uri.removeprefix(_SQLITE))).absolute() if uri.startswith(_SQLITE) else None
+
+
+def sqlite_uri(file: Path) -> str:
+    """The URI of a SQLite store by its file, which `sqlite_file` gives back.
+
+    >>> sqlite_uri(Path("/tmp/100%25.db"))
+    'sqlite:////tmp/100%2525.db'
+    """
+    return _SQLITE + str(file.absolute()).replace("%", "%25").replace("?", "%3F")
+
+
+def shown(uri: str) -> str:
+    """A store's address without a password.
+
+    >>> shown("postgresql://me:secret@host/runs")
+    'postgresql://me:***@host/runs'
+    """
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", uri)
 
 
 def is_server(uri: str) -> bool:
@@ -59,6 +83,33 @@ def quiet_client() -> None:
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     }.items():
         os.environ.setdefault(name, value)
+
+
+_URI = re.compile(
+    r"sqlite:///[^?]+|(postgresql|mysql|mssql)(\+\w+)?://\S+|https?://[^/\s:]+(:\d+)?(/\S*)?"
+)
+
+
+def check_uri(uri: str) -> None:
+    """Sees whether a store can be at such an address at all.
+
+    Raises:
+        ValueError: it cannot; or a Python package for its database is missing.
+    """
+    if ":memory:" in uri or uri in ("sqlite://", _SQLITE):
+        raise ValueError(
+            f"tracking URI '{uri}': a database in memory is gone when the process ends; name a "
+            "file, such as sqlite:///mlflow.db"
+        )
+    if not _URI.fullmatch(uri):
+        raise ValueError(
+            f"tracking URI '{shown(uri)}': expected sqlite:///file.db, postgresql://… or "
+            "http://host:port"
+        )
+    file = sqlite_file(uri)
+    if file is not None and (file.is_dir() or "\0" in str(file)):
+        raise ValueError(f"tracking URI '{uri}': {file} is a folder; name a file in it")
+    check_driver(uri)
 
 
 def check_driver(uri: str) -> None:

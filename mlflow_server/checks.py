@@ -8,8 +8,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 from uuid import uuid4
 
-from jackpot import stores
-from mlflow_server import mlflow_internals
+from jackpot import schema, stores
 from mlflow_server.settings import Settings
 
 
@@ -89,7 +88,7 @@ def auth(settings: Settings) -> None:
 def database(settings: Settings, upgrade: bool = False) -> str:
     """Connects, makes a new database's tables, migrates an old one's if asked to.
 
-    SQLite is set to write-ahead logging, in which readers and the writer do not block each other.
+    SQLite is set to write-ahead logging (`jackpot.schema.make`).
 
     Args:
         settings: whose database.
@@ -102,46 +101,27 @@ def database(settings: Settings, upgrade: bool = False) -> str:
         NotUsable: it cannot be reached, has an older schema and `upgrade` is not set, or a newer
             one than this MLflow knows.
     """
-    import sqlalchemy
-
+    uri, file = settings.backend_store_uri, settings.sqlite_file
     try:
-        stores.check_driver(settings.backend_store_uri)
+        stores.check_driver(uri)
     except stores.DriverMissing as error:
         raise NotUsable(f"--backend-store-uri {error}") from None
-    file = settings.sqlite_file
     if file is not None and not file.parent.is_dir():
         raise NotUsable(f"{file}: there is no folder {file.parent}")
     try:
-        engine = sqlalchemy.create_engine(settings.backend_store_uri)
-        with engine.connect() as connection:
-            if file is not None:
-                connection.execute(sqlalchemy.text("PRAGMA journal_mode=WAL"))
-            tables = sqlalchemy.inspect(connection).get_table_names()
-        found, latest = mlflow_internals.schema_revisions(engine)
+        if upgrade:
+            found = schema.look(uri)
+            if found is not None and found.revision not in (None, schema.latest()):
+                schema.upgrade(uri)
+                return f"schema migrated from {found.revision} to {schema.latest()}"
+        made = schema.make(uri)
+    except schema.SchemaError as error:
+        raise NotUsable(str(error)) from None
     except Exception as error:
         raise NotUsable(
-            f"{_safe(settings)}: {type(error).__name__}: {stores.one_line(error)}"
+            f"{stores.shown(uri)}: {type(error).__name__}: {stores.one_line(error)}"
         ) from None
-    if found == latest:
-        return "schema is up to date"
-    if found is None and not tables:
-        # Once, before any worker starts: several at a time fail in it.
-        mlflow_internals.make_tables(engine)
-        return "new database: tables made"
-    if found is None:
-        raise NotUsable(f"{_safe(settings)}: holds tables of another program; give it another name")
-    if not mlflow_internals.knows(found):
-        raise NotUsable(
-            f"{_safe(settings)}: its schema ({found}) is newer than this MLflow; install the one "
-            "that wrote it"
-        )
-    if not upgrade:
-        raise NotUsable(
-            f"{_safe(settings)}: its schema ({found}) is older than this MLflow's ({latest}). Back "
-            "the database up, then start once with --upgrade"
-        )
-    mlflow_internals.upgrade(engine)
-    return f"schema migrated from {found} to {latest}"
+    return made or "schema is up to date"
 
 
 def health(address: str, timeout_s: float = 10.0) -> str:
@@ -173,10 +153,3 @@ def health(address: str, timeout_s: float = 10.0) -> str:
             f"{address}: answers, but its database does not: {stores.one_line(error)}"
         ) from None
     return f"{address}: well; MLflow {version}, {count} experiments"
-
-
-def _safe(settings: Settings) -> str:
-    """The database without its password."""
-    import sqlalchemy
-
-    return sqlalchemy.engine.make_url(settings.backend_store_uri).render_as_string(True)

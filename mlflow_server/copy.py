@@ -11,7 +11,7 @@ from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from jackpot import stores
+from jackpot import schema, stores
 from jackpot.contract import PARENT_TAG, Kind, Tag
 from jackpot.stores import experiment_settings
 
@@ -46,12 +46,17 @@ def main(arguments: list[str] | None = None) -> int:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    file = stores.sqlite_file(options.source)
-    if file is not None and not file.is_file():
-        # MLflow would make an empty one.
-        print(f"error: {options.source}: there is no such file", file=sys.stderr)
+    try:
+        for uri in (options.source, options.target):
+            stores.check_uri(uri)
+        if not stores.is_server(options.source) and schema.check(options.source) is None:
+            # MLflow would make an empty one.
+            raise schema.SchemaError(f"{stores.shown(options.source)}: there is no such file")
+        schema.make(options.target)
+        source, target = MlflowClient(options.source), MlflowClient(options.target)
+    except (ValueError, OSError) as error:
+        print(f"error: {stores.one_line(error)}", file=sys.stderr)
         return BAD_INPUT
-    source, target = MlflowClient(options.source), MlflowClient(options.target)
     try:
         for said in copy(source, target, options.target, options.study):
             print(said, flush=True)

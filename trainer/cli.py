@@ -78,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from trainer.launch import dry_run, launch
         from trainer.store.tracking import Store
 
-        store = Store(uri)
+        store = Store(uri, read_only=options.dry_run)
+        store.check_schema()
         if options.dry_run:
             dry_run(config, store, console)
             return OK

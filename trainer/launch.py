@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from trainer.report import live
 from trainer.report import tables as report
 from trainer.store.delivery import Delivery, Undelivered
 from trainer.store.journal import EndStatus, RunFolder, WorkDir
+from trainer.store.shared import SharedFiles
 from trainer.store.tracking import Store, StoreAway, StoredRun, StoreRefused
 from trainer.study.config import Study
 from trainer.study.groups import in_turn
@@ -79,12 +81,13 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
         from trainer.execution import calibration
         from trainer.training.process import device_name
 
-        # Measured anew: the machine may have been busy the last time.
-        work.speeds.clear()
-        size = group_size.here(config, work)
-        speeds = estimate.from_earlier_runs(config, stored.values(), device_name())
-        if speeds is None:
-            speeds = calibration.calibrated(config, sorted({1, size}), work.speeds)
+        # Measured anew, since the machine may have been busy the last time; and nothing is written.
+        with TemporaryDirectory(prefix="jackpot-") as folder:
+            measured = SharedFiles(Path(folder))
+            size = group_size.here(config, measured)
+            speeds = estimate.from_earlier_runs(config, stored.values(), device_name())
+            if speeds is None:
+                speeds = calibration.calibrated(config, sorted({1, size}), measured)
         groups = in_turn(todo, size)
         time_left = report.duration(estimate.seconds(groups, speeds))
         console.print(
@@ -111,6 +114,7 @@ def launch(
     """
     plan_ = plan(config)
     work = work_dir(store)
+    work.empty_trash()
     known = _accuracies(plan_, _stored(config, store, work, console), work)
     todo = [spec for spec in plan_.runs if spec.key not in known]
     reporter = live.reporter(console, sum(spec.epochs for spec in todo))
@@ -118,7 +122,7 @@ def launch(
     dataset = cache(lambda: datasets.as_chosen(config.dataset))
     if todo:
         _prepare(config, plan_, todo, dataset, work, console, here=options is None)
-    size = group_size.here(config, work) if todo and options is None else 1
+    size = group_size.here(config, work.speeds) if todo and options is None else 1
     delivery.start()
     with (
         recorded(plan_, config, store, work, delivery, is_training=bool(todo)) as folder,

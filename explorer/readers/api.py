@@ -19,7 +19,7 @@ from explorer.readers.frames import (
     raw_type,
     typed,
 )
-from jackpot import stores
+from jackpot import schema, stores
 from jackpot.contract import PARENT_TAG, Artifact, Kind, Tag
 
 if TYPE_CHECKING:
@@ -157,6 +157,8 @@ class ApiReader:
     def _client(self) -> "MlflowClient":
         from mlflow import MlflowClient
 
+        # MLflow would migrate a database of an older one.
+        schema.check(self.uri)
         return MlflowClient(self.uri)
 
     def _raw_runs(self, ids: Sequence[str] | None) -> pl.DataFrame:

@@ -7,7 +7,9 @@ MLflow's tables are its own (as of 3.17): the API stays the reference, and
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import polars as pl
 
@@ -26,6 +28,11 @@ _RUNS = (
     f"JOIN tags k ON k.run_uuid = r.run_uuid AND k.key = '{Tag.KIND}'"
 )
 _ACTIVE = "r.lifecycle_stage = 'active' AND e.lifecycle_stage = 'active'"
+
+
+def _quoted(file: Path) -> str:
+    # Twice: SQLAlchemy reads it as a part of its URL, SQLite as a file's URI.
+    return quote("file:" + quote(str(file)), safe=":/")
 
 
 class SqlReader(ApiReader):
@@ -93,7 +100,7 @@ class SqlReader(ApiReader):
 
         file = stores.sqlite_file(self.uri)
         if file is not None:
-            return sqlalchemy.create_engine(f"sqlite:///file:{file}?mode=ro&uri=true")
+            return sqlalchemy.create_engine(f"sqlite:///{_quoted(file)}?mode=ro&uri=true")
         engine = sqlalchemy.create_engine(self.uri)
         return engine.execution_options(postgresql_readonly=True)
 

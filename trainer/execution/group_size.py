@@ -1,7 +1,7 @@
 """How many runs one process steps side by side."""
 
 from trainer import datasets
-from trainer.store.journal import WorkDir
+from trainer.store.shared import SharedFiles
 from trainer.study.config import Study
 
 
@@ -13,11 +13,16 @@ def asked(config: Study) -> int | None:
     return None if config.fuse == "auto" else config.fuse
 
 
-def here(config: Study, work: WorkDir) -> int:
-    """The group size of a study on this machine; measures it if need be."""
+def here(config: Study, speeds: SharedFiles) -> int:
+    """The group size of a study on this machine; measures it if need be.
+
+    Args:
+        config: the study.
+        speeds: what is measured is kept there.
+    """
     size = asked(config)
     if size is not None:
         return size
     from trainer.execution import calibration
 
-    return calibration.fastest_group_size(config, work.speeds)
+    return calibration.fastest_group_size(config, speeds)

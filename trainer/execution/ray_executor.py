@@ -275,7 +275,7 @@ def _measured_on_gpu(config: Study, work: str) -> tuple[int, float, float, float
 
     from trainer.execution import calibration
 
-    size = group_size.here(config, WorkDir(Path(work)))
+    size = group_size.here(config, WorkDir(Path(work)).speeds)
     steps = calibration.rehearsal(config, size)
     torch.cuda.reset_peak_memory_stats()
     steps(_WARM_UP)

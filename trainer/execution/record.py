@@ -9,6 +9,7 @@ from datetime import datetime
 from filelock import Timeout
 from ruamel.yaml import YAML
 
+from jackpot import stores
 from jackpot.contract import Artifact, Kind, Tag
 from trainer.execution import environment
 from trainer.store.delivery import Delivery
@@ -51,7 +52,7 @@ class Launch:
             study=plan.study,
             key=plan.key,
             # Relative names mean another file in a worker's folder.
-            uri=f"sqlite:///{file}" if (file := store.sqlite_file) else store.uri,
+            uri=stores.sqlite_uri(file) if (file := store.sqlite_file) else store.uri,
             work=str(work.path.absolute()),
             dataset=config.dataset,
             environment=environment.tags(),

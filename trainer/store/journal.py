@@ -208,7 +208,10 @@ class WorkDir:
         self.path = path
         self.shared, self.speeds = SharedFiles(path / "shared"), SharedFiles(path / "speeds")
         self._runs = path / "runs"
-        shutil.rmtree(path / "trash", ignore_errors=True)
+
+    def empty_trash(self) -> None:
+        """Removes folders of runs that have arrived, where a kill left them half removed."""
+        shutil.rmtree(self.path / "trash", ignore_errors=True)
 
     def lock(self, key: str) -> FileLock:
         """The lock that a process holds while it trains the run `key`, or runs the launch `key`."""

@@ -1,19 +1,15 @@
 """The trainer's only interface to MLflow."""
 
 import getpass
-import re
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-from jackpot import stores
+from jackpot import schema, stores
 from jackpot.contract import SOURCE_NAME_TAG, SOURCE_TYPE_TAG, USER_TAG, Kind, Tag
 from trainer.store.journal import RunStart
 
@@ -22,9 +18,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 stores.quiet_client()
-_URI = re.compile(
-    r"sqlite:///[^?]+|(postgresql|mysql|mssql)(\+\w+)?://\S+|https?://[^/\s:]+(:\d+)?(/\S*)?"
-)
 STALE_AFTER_S = 300
 _METRICS_PER_BATCH = _PAGE = 1000
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
@@ -61,19 +54,15 @@ class Store:
 
     Args:
         uri: `sqlite:///file`, a database URL, or a tracking server's `http(s)://host:port`.
+        read_only: nothing is made, not even a database or a lock.
 
     Raises:
         ValueError: the URI is invalid, or a Python package for its database is missing.
     """
 
-    def __init__(self, uri: str) -> None:
-        if not _URI.fullmatch(uri):
-            raise ValueError(
-                f"tracking URI '{uri}': expected sqlite:///file.db, postgresql://… or "
-                "http://host:port"
-            )
-        stores.check_driver(uri)
-        self.uri = uri
+    def __init__(self, uri: str, read_only: bool = False) -> None:
+        stores.check_uri(uri)
+        self.uri, self._read_only = uri, read_only
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
 
@@ -81,6 +70,19 @@ class Store:
     def sqlite_file(self) -> Path | None:
         """The database file, if the store is one."""
         return stores.sqlite_file(self.uri)
+
+    def check_schema(self) -> None:
+        """Sees that MLflow would not migrate the store, which others may still open with an older.
+
+        Raises:
+            SchemaError: it would, or cannot read the database. One that does not answer is no error
+                here: training goes on without it.
+        """
+        if self.sqlite_file is not None:
+            schema.check(self.uri)
+            return
+        with suppress(schema.Unreadable):
+            schema.check(self.uri)
 
     def create_schema(self) -> None:
         """Connects, and makes a new database's tables. Raises: StoreAway."""
@@ -220,6 +222,10 @@ class Store:
     def _search(self, condition: str) -> Iterator["Run"]:
         if self.sqlite_file and not self.sqlite_file.exists():
             return  # There is no store yet, and a search should not create it.
+        if self._read_only and not stores.is_server(self.uri):
+            with _errors():
+                if schema.check(self.uri) is None:
+                    return
         with _errors():
             client = self._connected()
             experiments = [e.experiment_id for e in client.search_experiments()]
@@ -231,29 +237,18 @@ class Store:
         if self._client is None:
             from mlflow import MlflowClient
 
-            with self._alone():
-                client = MlflowClient(self.uri)
-                client.search_experiments(max_results=1)
-                self._use_wal()
+            if not self._read_only:
+                schema.make(self.uri)
+            client = MlflowClient(self.uri)
+            client.search_experiments(max_results=1)
             self._client = client
         return self._client
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Admits one process at a time: several cannot create the schema at once."""
-        file = self.sqlite_file
-        if file is None:
+        """Admits one process at a time: several cannot create an experiment at once."""
+        with schema.only_one(self.sqlite_file) if self.sqlite_file else nullcontext():
             yield
-            return
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{file}.lock"):
-            yield
-
-    def _use_wal(self) -> None:
-        """Readers and the writer of a SQLite store do not block each other in WAL mode."""
-        if self.sqlite_file:
-            with sqlite3.connect(self.sqlite_file) as database:
-                database.execute("PRAGMA journal_mode=WAL")
 
     def _experiment(self, study: str) -> str:
         if study not in self._experiments:

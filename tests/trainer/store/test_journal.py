@@ -83,4 +83,6 @@ def test_a_removed_folder_is_gone_at_once(tmp_path: Path, folder: RunFolder):
     folder.remove()
     assert WorkDir(tmp_path).folders() == []
     assert WorkDir(tmp_path).open("key").path.name == "key.1"
+    (tmp_path / "trash" / "left by a kill").mkdir()
+    WorkDir(tmp_path).empty_trash()
     assert not (tmp_path / "trash").exists()

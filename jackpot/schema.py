@@ -96,11 +96,23 @@ def look(uri: str) -> Found | None:
         ) from None
 
 
-def _look_at_file(file: Path) -> Found:
+def copy_of(file: Path, folder: Path) -> str:
+    """URI of a copy of a SQLite store in `folder`, which MLflow may open as it likes."""
+    copy = folder / "copy.db"
+    with closing(_opened(file)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    return stores.sqlite_uri(copy)
+
+
+def _opened(file: Path) -> sqlite3.Connection:
     # Without a write-ahead log nobody writes to it, and SQLite need not make one to read it.
     alone = not Path(f"{file}-wal").exists()
     how = "immutable=1" if alone else "mode=ro"
-    with closing(sqlite3.connect(f"{file.as_uri()}?{how}", uri=True, timeout=20)) as database:
+    return sqlite3.connect(f"{file.as_uri()}?{how}", uri=True, timeout=20)
+
+
+def _look_at_file(file: Path) -> Found:
+    with closing(_opened(file)) as database:
 
         def column(query: str) -> list[Any]:
             return [row[0] for row in database.execute(query)]

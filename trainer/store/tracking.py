@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from jackpot import schema, stores
@@ -54,7 +55,7 @@ class Store:
 
     Args:
         uri: `sqlite:///file`, a database URL, or a tracking server's `http(s)://host:port`.
-        read_only: nothing is made, not even a database or a lock.
+        read_only: nothing is written: a copy of a SQLite store is read.
 
     Raises:
         ValueError: the URI is invalid, or a Python package for its database is missing.
@@ -237,9 +238,14 @@ class Store:
         if self._client is None:
             from mlflow import MlflowClient
 
-            if not self._read_only:
-                schema.make(self.uri)
-            client = MlflowClient(self.uri)
+            uri = self.uri
+            if self._read_only and self.sqlite_file:
+                # MLflow's client writes to a store by opening it.
+                self._copy = TemporaryDirectory(prefix="jackpot-")
+                uri = schema.copy_of(self.sqlite_file, Path(self._copy.name))
+            elif not self._read_only:
+                schema.make(uri)
+            client = MlflowClient(uri)
             client.search_experiments(max_results=1)
             self._client = client
         return self._client

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from explorer.figures import appearance
-from jackpot import settings
+from jackpot import settings, wording
 from jackpot.conditions import Verdict
 from jackpot.contrasts import Decision
 from jackpot.definition import Finding, Judgement
@@ -37,7 +37,7 @@ def text(judgement: Judgement, study: str, launch_id: str, which: Literal["last"
     line = appearance.line(judgement.ticket, judgement.pruner)
     lines = [
         f"{line} of {judgement.network} on {judgement.dataset} at sparsity "
-        f"{judgement.sparsity:.3f} {_VERDICTS[judgement.verdict]} "
+        f"{wording.sparsity(judgement.sparsity)} {_VERDICTS[judgement.verdict]} "
         f"(n = {appearance.span(judgement.trials)} trials; by the means alone: "
         f"{judgement.point_verdict}).",
         *(_condition(found) for found in judgement.conditions),

@@ -9,6 +9,8 @@ import altair as alt
 import polars as pl
 import streamlit as st
 
+from jackpot import wording
+
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart
 
 
@@ -63,11 +65,12 @@ def table(frame: pl.DataFrame, name: str, **columns: Any) -> None:
         name: of the files.
         columns: Streamlit column configs by column.
     """
-    st.dataframe(frame, hide_index=True, column_config=columns or None)
+    shown = _in_words(frame)
+    st.dataframe(shown, hide_index=True, column_config=columns or None)
     with st.container(horizontal=True):
         st.download_button(
             "CSV",
-            frame.write_csv,
+            lambda: _harmless(frame).write_csv(),
             f"{name}.csv",
             "text/csv",
             key=f"{name}-csv",
@@ -75,12 +78,33 @@ def table(frame: pl.DataFrame, name: str, **columns: Any) -> None:
         )
         st.download_button(
             "LaTeX",
-            lambda: latex(frame),
+            lambda: latex(shown),
             f"{name}.tex",
             "text/x-tex",
             key=f"{name}-tex",
             icon=":material/download:",
         )
+
+
+def _in_words(frame: pl.DataFrame) -> pl.DataFrame:
+    """Sparsities as they are written everywhere; other columns as they are."""
+    if frame.schema.get("sparsity") != pl.Float64:
+        return frame
+    return frame.with_columns(
+        pl.col("sparsity").map_elements(lambda s: wording.sparsity(s) if s else "0", pl.String)
+    )
+
+
+def _harmless(frame: pl.DataFrame) -> pl.DataFrame:
+    """Text that a spreadsheet would compute, such as `=1+1`, begins with an apostrophe."""
+    return frame.with_columns(
+        pl.when(pl.col(pl.String).str.contains(r"^[=+\-@\t\r]"))
+        .then(pl.format("'{}", pl.col(pl.String)))
+        .otherwise(pl.col(pl.String))
+        .name.keep()
+        if pl.String in frame.dtypes
+        else pl.all()
+    )
 
 
 def latex(frame: pl.DataFrame) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from jackpot import noise
+from jackpot import noise, wording
 from jackpot.conditions import ALPHA, Criteria
 from jackpot.contract import Tag
 from jackpot.contrasts import Contrast, Decision, exceeds
@@ -198,7 +198,9 @@ def _tickets(runs: pl.DataFrame, criteria: Criteria) -> list[dict[str, Any]]:
             "dataset": dataset,
             "sparsity": highest,
             "residual": has_residuals(runs, network),
-            "measure": f"tickets up to sparsity {highest:.3f}" if highest else "no ticket decided",
+            "measure": f"tickets up to sparsity {wording.sparsity(highest)}"
+            if highest
+            else "no ticket decided",
             "supports": None,
         }
         for (network, dataset), highest in found.items()

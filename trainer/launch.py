@@ -16,7 +16,7 @@ from rich.console import Console
 
 from jackpot.contract import Metric
 from trainer import datasets
-from trainer.execution import estimate, group_size
+from trainer.execution import estimate, group_size, images
 from trainer.execution.attempt import Attempts
 from trainer.execution.outcome import Executor, Outcome, Status
 from trainer.execution.record import Launch, recorded
@@ -29,7 +29,7 @@ from trainer.store.shared import SharedFiles
 from trainer.store.tracking import Store, StoreAway, StoredRun, StoreRefused
 from trainer.study.config import Study
 from trainer.study.groups import in_turn
-from trainer.study.plan import Plan, RunSpec, plan
+from trainer.study.plan import Plan, RunSpec
 
 if TYPE_CHECKING:
     from trainer.execution.ray_executor import RayOptions
@@ -65,9 +65,16 @@ def work_dir(store: Store) -> WorkDir:
 
 def dry_run(config: Study, store: Store, console: Console) -> None:
     """Prints what a launch would train, and how long it may take."""
-    plan_ = plan(config)
     work = work_dir(store)
     stored = _stored(config, store, work, console)
+    digest = datasets.known_digest(config.dataset.name)
+    if digest is None and stored:
+        console.print(
+            "The images have not been decoded on this machine yet: finished runs are taken to be "
+            "of the same ones.",
+            highlight=False,
+        )
+    plan_ = images.planned(config, digest, None, stored, work)
     known = _accuracies(plan_, stored, work)
     todo = [spec for spec in plan_.runs if spec.key not in known]
     console.print(report.planned(plan_, known))
@@ -112,14 +119,14 @@ def launch(
         ValueError: the network cannot take the dataset's images, has no layer to prune, or none to
             make narrower.
     """
-    plan_ = plan(config)
     work = work_dir(store)
     work.empty_trash()
-    known = _accuracies(plan_, _stored(config, store, work, console), work)
+    dataset = cache(lambda: datasets.as_chosen(config.dataset))
+    stored = _stored(config, store, work, console)
+    plan_, known = _plan_on_these_images(config, dataset, stored, work)
     todo = [spec for spec in plan_.runs if spec.key not in known]
     reporter = live.reporter(console, sum(spec.epochs for spec in todo))
     delivery = Delivery(store, work, say=reporter.say)
-    dataset = cache(lambda: datasets.as_chosen(config.dataset))
     if todo:
         _prepare(config, plan_, todo, dataset, work, console, here=options is None)
     size = group_size.here(config, work.speeds) if todo and options is None else 1
@@ -146,6 +153,28 @@ def launch(
     if stop.is_set():
         console.print("Interrupted. The same command goes on where this one stopped.")
     return Ended(outcomes, not missing and undelivered is None, stop.is_set())
+
+
+def _plan_on_these_images(
+    config: Study,
+    dataset: Callable[[], datasets.Dataset],
+    stored: dict[str, StoredRun],
+    work: WorkDir,
+) -> tuple[Plan, dict[str, float | None]]:
+    """The plan, and the accuracies of those of its runs that are finished.
+
+    Where there is nothing left to train, the images may be gone. Raises: DatasetError.
+    """
+    try:
+        loaded = dataset()
+    except datasets.DatasetError:
+        plan_ = images.planned(config, None, None, stored, work)
+        known = _accuracies(plan_, stored, work)
+        if len(known) < len(plan_.runs):
+            raise
+        return plan_, known
+    plan_ = images.planned(config, loaded.digest, loaded.earlier_digest, stored, work)
+    return plan_, _accuracies(plan_, stored, work)
 
 
 def _prepare(

@@ -8,7 +8,7 @@ import polars as pl
 from explorer.figures import appearance
 from explorer.figures.appearance import BOXES, NEUTRAL
 from explorer.figures.points import points
-from jackpot import Criteria, Judgement, settings
+from jackpot import Criteria, Judgement, settings, wording
 from jackpot.trials import best, curve, means
 
 _PANEL_HEIGHT = 300
@@ -53,7 +53,7 @@ def panels(
     )
     shown = [
         pl.concat([dense, sparse.filter(pl.col("sparsity") == sparsity)]).with_columns(
-            pl.lit(f"sparsity {sparsity:.3f}").alias("panel")
+            pl.lit(f"sparsity {wording.sparsity(sparsity)}").alias("panel")
         )
         for sparsity in sparse["sparsity"].unique().sort()
     ]

@@ -40,7 +40,7 @@ def chart(runs: pl.DataFrame, columns: int = 3, width: int = 260) -> alt.FacetCh
         strokeDash=legend.dash(),
         tooltip=[
             alt.Tooltip("line:N", title="setting"),
-            alt.Tooltip("sparsity:Q", format=".3f"),
+            alt.Tooltip("sparsity:Q", format=".5~r"),
             alt.Tooltip("accuracy:Q", title="accuracy, mean (%)", format=".2f"),
             alt.Tooltip("trials:Q", title="trials"),
         ],

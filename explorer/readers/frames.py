@@ -27,7 +27,7 @@ METRICS = [m for m in Metric if str(m) not in {str(param) for param in Param}]
 TAGS = [
     *(Tag.RUN_KEY, Tag.PLAN_KEY, Tag.STUDY, Tag.KIND, Tag.PARENT_RUN_KEYS),
     *(Tag.MASK_RUN_ID, Tag.INIT_RUN_ID, Tag.FAILURE, Tag.DEVICE, Tag.LANDSCAPE),
-    *(Tag.RESIDUAL, Tag.TEST_SET_SIZE),
+    *(Tag.RESIDUAL, Tag.TEST_SET_SIZE, Tag.DATASET_SHA256),
 ]
 SCHEMA: dict[str, type[pl.DataType]] = {
     "run_id": pl.String,
@@ -95,7 +95,24 @@ def of_plan(runs: pl.DataFrame, plan: pl.DataFrame) -> pl.DataFrame:
         .join(plan.select("run_key").unique(), on="run_key", how="semi")
         .sort(pl.col("status") != "FINISHED", -pl.col("start_time"))
         .unique("run_key", keep="first", maintain_order=True)
+        .pipe(_images_told_apart)
         .sort("start_time", "run_id")
+    )
+
+
+def _images_told_apart(runs: pl.DataFrame) -> pl.DataFrame:
+    """Says the images in a dataset's name where two contents had that name.
+
+    Only stores of earlier versions have both in one study; the trainer refuses that now.
+    """
+    digest = pl.col(Tag.DATASET_SHA256)
+    several = digest.drop_nulls().n_unique().over(Param.DATASET) > 1
+    named = pl.format("{} (images {})", Param.DATASET, digest.str.head(8))
+    return runs.with_columns(
+        pl.when(several & digest.is_not_null())
+        .then(named)
+        .otherwise(Param.DATASET)
+        .alias(Param.DATASET)
     )
 
 

@@ -5,6 +5,7 @@ import streamlit as st
 
 from explorer import show, sidebar
 from explorer.figures import ablation
+from jackpot import wording
 from jackpot.settings import LT
 
 st.title("Learning-rate ablation")
@@ -17,7 +18,7 @@ finished = study.runs.filter(
 if finished.is_empty():
     st.info("No lottery ticket of this study has finished yet: come back when one has.")
     st.stop()
-labels = {f"{s:.3f}": s for s in finished["sparsity"].unique().sort().to_list()}
+labels = {wording.sparsity(s): s for s in finished["sparsity"].unique().sort().to_list()}
 label = st.selectbox(
     "Sparsity", list(labels), index=len(labels) - 1, key="ablation_sparsity", bind="query-params"
 )

@@ -9,7 +9,7 @@ from explorer import show, sidebar, snapshot
 from explorer.figures import appearance
 from explorer.figures import correlation as figure
 from explorer.readers import StoreUnavailable
-from jackpot import artifacts, correlation, settings, stores
+from jackpot import artifacts, correlation, settings, stores, wording
 from jackpot.contract import Artifact
 from jackpot.settings import LT, PRETRAIN, RR
 from jackpot.trials import OWN_RATE
@@ -97,7 +97,9 @@ if sparse.is_empty():
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
 choices = sparse.select("pruner", "sparsity").unique().sort("sparsity", "pruner").rows()
-labels = {f"{appearance.method(pruner)} at {s:.3f}": (pruner, s) for pruner, s in choices}
+labels = {
+    f"{appearance.method(pruner)} at {wording.sparsity(s)}": (pruner, s) for pruner, s in choices
+}
 trials = max(finished["trial"].to_list())
 if trials > 3:
     # A pair takes up to a second the first time.

@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 from explorer import citation, settling, show, sidebar, snapshot
 from explorer.figures import appearance, definition
 from explorer.readers import StoreUnavailable
-from jackpot import settings, stores
+from jackpot import settings, stores, wording
 from jackpot.conditions import Criteria, Verdict
 from jackpot.contract import Artifact
 from jackpot.contrasts import Decision
@@ -93,9 +93,8 @@ if not judgements:
 show.table(
     pl.DataFrame([row(j) for j in judgements]),
     f"{study.name}-conditions",
-    sparsity=st.column_config.NumberColumn(format="%.3f"),
 )
-labels = {f"{appearance.method(j.pruner)} at {j.sparsity:.3f}": j for j in judgements}
+labels = {f"{appearance.method(j.pruner)} at {wording.sparsity(j.sparsity)}": j for j in judgements}
 complete = [label for label, j in labels.items() if not j.missing]
 label = st.selectbox(
     "Ticket in detail",
@@ -161,7 +160,7 @@ with st.expander("Copy as text"):
 if judgement.verdict == Verdict.NOT_ENOUGH_RUNS:
     st.info(
         "Not enough runs. Add to the config: "
-        f"settings {', '.join(judgement.missing)}, and sparsity {judgement.sparsity:.3f} to "
+        f"settings {', '.join(judgement.missing)}, and sparsity {wording.sparsity(judgement.sparsity)} to "
         "pruning.sparsities; then launch the study again, which trains only what is new."
     )
 st.caption(

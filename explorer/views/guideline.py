@@ -37,5 +37,4 @@ for rule, text in RULES.items():
     show.table(
         rows.select("study", "network", "dataset", "residual", "sparsity", "measure", "supports"),
         f"guideline-{rule}",
-        sparsity=st.column_config.NumberColumn(format="%.3f"),
     )

@@ -6,7 +6,7 @@ import streamlit as st
 from explorer import links, show, sidebar
 from explorer.figures import appearance, by_learning_rate
 from explorer.figures.points import points
-from jackpot import settings
+from jackpot import settings, wording
 
 st.title("Accuracy vs learning rate")
 study = sidebar.chosen()
@@ -21,7 +21,7 @@ criteria = study.read_by(criteria)
 sparsities = runs.filter(pl.col("sparsity") > 0)["sparsity"].unique().sort().to_list()
 # Where every setting was trained there is something to compare.
 compared = [j.sparsity for j in judgements if not j.missing] or sparsities
-labels = {f"{s:.3f}": s for s in sparsities}
+labels = {wording.sparsity(s): s for s in sparsities}
 shown = st.multiselect(
     "Sparsities",
     list(labels),

@@ -5,7 +5,7 @@ import streamlit as st
 
 from explorer import show, sidebar, snapshot
 from explorer.figures import appearance
-from jackpot import settings
+from jackpot import settings, wording
 from jackpot.conditions import Verdict
 from jackpot.marks import NAMES, PUBLISHED, marks
 
@@ -46,7 +46,7 @@ summary = [
         "dataset": dataset,
         "own marks": str(own),
         "published": str(PUBLISHED.get((network, dataset), "")),
-        "ticket up to sparsity": "–" if highest is None else f"{highest:.3f}",
+        "ticket up to sparsity": "–" if highest is None else wording.sparsity(highest),
     }
     for study, runs, _ in judged
     for (network, dataset), (own, highest) in marks(
@@ -91,7 +91,6 @@ decided = frame.filter(~pl.col("verdict").str.starts_with(Verdict.NOT_ENOUGH_RUN
 show.table(
     decided.drop("missing") if decided.height else frame,
     "verdicts",
-    sparsity=st.column_config.NumberColumn(format="%.3f"),
 )
 st.caption(
     "Sparsities at which a setting was not trained are left out; the page Definition names what "

@@ -42,7 +42,6 @@ show.table(
     shown.select(*COLUMNS, links.of_run(ui).alias("MLflow")),
     f"{study.name}-runs",
     MLflow=st.column_config.LinkColumn(display_text="open"),
-    sparsity=st.column_config.NumberColumn(format="%.3f"),
     val_accuracy=st.column_config.NumberColumn(format="percent"),
     best_val_accuracy=st.column_config.NumberColumn(format="percent"),
 )

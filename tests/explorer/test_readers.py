@@ -166,3 +166,20 @@ def test_what_cannot_be_read_says_why(tmp_path: Path, trained: str):
         reader(f"sqlite:///{tmp_path}/text.db").runs()
     with pytest.raises(StoreUnavailable, match="cannot be had"):
         reader(trained).artifact("0" * 32, "plan.json").__enter__()
+
+
+def test_two_contents_of_one_dataset_are_told_apart():
+    """Stores of earlier versions may hold both in one study."""
+    rows = [
+        {"run_id": str(i), "run_key": str(i), "kind": "training", "dataset": "cifar10"}
+        | {"dataset_sha256": digest, "status": "FINISHED", "start_time": i}
+        for i, digest in enumerate(["a" * 64, "b" * 64, None])
+    ]
+    runs = pl.DataFrame(rows, schema=SCHEMA)
+    plan = pl.DataFrame({"run_key": ["0", "1", "2"]})
+    assert of_plan(runs, plan)["dataset"].to_list() == [
+        "cifar10 (images aaaaaaaa)",
+        "cifar10 (images bbbbbbbb)",
+        "cifar10",
+    ]
+    assert of_plan(runs[:1], plan)["dataset"].to_list() == ["cifar10"]

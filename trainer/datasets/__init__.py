@@ -112,8 +112,9 @@ DATASETS: dict[str, Source] = {
         streamed=True,
     ),
 }
-OWN = re.compile(r"tfds:[a-z][a-z0-9_]*(/[A-Za-z0-9_.-]+)?")
-"""Any other dataset that TFDS knows or finds prepared: `tfds:name` or `tfds:name/config`."""
+OWN = re.compile(r"tfds:[a-z][a-z0-9_]*(/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?(@[a-z][a-z0-9_]*)?")
+"""Any other dataset that TFDS knows or finds prepared: `tfds:name` or `tfds:name/config`, with
+`@split` to evaluate on that split instead of `test` or `validation`."""
 
 
 def names() -> list[str]:
@@ -167,10 +168,10 @@ def load(name: str, train_images: int | None = None, test_images: int | None = N
     """
     from trainer.datasets import array_file
 
+    module = importlib.import_module(_module(name))
+    fingerprint = module.fingerprint(name)  # Downloads and prepares what is not there.
     train_count, test_count = sizes(name, train_images, test_images)
     source = find(name)
-    module = importlib.import_module(source.module)
-    fingerprint = module.fingerprint(name)
     if source.streamed:
         folder = module.folder(name)
         return Dataset(
@@ -179,9 +180,10 @@ def load(name: str, train_images: int | None = None, test_images: int | None = N
             train=Stream(folder, "train", 0, train_count),
             test=Stream(folder, source.test_split, 0, test_count),
             digest=hashlib.sha256(fingerprint.encode()).hexdigest(),
+            earlier_digest=hashlib.sha256(module.listing(name).encode()).hexdigest(),
         )
     arrays, digest = array_file.mapped(
-        re.sub(r"[^\w.-]", "_", name),
+        _folder_name(name),
         fingerprint,
         lambda: _checked(name, source, module.decode(name, source)),
     )
@@ -195,6 +197,36 @@ def load(name: str, train_images: int | None = None, test_images: int | None = N
         test=Split(arrays["test_images"], arrays["test_labels"]).part(0, test_count),
         digest=digest,
     )
+
+
+def known_digest(name: str) -> str | None:
+    """The digest of a dataset that this machine has decoded before; None: it has not.
+
+    Nothing is downloaded, decoded or written.
+
+    Raises:
+        DatasetError: unknown name.
+    """
+    from trainer.datasets import array_file
+
+    module = importlib.import_module(_module(name))
+    try:
+        fingerprint = module.fingerprint(name, prepare=False)
+    except DatasetError:
+        return None
+    if find(name).streamed:
+        return hashlib.sha256(fingerprint.encode()).hexdigest()
+    return array_file.digest(_folder_name(name), fingerprint)
+
+
+def _module(name: str) -> str:
+    if name not in DATASETS and not OWN.fullmatch(name):
+        find(name)  # Says what is known.
+    return DATASETS[name].module if name in DATASETS else "trainer.datasets.from_tfds"
+
+
+def _folder_name(name: str) -> str:
+    return re.sub(r"[^\w.@-]", "_", name)
 
 
 def as_chosen(chosen: Choice) -> Dataset:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -44,6 +45,36 @@ def mapped(name: str, fingerprint: str, decode: Callable[[], Arrays]) -> tuple[A
             found = _open(folder)
     if found is None:
         raise OSError(f"{folder}: the arrays just written cannot be read back; check that disk")
+    return found
+
+
+def digest(name: str, fingerprint: str) -> str | None:
+    """The SHA-256 that `mapped` noted of a dataset; None if it is not here."""
+    try:
+        noted = json.loads((cache_dir() / name / fingerprint / _CONTENTS).read_text())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return noted if isinstance(noted, str) else None
+
+
+def remembered(name: str, facts: object, make: Callable[[], str]) -> str:
+    """A text that takes long to find, found once for equal `facts` on this machine.
+
+    Args:
+        name: of the file in the cache.
+        facts: what it depends on, as JSON values.
+        make: finds it.
+    """
+    file = cache_dir() / f"{name}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        noted = json.loads(file.read_text())
+        if noted["facts"] == facts:
+            return str(noted["found"])
+    found = make()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps({"facts": facts, "found": found}))
+    partial.replace(file)
     return found
 
 

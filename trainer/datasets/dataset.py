@@ -91,7 +91,8 @@ class Dataset:
 
     Attributes:
         digest: SHA-256 of the decoded arrays: two stores with equal digests trained on equal
-            pixels. Of a streamed dataset, of the names and sizes of its files.
+            pixels. Of a streamed dataset, of its files.
+        earlier_digest: what earlier versions recorded of the same images; None: nothing else.
         heldout: images held out from the training split; None if none are.
     """
 
@@ -101,6 +102,7 @@ class Dataset:
     test: Split | Stream
     digest: str
     heldout: Split | Stream | None = None
+    earlier_digest: str | None = None
 
     def holding_out(self, count: int | None) -> "Dataset":
         """The same with the last `count` training images held out from training.

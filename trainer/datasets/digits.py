@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from trainer.datasets.dataset import Source
 
 
-def fingerprint(name: str) -> str:
+def fingerprint(name: str, prepare: bool = True) -> str:
     """Version of the decoding below; the data itself ships inside scikit-learn."""
     return "1"
 

@@ -190,6 +190,7 @@ class Attempts:
         from torch import OutOfMemoryError
 
         from jackpot.artifacts import ArtifactError
+        from trainer.datasets import DatasetError
         from trainer.pruning.masks import MaskError
         from trainer.training.callbacks import Diverged, Interrupted
         from trainer.training.data_parallel import PeerLost
@@ -201,7 +202,8 @@ class Attempts:
             return Outcome(spec, Status.INTERRUPTED, reason="interrupted")
         if isinstance(error, OSError | PeerLost | OutOfMemoryError):
             return self._stopped(spec, folder, error)
-        if isinstance(error, Diverged | ArtifactError | MaskError | ParentUnavailable):
+        known = Diverged | ArtifactError | MaskError | ParentUnavailable | DatasetError
+        if isinstance(error, known):
             return self._failed(spec, folder, str(error))
         log.error("run '%s' failed:", spec.name, exc_info=error)
         return self._failed(spec, folder, f"{type(error).__name__}: {error}")

@@ -33,7 +33,7 @@ from trainer.datasets.batches import (
     recordable,
 )
 from trainer.datasets.passes import WHOLE, Part
-from trainer.execution import start
+from trainer.execution import images, start
 from trainer.keras_internals import DataAdapter
 from trainer.networks import small_dense
 from trainer.networks.residual import has_residuals
@@ -115,6 +115,7 @@ class Run:
         on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, metrics: None,
         say: Callable[[str], None] = print,
     ) -> None:
+        images.check(spec, dataset)
         prepare_process(spec.training.devices_per_run)
         with TemporaryDirectory(prefix="jackpot-") as downloads:
             ticket = start.ticket(
@@ -263,6 +264,7 @@ def _follow(others: Peers, job: _Job) -> None:
     """Trains a part of each batch of a run that another process records."""
     keep_freed_memory()
     spec, dataset = job.spec, datasets.as_chosen(job.spec.dataset)
+    images.check(spec, dataset)
     network = start.build(spec, dataset, job.channels, 0)
     state = _fresh(spec, network)
     state.load(job.state, job.steps)

@@ -113,6 +113,11 @@ def landscape(store: Store, run_id: str, options: Options, network: str | None =
         raise ValueError(f"run {run_id} is not a training run of the trainer: it names no dataset")
     _check_revision(run_id, run.params)
     dataset = _images(run.params, options.images)
+    if run.dataset_sha256 not in ("", dataset.digest, dataset.earlier_digest):
+        raise ValueError(
+            f"run {run_id} was trained on other images that were called {dataset.name!r} too: "
+            f"SHA-256 {run.dataset_sha256[:12]}…, these have {dataset.digest[:12]}…"
+        )
     with TemporaryDirectory(prefix="jackpot-") as downloads:
         kept = _kept(store, run_id, run.params, Path(downloads), options.directions)
     from trainer.keras_internals import batch_norms

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jackpot import settings
+from jackpot import settings, wording
 from trainer.execution.outcome import Outcome
 from trainer.study.plan import Plan, RunSpec
 
@@ -89,7 +89,7 @@ def _table(
         found = [groups.get((label, sparsity, rate)) for rate in rates]
         table.add_row(
             label,
-            f"{sparsity:.3f}" if sparsity else "0",
+            wording.sparsity(sparsity) if sparsity else "0",
             *(cell(group) if group else "–" for group in found),
             end_section=i + 1 < len(rows) and rows[i + 1][0] != sparsity,
         )

@@ -39,6 +39,8 @@ class StoredRun:
     Attributes:
         fused: how many runs were stepped side by side, this one included.
         device: what it was trained on.
+        study: whose it is.
+        dataset_sha256: of the images that it was trained on; empty if it does not say.
     """
 
     run_id: str
@@ -47,6 +49,8 @@ class StoredRun:
     params: dict[str, str]
     fused: int
     device: str
+    study: str
+    dataset_sha256: str
     heartbeat_age_s: float
 
 
@@ -311,6 +315,8 @@ def _stored(run: "Run") -> StoredRun:
         params=dict(run.data.params),
         fused=int(tags.get(Tag.FUSED, "1")),
         device=tags.get(Tag.DEVICE, ""),
+        study=tags.get(Tag.STUDY, ""),
+        dataset_sha256=tags.get(Tag.DATASET_SHA256, ""),
         # A clock ahead of ours must not make a run immortal.
         heartbeat_age_s=abs(time.time() - beat),
     )

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from jackpot import plugins
+from jackpot import plugins, wording
 from jackpot.settings import SETTINGS, FirstEpoch, Setting
 from jackpot.settings import find as find_setting
 from trainer import datasets, networks, pruning
@@ -208,21 +208,24 @@ class Pruning(_Section):
         return float(1 - (1 - Rational(repr(self.fraction))) ** round_)
 
     def round_reaching(self, sparsity: float) -> int | None:
-        """The IMP round whose sparsity, rounded as the paper rounds, is `sparsity`."""
-        round_ = 1
-        while self.sparsity_of(round_) < sparsity + SPARSITY_ROUNDING and round_ < 200:
-            if abs(self.sparsity_of(round_) - sparsity) <= SPARSITY_ROUNDING:
-                return round_
-            round_ += 1
-        return None
+        """The IMP round of the nearest sparsity, if that rounds to `sparsity` as the paper rounds.
+
+        Deep sparsities that round alike are told apart by the nearest density: 0.998 is round 28.
+        """
+        _, nearest = min((abs(self.sparsity_of(n) - sparsity), n) for n in self._around(sparsity))
+        is_near = abs(self.sparsity_of(nearest) - sparsity) <= SPARSITY_ROUNDING
+        return nearest if is_near else None
 
     def nearest(self, sparsity: float) -> str:
         """The reachable sparsities just below and above `sparsity`, for an error message."""
-        above = 1
-        while self.sparsity_of(above) < sparsity and above < 200:
-            above += 1
-        around = [n for n in (above - 1, above) if n > 0]
-        return " and ".join(f"{self.sparsity_of(n):.3f} (round {n})" for n in around)
+        return " and ".join(
+            f"{wording.sparsity(self.sparsity_of(n))} (round {n})" for n in self._around(sparsity)
+        )
+
+    def _around(self, sparsity: float) -> list[int]:
+        """The rounds just below and above a sparsity."""
+        above = max(1, math.ceil(math.log1p(-sparsity) / math.log1p(-self.fraction) - 1e-9))
+        return [n for n in (above - 1, above) if n > 0]
 
 
 class Ablation(_Section):
@@ -350,9 +353,10 @@ class Study(_Section):
             raise problem(
                 "say how deep to prune: rounds (14 in the paper), sparsities, or both", "pruning"
             )
+        meant: dict[float, float] = {}
         for i, sparsity in enumerate(chosen or []):
             at = ("pruning", "sparsities", i)
-            reached = self.pruning.round_reaching(sparsity)
+            reached = self.pruning.round_reaching(sparsity) if self.has_rounds else None
             if reached is None and self.has_rounds:
                 raise problem(
                     f"no IMP round reaches sparsity {sparsity:g}; the nearest are "
@@ -366,4 +370,11 @@ class Study(_Section):
                 )
             if sparsity in (chosen or [])[:i]:
                 raise problem(f"sparsity {sparsity:g} is named twice", *at)
+            known = meant.setdefault(reached or sparsity, sparsity)
+            if known != sparsity:
+                raise problem(
+                    f"sparsities {known:g} and {sparsity:g} are both round {reached}, "
+                    f"{self.pruning.sparsity_of(reached or 0):.6g}",
+                    *at,
+                )
         return self

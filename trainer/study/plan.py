@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal
 
-from jackpot import plugins, revisions, settings
+from jackpot import plugins, revisions, settings, wording
 from jackpot.contract import Param
 from jackpot.settings import FirstEpoch, Setting, Weights
 from trainer import networks, pruning
@@ -42,6 +42,8 @@ class RunSpec:
             what a run has to keep, so it is part of every run of the study except small-dense ones.
         network_revision, dataset_revision: of what the trainer builds and reads now
             (`jackpot.revisions`).
+        dataset_sha256: of the images and labels (`trainer.datasets.Dataset.digest`); None where it
+            is not known, and of runs planned by versions that did not look at it.
         network_sha256, setting_sha256, pruner_sha256, optimizer_sha256: of the sources of a user's
             own: another source is another run.
     """
@@ -62,6 +64,7 @@ class RunSpec:
     mask_epoch: Literal["last", "best"] = "last"
     network_revision: int = 1
     dataset_revision: int = 1
+    dataset_sha256: str | None = None
     network_sha256: str | None = None
     setting_sha256: str | None = None
     pruner_sha256: str | None = None
@@ -100,6 +103,7 @@ class RunSpec:
             "mask_from": self.mask_from.key if self.mask_from else None,
             "network_revision": self._after_first(self.network_revision),
             "dataset_revision": self._after_first(self.dataset_revision),
+            "dataset_sha256": self.dataset_sha256,
             "network_sha256": self.network_sha256,
             "setting_sha256": self.setting_sha256,
             "pruner_sha256": self.pruner_sha256,
@@ -144,7 +148,7 @@ class RunSpec:
     @property
     def name(self) -> str:
         """Name of the run in MLflow and on screen."""
-        sparsity = f" s={self.sparsity:.3f}" if self.sparsity else ""
+        sparsity = f" s={wording.sparsity(self.sparsity)}" if self.sparsity else ""
         return f"{self.label}{sparsity} lr={self.learning_rate:g} trial={self.trial}"
 
     def params(self) -> dict[Param, str]:
@@ -206,14 +210,18 @@ class Plan:
         return digest(sorted(run.key for run in self.runs))
 
 
-def plan(config: Study) -> Plan:
+def plan(config: Study, dataset_sha256: str | None = None) -> Plan:
     """The runs of a study, trial by trial, and within a trial learning rate by learning rate.
+
+    Args:
+        config: the study.
+        dataset_sha256: of its images and labels; see `RunSpec`.
 
     Runs that others need are included whether or not their setting is listed: pretraining for
     every mask, and the IMP rounds before a reported one.
     """
     runs: dict[str, RunSpec] = {}
-    make = _maker(config)
+    make = _maker(config, dataset_sha256)
     for trial in range(1, config.trials + 1):
         spec = partial(make, trial)
         for rate in config.learning_rates:
@@ -238,7 +246,7 @@ _Make = Callable[..., RunSpec]
 """Makes a run of one study and trial: takes the setting, the learning rate, parents and mask."""
 
 
-def _maker(config: Study) -> Callable[..., RunSpec]:
+def _maker(config: Study, dataset_sha256: str | None) -> Callable[..., RunSpec]:
     """Makes runs of a study: takes the trial, then what `_Make` takes."""
     # A source file is read once, not once per run.
     network_sha256 = networks.fingerprint(config.network)
@@ -267,6 +275,7 @@ def _maker(config: Study) -> Callable[..., RunSpec]:
             dataset_revision=dataset_revision,
             network_sha256=network_sha256,
             dataset=config.dataset,
+            dataset_sha256=dataset_sha256,
             training=config.training,
             setting=setting,
             setting_sha256=setting_sha256.get(setting.name),
@@ -350,18 +359,35 @@ def _from(
 
 
 def reported(config: Study) -> list[float]:
-    """Sparsities of all sparse settings, exact where the config rounds as the paper does."""
+    """Sparsities of all sparse settings: as asked, or those of the rounds that are meant."""
     pruning_ = config.pruning
     if pruning_.sparsities is None:
         return [pruning_.sparsity_of(n) for n in range(1, (pruning_.rounds or 0) + 1)]
+    if not config.has_rounds:
+        return sorted(pruning_.sparsities)
     rounds = [(pruning_.round_reaching(s), s) for s in pruning_.sparsities]
     return sorted(pruning_.sparsity_of(n) if n else s for n, s in rounds)
+
+
+def rounds_named(config: Study) -> list[str]:
+    """Says which rounds are meant by sparsities that are not those of rounds to the digit."""
+    pruning_ = config.pruning
+    if not config.has_rounds:
+        return []
+    return [
+        f"sparsity {sparsity:g} is that of round {n}: {pruning_.sparsity_of(n):.6g}"
+        for sparsity in pruning_.sparsities or []
+        if (n := pruning_.round_reaching(sparsity))
+        and wording.sparsity(pruning_.sparsity_of(n)) != wording.sparsity(sparsity)
+    ]
 
 
 def _rounds(config: Study) -> int:
     """IMP rounds to train."""
     if config.pruning.rounds is not None:
         return config.pruning.rounds
+    if not config.has_rounds:
+        return 0
     reached = [config.pruning.round_reaching(s) for s in config.pruning.sparsities or []]
     return max((n for n in reached if n is not None), default=0)
 

@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import json
+import shutil
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,8 @@ from trainer import datasets
 from trainer.datasets import DATASETS, DatasetError, decoding, from_tfds
 from trainer.datasets.batches import batches
 from trainer.datasets.streams import StreamedBatches
+from trainer.study.config_file import load_study
+from trainer.study.plan import plan
 
 COUNT = {"train": 24, "validation": 10}
 
@@ -201,10 +206,115 @@ def test_what_is_no_labelled_pictures_is_said(data_dir: Path):
         datasets.find("tfds:floats")
     features = {"text": tfds.features.Text()}
     prepared.write(data_dir, "letters", "1.0.0", features, {"train": [{"text": b"a"}]})
-    with pytest.raises(DatasetError, match=r"expected features 'image' and 'label'.*\['text'\]"):
+    with pytest.raises(
+        DatasetError, match=r"expected features 'image' and 'label', found \['text'\]"
+    ):
         datasets.find("tfds:letters")
     with pytest.raises(DatasetError, match="TFDS does not know it"):
         datasets.find("tfds:nothing_of_this_name")
+
+
+PICTURES = {
+    "image": tfds.features.Image(shape=(12, 10, 3)),
+    "label": tfds.features.ClassLabel(num_classes=4),
+}
+
+
+def pictures(data_dir: Path, name: str = "my_pictures", shift: int = 0, **splits: int) -> Path:
+    """Prepares a dataset; `shift` changes its labels, and nothing else."""
+    rng = np.random.default_rng(0)
+    examples = {
+        split: [
+            {
+                "image": prepared.picture(rng, 12, 10, "PNG"),
+                "label": -1 if split == "test" and "validation" in splits else (i + shift) % 4,
+            }
+            for i in range(count)
+        ]
+        for split, count in splits.items()
+    }
+    prepared.write(data_dir, name, "1.2.3", PICTURES, examples)
+    return data_dir / name / "1.2.3"
+
+
+def test_another_split_is_evaluated_on_where_test_has_no_labels(data_dir: Path):
+    pictures(data_dir, train=30, test=7, validation=9)
+    with pytest.raises(DatasetError, match="to evaluate on 'validation', say tfds:my_pictures@val"):
+        datasets.load("tfds:my_pictures")
+    assert len(datasets.load("tfds:my_pictures@validation").test) == 9
+    with pytest.raises(DatasetError, match="splits 'train' and dev, found train, test, validation"):
+        datasets.load("tfds:my_pictures@dev")
+
+
+@pytest.mark.parametrize(
+    ("label", "found"),
+    [
+        (tfds.features.Text(), "its labels are text: expected ClassLabel"),
+        (np.int64, "its labels are Tensor of int64: expected ClassLabel"),
+    ],
+)
+def test_labels_that_are_no_classes_are_named(data_dir: Path, label, found: str):
+    features = {"image": tfds.features.Image(shape=(12, 10, 3)), "label": label}
+    prepared.write(data_dir, "texts", "1.0.0", features, {"train": [], "test": []})
+    with pytest.raises(DatasetError, match=found):
+        datasets.find("tfds:texts")
+
+
+def test_a_folder_in_tensorflows_format_is_named(data_dir: Path):
+    folder = pictures(data_dir, train=4, test=2)
+    info = json.loads((folder / "dataset_info.json").read_text())
+    (folder / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
+    with pytest.raises(DatasetError, match="as tfrecord, which needs TensorFlow to be read"):
+        datasets.load("tfds:my_pictures")
+
+
+def test_corrected_labels_are_other_images(
+    data_dir: Path, write_config, store_uri: str, train, capsys
+):
+    folder = pictures(data_dir, train=40, test=8)
+    config = write_config(
+        study="mine", dataset="tfds:my_pictures", settings="[lt]", pruners="[omp]"
+    )
+    assert train(config) == 0
+    first = datasets.load("tfds:my_pictures")
+    assert train(config) == 0
+    assert "nothing to train" in capsys.readouterr().out
+    shutil.rmtree(folder)
+    pictures(data_dir, shift=1, train=40, test=8)
+    second = datasets.load("tfds:my_pictures")
+    assert second.digest != first.digest
+    assert (second.train.labels == (first.train.labels + 1) % 4).all()
+    assert train(config) == 2
+    said = capsys.readouterr().err
+    assert "study 'mine' has 2 finished runs on other images" in said
+    assert "give the study another name" in said
+    assert train(config, "--set", "study=corrected") == 0
+    runs = stored.runs(store_uri, study="corrected")
+    assert {run.data.tags["dataset_sha256"] for run in runs} == {second.digest}
+    keys = {run.data.tags["run_key"] for run in stored.runs(store_uri)}
+    assert len(keys) == 4, "no run is taken for one on other images"
+
+
+def test_runs_of_earlier_versions_count_on_the_same_images(
+    write_config, store_uri: str, train, capsys, tmp_path: Path
+):
+    """Earlier versions did not name the images in run keys, only in a tag."""
+    config = write_config(settings="[lt]", pruners="[omp]")
+    assert train(config) == 0
+    before = plan(load_study(config))
+    digest = datasets.load("digits").digest
+    now = plan(load_study(config), digest)
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        for old, new in zip(before.runs, now.runs, strict=True):
+            assert old.key != new.key
+            database.execute("UPDATE tags SET value = ? WHERE value = ?", (old.key, new.key))
+    capsys.readouterr()
+    assert train(config) == 0
+    assert "nothing to train" in capsys.readouterr().out
+    assert train(config, "--dry-run") == 0
+    assert "2 runs are finished" in capsys.readouterr().out
+    assert train(config, "--set", "trials=2") == 0
+    assert len(stored.runs(store_uri)) == 4
 
 
 def test_a_study_trains_on_streamed_images(

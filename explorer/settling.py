@@ -87,7 +87,7 @@ def config(written: Mapping[str, Any], wanted: Launch, judgement: Judgement) -> 
         wanted: the trials.
         judgement: what is open: its settings, pruner and sparsity alone are trained.
     """
-    pruning = {**written.get("pruning", {}), "sparsities": [round(judgement.sparsity, 6)]}
+    pruning = {**written.get("pruning", {}), "sparsities": [judgement.sparsity]}
     pruning.pop("rounds", None)
     changed = {
         "trials": wanted.trials,

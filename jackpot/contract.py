@@ -51,7 +51,9 @@ class Metric(StrEnum):
     """MLflow metrics: the first seven once per epoch, the others once at the end of a run.
 
     `val_…` are of the test split, `heldout_…` of images held out from the training split, where a
-    study holds some out. `best_val_accuracy` is the test accuracy after the best epoch: the one of
+    study holds some out. `effective_sparsity` counts weights that are on no path from input to
+    output as pruned; `collapsed_layers` have no other weights (`trainer.pruning.paths`).
+    `best_val_accuracy` is the test accuracy after the best epoch: the one of
     the highest held-out accuracy, without held-out images of the highest test accuracy.
     """
 
@@ -66,6 +68,8 @@ class Metric(StrEnum):
     BEST_HELDOUT_ACCURACY = "best_heldout_accuracy"
     BEST_EPOCH = "best_epoch"
     MEASURED_SPARSITY = "measured_sparsity"
+    EFFECTIVE_SPARSITY = "effective_sparsity"
+    COLLAPSED_LAYERS = "collapsed_layers"
     TRAINABLE_PARAMETERS = "trainable_parameters"
     TARGET_PARAMETERS = "target_parameters"
     IMAGES_PER_SECOND = "images_per_second"

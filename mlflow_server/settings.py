@@ -79,7 +79,7 @@ def load(path: Path | None, flags: dict[str, Any]) -> Settings:
     if path is not None:
         try:
             values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, YAMLError) as error:
+        except (OSError, ValueError, RecursionError, YAMLError) as error:
             raise SettingsError(f"{path}: {stores.one_line(error)}") from None
         if not isinstance(values, dict):
             raise SettingsError(f"{path}: expected keys such as 'port: 5000'")

@@ -1,7 +1,7 @@
 """Keras's private names, all of them, as of keras 3.15. Check them when Keras is upgraded."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ __all__ = [
     "functional",
     "in_order",
     "start_over",
+    "stateless",
     "takes_training",
 ]
 _NAMES = "object_name_uids"
@@ -82,6 +83,11 @@ def averages(optimizer: Any) -> dict[int, torch.Tensor]:
 def takes_training(operation: keras.Operation) -> bool:
     """Whether an operation's call has an argument `training`."""
     return bool(getattr(operation, "_call_has_training_arg", False))
+
+
+def stateless(values: Sequence[tuple[keras.Variable, torch.Tensor]]) -> Any:
+    """A context in which variables have other values, and themselves stay as they are."""
+    return keras.StatelessScope(state_mapping=list(values))
 
 
 @contextmanager

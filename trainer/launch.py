@@ -3,7 +3,7 @@
 import hashlib
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -84,6 +84,17 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
         f"{len(plan_.runs)} runs, {epochs:,} epochs; {len(plan_.runs) - len(todo)} runs are "
         f"finished, {len(todo)} runs with {left:,} epochs are left."
     )
+    from trainer.execution.start import check_network
+
+    chosen = config.dataset
+    train, _ = datasets.sizes(chosen.name, chosen.train_images, chosen.test_images)
+    train -= chosen.validation_images or 0
+    if train < 1:
+        raise ValueError(
+            f"dataset.validation_images: {chosen.validation_images:,} leave no image to train on"
+        )
+    for said in check_network(config, plan_, datasets.find(chosen.name), train):
+        console.print(said, markup=False, highlight=False)
     if todo:
         from trainer.execution import calibration
         from trainer.training.process import device_name
@@ -149,7 +160,8 @@ def launch(
     with console.status("sending what is left to the tracking store …"):
         keys = {plan_.key, *(spec.key for spec in plan_.runs)}
         undelivered = delivery.close(DELIVERY_PATIENCE_S, keys)
-    _tell(console, plan_, outcomes, undelivered, store, work, trained=bool(todo))
+    collapsed = {key for key, run in stored.items() if run.metrics.get(Metric.COLLAPSED_LAYERS)}
+    _tell(console, plan_, outcomes, undelivered, store, work, collapsed, trained=bool(todo))
     if stop.is_set():
         console.print("Interrupted. The same command goes on where this one stopped.")
     return Ended(outcomes, not missing and undelivered is None, stop.is_set())
@@ -195,7 +207,7 @@ def _prepare(
     with console.status("preparing: imports, network, images …"):
         from trainer.execution.start import check_study
 
-        for warning in check_study(config, todo, dataset(), work.shared, here):
+        for warning in check_study(config, plan_, todo, dataset(), work.shared, here):
             console.print(warning, markup=False, highlight=False)
 
 
@@ -229,6 +241,7 @@ def _tell(
     undelivered: Undelivered | None,
     store: Store,
     work: WorkDir,
+    collapsed: Collection[str],
     trained: bool,
 ) -> None:
     """Prints what came out, what failed, and what has not reached the store."""
@@ -237,7 +250,7 @@ def _tell(
             f"Study '{plan_.study}': nothing to train, all {len(plan_.runs)} runs are finished.",
             highlight=False,
         )
-    console.print(report.results(plan_, outcomes.values()))
+    console.print(report.results(plan_, outcomes.values(), collapsed))
     _say_what_failed(console, outcomes)
     if undelivered:
         console.print(

@@ -71,7 +71,7 @@ def written_config(uri: str, launch_id: str) -> dict[str, Any] | None:
     try:
         with snapshot.snapshot(uri).store.artifact(launch_id, Artifact.LAUNCH_CONFIG) as path:
             return dict(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
-    except (StoreUnavailable, YAMLError, TypeError, ValueError):
+    except (StoreUnavailable, YAMLError, TypeError, ValueError, RecursionError):
         return None
 
 
@@ -160,7 +160,7 @@ with st.expander("Copy as text"):
 if judgement.verdict == Verdict.NOT_ENOUGH_RUNS:
     st.info(
         "Not enough runs. Add to the config: "
-        f"settings {', '.join(judgement.missing)}, and sparsity {wording.sparsity(judgement.sparsity)} to "
+        f"settings {', '.join(judgement.missing)}, and sparsity {judgement.sparsity:.7g} to "
         "pruning.sparsities; then launch the study again, which trains only what is new."
     )
 st.caption(

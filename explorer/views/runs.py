@@ -7,15 +7,24 @@ import streamlit as st
 
 from explorer import links, show, sidebar, snapshot
 from explorer.readers import StoreUnavailable
-from jackpot import artifacts, stores
+from jackpot import artifacts, stores, wording
 from jackpot.contract import Artifact
 
 COLUMNS = [
     *("name", "status", "setting", "pruner", "sparsity", "round", "learning_rate", "trial"),
     *("val_accuracy", "best_val_accuracy", "trainable_parameters", "measured_sparsity"),
+    *("effective_sparsity", "collapsed_layers"),
     *("images_per_second", "failure", "run_id"),
 ]
 FILTERS = ["status", "setting", "pruner", "sparsity", "learning_rate", "trial"]
+
+
+def shown_as(name: str, value: object) -> str:
+    """A value of a filter, in words."""
+    if isinstance(value, float):
+        return wording.sparsity(value) if name == "sparsity" else f"{value:.4g}"
+    return str(value)
+
 
 st.title("Runs and tickets")
 study = sidebar.chosen()
@@ -29,7 +38,7 @@ for column, name in zip(st.columns(len(FILTERS)), FILTERS, strict=True):
     wanted = column.multiselect(
         label,
         values,
-        format_func=lambda value: f"{value:.4g}" if isinstance(value, float) else str(value),
+        format_func=partial(shown_as, name),
         key=f"runs_{name}",
         placeholder="all",
         bind="query-params",
@@ -76,6 +85,17 @@ if run["pruner"]:
         st.text(str(reason))
     else:
         st.subheader("Density by layer")
+        if run["effective_sparsity"] is not None:
+            st.text(
+                f"Sparsity {wording.sparsity(run['measured_sparsity'] or 0.0)}; effective sparsity "
+                f"{wording.sparsity(run['effective_sparsity'])}, which counts weights as pruned "
+                "that are on no path from input to output."
+            )
+        if run["collapsed_layers"]:
+            st.warning(
+                f"Layer collapse: {run['collapsed_layers']:.0f} of {len(mask)} pruned layers have "
+                "no weight on a path from input to output."
+            )
         density = pl.DataFrame(
             {
                 "layer": [path.removesuffix("/kernel") for path in mask],

@@ -183,7 +183,8 @@ class Attempts:
             return self._ended_by(error, run.spec)
         run.folder.end("FINISHED")
         accuracy = run.folder.last_metrics().get(Metric.VAL_ACCURACY)
-        return Outcome(run.spec, Status.FINISHED, accuracy)
+        has_collapsed = run.active is not None and bool(run.active.collapsed)
+        return Outcome(run.spec, Status.FINISHED, accuracy, has_collapsed=has_collapsed)
 
     def _ended_by(self, error: BaseException, spec: RunSpec) -> Outcome:
         """The outcome of a run that `error` ended, which its folder records as well."""

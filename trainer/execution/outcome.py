@@ -28,12 +28,21 @@ _WAS = {Status.FAILED: "failed", Status.SKIPPED: "was skipped", Status.INTERRUPT
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of one run: `reason` says why it failed or was skipped."""
+    """The end of one run.
+
+    Attributes:
+        spec: the run.
+        status: how it ended.
+        val_accuracy: after its last epoch.
+        reason: why it failed or was skipped.
+        has_collapsed: whether a layer of its mask has collapsed; not known of `KNOWN` ones.
+    """
 
     spec: RunSpec
     status: Status
     val_accuracy: float | None = None
     reason: str = ""
+    has_collapsed: bool = False
 
 
 class Reporter(Protocol):

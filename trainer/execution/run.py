@@ -37,6 +37,7 @@ from trainer.execution import images, start
 from trainer.keras_internals import DataAdapter
 from trainer.networks import small_dense
 from trainer.networks.residual import has_residuals
+from trainer.pruning.paths import active
 from trainer.store.journal import RunFolder
 from trainer.store.shared import SharedFiles
 from trainer.store.ticket import fill
@@ -95,6 +96,8 @@ class Run:
 
     Attributes:
         progress: how far it is, and why it has failed if it has.
+        active: which of its mask's weights are on a path; None without a mask, and of networks of
+            which that is not known.
 
     Raises:
         ArtifactError, MaskError: a parent's artifact is damaged or does not fit.
@@ -122,6 +125,9 @@ class Run:
                 spec, dataset, lambda parent, name: fetch(parent, name, Path(downloads)), shared
             )
         ticket = replace(ticket, mask=_recorded_mask(folder) or ticket.mask)
+        self.active = active(ticket.network, ticket.mask) if ticket.mask else None
+        if self.active and self.active.collapsed:
+            say(f"{spec.name}: {self.active.warning}")
         fill(ticket.network, ticket.initial, "the initial weights")
         self.spec, self.ticket, self.folder = spec, ticket, folder
         self._dataset, self._about = dataset, _about(spec, dataset, ticket)
@@ -193,6 +199,9 @@ class Run:
         summary = _summary(
             self.ticket, start.values(network), self.folder, record, len(self._dataset.train)
         )
+        if self.active:
+            summary[Metric.EFFECTIVE_SPARSITY] = self.active.sparsity
+            summary[Metric.COLLAPSED_LAYERS] = len(self.active.collapsed)
         tags: dict[str, str] = {
             Tag.DEVICE: device_name(),
             Tag.THREADS: str(torch.get_num_threads()),

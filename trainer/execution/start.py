@@ -15,14 +15,15 @@ from jackpot import artifacts
 from jackpot.contract import Artifact, rewind_artifact
 from jackpot.settings import Weights, as_pruned
 from trainer import networks, pruning
-from trainer.datasets import Dataset
+from trainer.datasets import Dataset, Source
 from trainer.datasets.batches import batches
+from trainer.keras_internals import batch_norms
 from trainer.networks import pool, small_dense
 from trainer.pruning import masks
 from trainer.pruning.look import Look
 from trainer.store.shared import SharedFiles
 from trainer.store.ticket import fill
-from trainer.study.plan import RunSpec
+from trainer.study.plan import Plan, RunSpec, rounds_named
 from trainer.study.seeds import Purpose, derive
 from trainer.training import data_parallel
 
@@ -265,13 +266,86 @@ def _from_parent(parent: RunSpec, name: str, read: Callable[..., T], *arguments:
         ) from None
 
 
+def check_network(config: "Study", plan: Plan, source: Source, train_images: int) -> list[str]:
+    """Checks what can be known of a study's network without its images.
+
+    Args:
+        config: the study.
+        plan: its plan.
+        source: what is known of its dataset.
+        train_images: images of an epoch.
+
+    Returns:
+        What a user should know before the first run, a sentence each.
+
+    Raises:
+        ValueError: the network cannot take the images, `pruning.layers` names none of its layers,
+            a sparsity prunes nothing or all of it, or batch norm would see one value.
+    """
+    name, layers = config.network, config.pruning.layers
+    built = _meta(name, networks.fingerprint(name), source.input_shape, source.classes)
+    _check_last_batch(built, config.training.batch_size, train_images)
+    if not config.sparse_settings:
+        return []
+    pruned = _pruned_paths(name, None if layers == "default" else tuple(layers), built)
+    sizes = {v.path: math.prod(v.shape) for v in built.variables}
+    count, of = sum(sizes[path] for path in pruned), small_dense.trainable_parameters(built)
+    _check_sparsities(plan, count)
+    said = [f"{name}: prunes {count:,} of {of:,} weights, in {len(pruned)} layers."]
+    if count < of / 2:
+        said[0] += (
+            " Most weights are elsewhere, and sparsities do not count them: name the layers to "
+            "prune in pruning.layers."
+        )
+    return [*said, *_left_out(name, built, pruned), *rounds_named(config)]
+
+
+def _check_sparsities(plan: Plan, count: int) -> None:
+    """Sees that each sparsity prunes something, leaves something, and more than the one before."""
+    counted: dict[int, float] = {}
+    for sparsity in sorted({spec.sparsity for spec in plan.runs if spec.sparsity}):
+        written = f"sparsity {sparsity:.9g}"
+        gone = masks.pruned_count(count, sparsity) if sparsity < 1 else count
+        if gone == 0 or gone >= count:
+            what = "no weight" if gone == 0 else "every weight"
+            raise ValueError(f"{written} prunes {what} of the {count:,} that can be pruned")
+        if gone in counted:
+            raise ValueError(
+                f"{written} prunes {gone:,} of {count:,} weights, as {counted[gone]:.9g} does: "
+                "choose fewer pruning.rounds or other pruning.sparsities"
+            )
+        counted[gone] = sparsity
+
+
+def _check_last_batch(network: keras.Model, batch_size: int, train_images: int) -> None:
+    """Refuses a batch of one image in front of batch norm that would see one value a channel."""
+    if (train_images % batch_size or batch_size) > 1:
+        return
+    for layer in batch_norms(network):
+        try:
+            spatial = layer.input.shape[1:-1]
+        except (AttributeError, ValueError):
+            continue  # Inside a composite layer: not known here.
+        if layer.trainable and math.prod(spatial) == 1:
+            raise ValueError(
+                f"training.batch_size: {batch_size} leaves one of {train_images:,} images for the "
+                f"last batch, of which batch norm {layer.name!r} cannot take a variance: choose "
+                "another"
+            )
+
+
 def check_study(
-    config: "Study", todo: Iterable[RunSpec], dataset: Dataset, shared: SharedFiles, here: bool
+    config: "Study",
+    plan: Plan,
+    todo: Iterable[RunSpec],
+    dataset: Dataset,
+    shared: SharedFiles,
+    here: bool,
 ) -> list[str]:
     """Checks that a study can be trained, before any training starts.
 
     Args:
-        config: the study.
+        config, plan: the study.
         todo: its runs that are to be trained.
         dataset: of the study.
         shared: keeps the widths of small-dense networks, which are found now.
@@ -281,19 +355,15 @@ def check_study(
         What a user should know before the first run, a sentence each.
 
     Raises:
-        ValueError: the network cannot take the images, or cannot be narrowed, or `pruning.layers`
-            names none of its layers, or an epoch's batches cannot be shared by so many devices.
+        ValueError: see `check_network`; or the network cannot be narrowed, or an epoch's batches
+            cannot be shared by so many devices.
     """
-    source = dataset.source
-    sha256 = networks.fingerprint(config.network)
-    built = _meta(config.network, sha256, source.input_shape, source.classes)
-    layers = config.pruning.layers
-    pruned = _pruned_paths(config.network, None if layers == "default" else tuple(layers), built)
+    said = check_network(config, plan, dataset.source, len(dataset.train))
     splits = [s for s in (dataset.test, dataset.heldout) if s is not None]
     data_parallel.check_devices(config.training, len(dataset.train), min(map(len, splits)), here)
     for spec in {spec.sparsity: spec for spec in todo if spec.setting.is_narrow}.values():
         _narrowed(spec, dataset, non_zeros(spec, dataset), shared)
-    return _left_out(config.network, built, pruned)
+    return said
 
 
 def _left_out(name: str, network: keras.Model, pruned: list[str]) -> list[str]:
@@ -341,9 +411,15 @@ def _pruned_sizes(spec: RunSpec, network: keras.Model) -> dict[str, int]:
 
 def _pruned_paths(name: str, layers: tuple[str, ...] | None, network: keras.Model) -> list[str]:
     """Paths of the pruned kernels: those that the study names, else the network's own choice."""
+    if layers:
+        return masks.pruned_paths(network, layers)
     default = networks.find(name)
-    pruned, kept = (layers, ()) if layers else (default.pruned, default.kept)
-    return masks.pruned_paths(network, pruned, kept)
+    if name in networks.NETWORKS:
+        return masks.pruned_paths(network, default.pruned, default.kept)
+    # A network of a user's own need not have the layers that ours do not prune.
+    own = {layer.name for layer in network.layers if getattr(layer, "kernel", None) is not None}
+    kept = [name for name in default.kept if name in own]
+    return masks.pruned_paths(network, default.pruned, kept)
 
 
 def build(spec: RunSpec, dataset: Dataset, channels: Mapping[int, int], seed: int) -> keras.Model:

@@ -37,7 +37,7 @@ def pruned_paths(
         kept: shell patterns of layers that are not pruned although `pruned` names them.
 
     Raises:
-        MaskError: a pattern in `pruned` that matches nothing, or nothing left to prune.
+        MaskError: a pattern in `pruned` or `kept` that matches nothing, or nothing left to prune.
 
     Biases, embeddings and batch norm are never pruned: only kernels are looked at.
     """
@@ -53,18 +53,31 @@ def pruned_paths(
             if "/" in p or path not in inside
         )
 
-    for pattern in pruned:
+    if not names:
+        raise MaskError(
+            f"network '{model.name}' has no layer with a kernel, which is what is pruned: neither "
+            "a layer of its own nor one inside a layer"
+        )
+    for pattern in [*pruned, *kept]:
         if not any(matched(path, [pattern]) for path in names):
+            if pattern == "*":
+                raise MaskError(
+                    f"network '{model.name}' has no kernel in layers of its own, only inside "
+                    f"composite ones: name them in pruning.layers, such as {next(iter(inside))!r}"
+                )
             raise MaskError(
                 f"pruning.layers: '{pattern}' matches no layer with a kernel; "
-                f"the network has {', '.join([*layers, *inside])}"
+                f"the network has {_some([*layers, *inside])}"
             )
     chosen = {path for path in names if matched(path, pruned) and not matched(path, kept)}
     if not chosen:
-        raise MaskError(
-            f"no layer is left to prune; the network has {', '.join([*layers, *inside])}"
-        )
+        raise MaskError(f"no layer is left to prune; the network has {_some([*layers, *inside])}")
     return [v.path for v in model.variables if v.path in chosen]
+
+
+def _some(names: Sequence[str], most: int = 30) -> str:
+    more = [f"{len(names) - most} more"] * (len(names) > most)
+    return ", ".join([*names[:most], *more])
 
 
 def left_out(model: "keras.Model", paths: Sequence[str]) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Tables of a study for the terminal: what a launch will train, and what came out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 import polars as pl
 from rich.console import Group, RenderableType
@@ -38,27 +38,44 @@ def planned(plan: Plan, known: Iterable[str]) -> RenderableType:
     return _table(plan, cells, cell, f"Plan of study '{plan.study}'")
 
 
-def results(plan: Plan, outcomes: Iterable[Outcome]) -> RenderableType:
-    """Last-epoch accuracy in percent by setting, sparsity and learning rate, over trials."""
+def results(
+    plan: Plan, outcomes: Iterable[Outcome], collapsed: Container[str] = ()
+) -> RenderableType:
+    """Last-epoch accuracy in percent by setting, sparsity and learning rate, over trials.
+
+    Args:
+        plan: of the launch.
+        outcomes: of its runs.
+        collapsed: keys of runs with a collapsed layer, beside those whose outcome says so.
+    """
     rated = [o for o in outcomes if o.val_accuracy is not None and not o.reason]
     if not rated:
         return "No run has finished."
     frame = _frame([outcome.spec for outcome in rated]).with_columns(
-        pl.Series("accuracy", [100.0 * (outcome.val_accuracy or 0.0) for outcome in rated])
+        pl.Series("accuracy", [100.0 * (outcome.val_accuracy or 0.0) for outcome in rated]),
+        pl.Series("collapsed", [o.has_collapsed or o.spec.key in collapsed for o in rated]),
     )
     cells = frame.group_by("label", "sparsity", "rate").agg(
-        pl.len(), pl.col("accuracy").mean().alias("mean"), pl.col("accuracy").std().alias("std")
+        pl.len(),
+        pl.col("accuracy").mean().alias("mean"),
+        pl.col("accuracy").std().alias("std"),
+        pl.col("collapsed").any(),
     )
 
     def cell(group: dict) -> str:
         spread = f" ± {group['std']:.1f}" if group["std"] is not None else ""
-        return f"{group['mean']:.1f}{spread}"
+        return f"{group['mean']:.1f}{spread}{' †' * group['collapsed']}"
 
     trials = cells["len"].to_list()
     few, many = min(trials), max(trials)
     counted = f"n = {few}" if few == many else f"n = {few} to {many}"
     title = f"Study '{plan.study}': accuracy after the last epoch, % (mean ± s.d., {counted})"
-    return _table(plan, cells, cell, title)
+    table = _table(plan, cells, cell, title)
+    count = frame["collapsed"].sum()
+    if not count:
+        return table
+    note = f"† Layer collapse in {count} runs: no weight of a layer is on a path to the output."
+    return Group(table, Text(note))
 
 
 def _frame(runs: Sequence[RunSpec]) -> pl.DataFrame:

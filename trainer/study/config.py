@@ -35,7 +35,12 @@ NAME_RULE = "letters, digits, '_', '-' and single dots inside, starting with a l
 # The paper rounds sparsities to three decimals: 0.590 stands for 1 - 0.8**4 = 0.5904.
 SPARSITY_ROUNDING = 0.0005
 
-PositiveInt = Annotated[int, Field(ge=1)]
+# More than any study needs, and few enough to be counted through.
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Images = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Few = Annotated[int, Field(ge=1, le=1000)]
+_MOST_RUNS = 100_000
+Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 Fraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 
@@ -90,9 +95,9 @@ class DatasetChoice(_Section):
     """Which images to train and evaluate on; a subset takes the first images of a split."""
 
     name: DatasetName
-    train_images: PositiveInt | None = None
-    test_images: PositiveInt | None = None
-    validation_images: PositiveInt | None = None
+    train_images: Images | None = None
+    test_images: Images | None = None
+    validation_images: Images | None = None
     """Last of the training images, held out from training to choose learning rates and epochs."""
     augmentation: AugmentationChoice | None = None
 
@@ -101,7 +106,7 @@ class StepSchedule(_Section):
     """Learning rate times `factor` after each of the epochs in `milestones`."""
 
     name: Literal["step"]
-    milestones: Annotated[list[PositiveInt], Field(min_length=1)]
+    milestones: Annotated[list[Count], Field(min_length=1)]
     factor: Fraction = 0.1
 
     @field_validator("milestones")
@@ -130,25 +135,25 @@ Schedule = Annotated[StepSchedule | CosineSchedule | ConstantSchedule, Field(dis
 class Training(_Section):
     """The recipe that every setting of the study is trained with."""
 
-    epochs: PositiveInt
-    batch_size: PositiveInt
+    epochs: Count
+    batch_size: Count
     optimizer: Annotated[SerializeAsAny[Optimizer], BeforeValidator(optimizers.chosen)] = SGD(
         name="sgd"
     )
     schedule: Schedule = ConstantSchedule(name="constant")
-    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    warmup_epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mixup: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.0
     """α of mixup (Zhang et al. 2018): each training batch is mixed with its own images in reverse,
     in a share drawn from Beta(α, α); 0: none."""
     decay_batch_norm: bool = True
     """Whether weight decay pulls on batch norm's scales and offsets too."""
-    rewind_epoch: PositiveInt | None = None
+    rewind_epoch: Count | None = None
     """Epoch whose weights WR starts from; left out, 5 % of `epochs` (appendix D)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of convolutions and matrix products; weights, batch norm's statistics and the loss stay
     float32 (torch's autocast)."""
-    evaluate_every: PositiveInt = 1
+    evaluate_every: Count = 1
     """Epochs between evaluations; the last epoch is evaluated in any case."""
     devices_per_run: Annotated[int, Field(ge=1, le=64)] = 1
     """Devices of one machine that share each batch; each normalises its own part of it."""
@@ -193,14 +198,16 @@ class Pruning(_Section):
 
     fraction: Fraction = 0.2
     """Share of the *remaining* weights that each IMP round removes."""
-    rounds: PositiveInt | None = None
+    rounds: Few | None = None
     """IMP rounds to train; left out, as many as the deepest sparsity needs."""
-    sparsities: Annotated[list[Fraction], Field(min_length=1)] | None = None
+    sparsities: Annotated[list[Fraction], Field(min_length=1, max_length=1000)] | None = None
     """Sparsities at which every sparse setting is trained; left out, those of all rounds."""
     mask_epoch: Literal["last", "best"] = "last"
     """Epoch whose weights are pruned: the last (the paper's θ_T), or the best by held-out accuracy,
     without held-out images by test accuracy (as the authors' code does)."""
-    layers: Literal["default"] | Annotated[list[str], Field(min_length=1)] = "default"
+    layers: Literal["default"] | Annotated[list[Pattern], Field(min_length=1, max_length=1000)] = (
+        "default"
+    )
     """Layers to prune, as shell patterns over layer names; `default` is the network's own list."""
 
     def sparsity_of(self, round_: int) -> float:
@@ -232,7 +239,7 @@ class Ablation(_Section):
     """Subnetworks trained at other learning rates than the pretraining of their mask (Table 4)."""
 
     pretrain_learning_rate: Rate
-    learning_rates: Annotated[list[Rate], Field(min_length=1)]
+    learning_rates: Annotated[list[Rate], Field(min_length=1, max_length=1000)]
 
 
 class Reading(_Section):
@@ -247,7 +254,7 @@ class Reading(_Section):
     """Difference that counts as clear, a fraction."""
     sparsity: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Least sparsity that is not trivial."""
-    epochs: PositiveInt | None = None
+    epochs: Count | None = None
     """Least number of epochs that is sufficient."""
     floor: Annotated[float, Field(ge=0, le=1)] | None = None
     """How far below the best dense network a decent learning rate may stay, a fraction."""
@@ -259,8 +266,8 @@ class Study(_Section):
     study: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
     network: NetworkName
     dataset: DatasetChoice
-    learning_rates: Annotated[list[Rate], Field(min_length=1)]
-    trials: PositiveInt = 3
+    learning_rates: Annotated[list[Rate], Field(min_length=1, max_length=1000)]
+    trials: Few = 3
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     settings: Annotated[list[SettingName], Field(min_length=1)] = [
         "pretrain",
@@ -272,13 +279,13 @@ class Study(_Section):
     pruning: Pruning = Pruning()
     ablation: list[Ablation] = []
     training: Training
-    checkpoint_every: PositiveInt = 1
+    checkpoint_every: Count = 1
     """Epochs between checkpoints: what a killed run loses at most. Does not change results."""
-    fuse: Literal["auto", "off"] | PositiveInt = "auto"
+    fuse: Literal["auto", "off"] | Few = "auto"
     """Runs that are stepped side by side in one process; `auto`: on a GPU as many as a short
     calibration finds fastest, on a CPU one."""
     criteria: Reading = Reading()
-    trajectory_every: PositiveInt | None = None
+    trajectory_every: Count | None = None
     """Epochs between weights that pretraining and the runs at `pruning.sparsities` keep, for
     `python -m trainer.landscape`. Does not change results."""
 
@@ -320,6 +327,15 @@ class Study(_Section):
                     *("settings", i),
                 )
             known[setting.name] = name
+        return self
+
+    @model_validator(mode="after")
+    def _runs_can_be_counted(self) -> "Study":
+        depths = max(self.pruning.rounds or 0, len(self.pruning.sparsities or ()), 1)
+        rates = len(self.learning_rates) + sum(len(a.learning_rates) + 1 for a in self.ablation)
+        most = self.trials * rates * len(self.settings) * len(self.pruners) * depths
+        if most > _MOST_RUNS:
+            raise problem(f"this plans up to {most:,} runs, more than {_MOST_RUNS:,}")
         return self
 
     @model_validator(mode="after")

@@ -10,9 +10,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from trainer.study.config import NAME_RULE, Study
 from trainer.study.optimizers import OPTIMIZERS, Optimizer
+
+_MOST_LINES = 20
+_MOST_CHARACTERS, _DEEPEST, _MOST_VALUES = 100_000, 20, 10_000
 
 
 class ConfigError(Exception):
@@ -44,7 +48,10 @@ def load_study(path: Path, overrides: Iterable[str] = ()) -> Study:
         return Study.model_validate(tree)
     except ValidationError as error:
         lines = [_explain(files, tree, overridden, detail) for detail in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+        lines = list(dict.fromkeys(lines))
+        if len(lines) > _MOST_LINES:
+            lines[_MOST_LINES:] = [f"and {len(lines) - _MOST_LINES} more"]
+        raise ConfigError("\n".join(lines)) from None
 
 
 def _with_bases(path: Path) -> dict[Path, CommentedMap]:
@@ -91,6 +98,51 @@ def _dataset(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+class _Unreasonable(Exception):
+    """YAML that no study needs, and that would take memory or time without end."""
+
+
+def _loaded(text: str, yaml: YAML) -> Any:
+    """What YAML text says.
+
+    Raises:
+        _Unreasonable: it is long, deeply nested, refers to itself, or multiplies by its aliases.
+        YAMLError: it is not valid.
+    """
+    if len(text) > _MOST_CHARACTERS:
+        raise _Unreasonable(
+            f"has {len(text):,} characters; expected a study of at most {_MOST_CHARACTERS:,}"
+        )
+    inside: list[str | None] = []
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if isinstance(event, CollectionStartEvent):
+            inside.append(event.anchor)
+        elif isinstance(event, CollectionEndEvent):
+            inside.pop()
+        elif isinstance(event, AliasEvent) and event.anchor in inside:
+            raise _Unreasonable(f"has an alias, *{event.anchor}, that refers to itself")
+        if len(inside) > _DEEPEST:
+            raise _Unreasonable(f"is nested more than {_DEEPEST} levels deep")
+    try:
+        tree = yaml.load(text)
+    except (ValueError, RecursionError) as error:  # Such as a number of 5,000 digits.
+        raise _Unreasonable(f"cannot be read: {error}") from None
+    _size(tree, {})
+    return tree
+
+
+def _size(node: Any, known: dict[int, int]) -> int:
+    """How many values a tree has once its aliases are written out."""
+    if not isinstance(node, Mapping | list):
+        return 1
+    if id(node) not in known:
+        inside = node.values() if isinstance(node, Mapping) else node
+        known[id(node)] = 1 + sum(_size(child, known) for child in inside)
+    if known[id(node)] > _MOST_VALUES:
+        raise _Unreasonable(f"has more than {_MOST_VALUES:,} values once aliases are written out")
+    return known[id(node)]
+
+
 def _read(path: Path) -> CommentedMap:
     try:
         text = path.read_text(encoding="utf-8")
@@ -105,7 +157,9 @@ def _read(path: Path) -> CommentedMap:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from None
     try:
-        tree = YAML(typ="rt").load(text)
+        tree = _loaded(text, YAML(typ="rt"))
+    except _Unreasonable as error:
+        raise ConfigError(f"{path}: {error}") from None
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1
         key = str(error.problem).split('"')[1] if '"' in str(error.problem) else "a key"
@@ -137,7 +191,9 @@ def _override(tree: dict[str, Any], override: str) -> tuple[str, ...]:
             f"--set {override}: expected key=value with a dotted key, such as training.epochs=10"
         )
     try:
-        value = YAML(typ="safe", pure=True).load(text)
+        value = _loaded(text, YAML(typ="safe", pure=True))
+    except _Unreasonable as error:
+        raise ConfigError(f"--set {key}: {error}") from None
     except YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from None
     node: Any = tree

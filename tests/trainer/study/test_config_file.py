@@ -150,6 +150,61 @@ def test_malformed_yaml_is_named(tmp_path: Path, text: str, words: list[str]):
         assert word in message
 
 
+_BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (_BOMB, "more than 10,000 values once aliases are written out"),
+        ("zz: " + "[" * 3000 + "]" * 3000, "nested more than 20 levels deep"),
+        ("zz: " + "{a: " * 1000 + "1" + "}" * 1000, "nested more than 20 levels deep"),
+        ("zz: &z [*z]", "has an alias, *z, that refers to itself"),
+        ("zz: &z {augmentation: *z}", "has an alias, *z, that refers to itself"),
+        ("# " + "x" * 200_000, "characters; expected a study of at most 100,000"),
+        ("zz: " + "9" * 5000, "cannot be read: Exceeds the limit"),
+        ("".join(f"k{i}: 1\n" for i in range(300)), "and 280 more"),
+    ],
+)
+def test_yaml_without_end_is_refused_at_once(tmp_path: Path, text: str, words: str):
+    path = tmp_path / "study.yaml"
+    path.write_text((CONFIGS / "digits.yaml").read_text() + text)
+    with pytest.raises(ConfigError) as caught:
+        load_study(path)
+    assert words in str(caught.value)
+    if "\n" not in text:
+        with pytest.raises(ConfigError):
+            load_study(CONFIGS / "digits.yaml", [text.replace(": ", "=", 1)])
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.epochs=1000000000000000000000000000000", "less than or equal to 1000000"),
+        ("training.batch_size=1000000000000", "less than or equal to 1000000"),
+        ("pruning.rounds=100000", "less than or equal to 1000"),
+        ("trials=1000000", "less than or equal to 1000"),
+        ("dataset.train_images=100000000000000", "less than or equal to 1000000000"),
+        ("pruning.layers=['" + "*a" * 200 + "']", "at most 200 characters"),
+        ("dataset=tfds:x/..", "unknown dataset 'tfds:x/..'"),
+        ("dataset=tfds:../../etc", "unknown dataset"),
+        ("pruning.sparsities=[0.998, 0.99807]", "are both round 28, 0.998066"),
+    ],
+)
+def test_what_no_machine_can_do_is_refused(override: str, words: str):
+    with pytest.raises(ConfigError) as caught:
+        load_study(CONFIGS / "digits.yaml", ["pruning.fraction=0.2", override])
+    assert words in str(caught.value)
+
+
+def test_a_plan_without_end_is_refused():
+    rates = ", ".join(f"{i / 1000:g}" for i in range(1, 1001))
+    with pytest.raises(ConfigError, match=r"plans up to [\d,]+ runs, more than 100,000"):
+        load_study(CONFIGS / "digits.yaml", [f"learning_rates=[{rates}]", "trials=1000"])
+
+
 def test_a_missing_file_names_its_neighbour(tmp_path: Path):
     write(tmp_path, GOOD)
     with pytest.raises(ConfigError, match=r"no such file; did you mean .*study\.yaml"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jackpot import settings
+from jackpot import settings, wording
 from jackpot.contract import Param
 from trainer.execution import group_size
 from trainer.study import plan as plan_module
@@ -78,6 +78,12 @@ def test_sparsities_are_those_of_the_paper():
     rounds = study(pruning={"rounds": 14}).pruning
     paper = {1: 0.2, 4: 0.590, 8: 0.832, 11: 0.914, 13: 0.945, 14: 0.956}
     assert {n: round(rounds.sparsity_of(n), 3) for n in paper} == paper
+    # Deep ones that round alike are the nearest; 0.9976 and 0.9981 both round to 0.998.
+    assert rounds.round_reaching(0.998) == 28
+    assert [rounds.round_reaching(rounds.sparsity_of(n)) for n in range(1, 60)] == [*range(1, 60)]
+    alone = study(pruners=["omp"], pruning={"sparsities": [0.59, 0.998, 0.9999]})
+    assert {run.sparsity for run in plan(alone).runs} == {0.0, 0.59, 0.998, 0.9999}
+    assert len({wording.sparsity(rounds.sparsity_of(n)) for n in range(1, 60)}) == 59
 
 
 def test_needed_runs_are_planned_though_not_asked_for():

@@ -10,7 +10,7 @@ import torch
 
 from jackpot.artifacts import Mask
 from trainer.keras_internals import averages
-from trainer.pruning.masks import check_fits
+from trainer.pruning.masks import fitted
 
 
 class ApplyMask(keras.callbacks.Callback):
@@ -23,7 +23,8 @@ class ApplyMask(keras.callbacks.Callback):
 
     Args:
         mask: boolean arrays by variable path, True where a weight survives
-            (`trainer.pruning.masks`, or `load_ticket`).
+            (`trainer.pruning.masks`, or `load_ticket`). Paths of an earlier build of the model are
+            matched where that leaves no choice (`masks.fitted`).
 
     Raises:
         MaskError: when training starts, if the mask does not fit the model.
@@ -53,7 +54,7 @@ class ApplyMask(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Checks that the mask fits and applies it once."""
         variables = {v.path: v for v in self.model.variables}
-        check_fits(self.mask, {path: tuple(v.shape) for path, v in variables.items()})
+        self.mask = fitted(self.mask, {path: tuple(v.shape) for path, v in variables.items()})
         self._weights = [variables[path].value.detach() for path in self.mask]
         self._masks = laid_out(self._weights, self.mask)
         self._averaged = False

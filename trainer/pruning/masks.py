@@ -6,6 +6,7 @@ Order matters: weights are counted through the mask's paths in order, each array
 """
 
 import fnmatch
+import re
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING
@@ -199,13 +200,72 @@ def check_scores(scores: "Scores", weights: "Weights", pruner: str) -> None:
             )
 
 
+def fitted(mask: Mask, shapes: Mapping[str, tuple[int, ...]]) -> Mask:
+    """A mask under the names of a network's variables, where these are other ones than its own.
+
+    A network that is built again, nested in another, or loaded from a `.keras` file has other
+    paths: `sequential/dense_1/kernel` for `dense/kernel`. They are matched all at once, by the
+    names' ends, else by the layers' kinds and order, and only where that leaves no choice.
+
+    Args:
+        mask: of the network under its earlier names.
+        shapes: of the network's variables by path, in the network's order.
+
+    Raises:
+        MaskError: it does not fit, or there is more than one way to match it.
+    """
+    if not all(path in shapes for path in mask):
+        names = _by_end(mask, shapes) or _by_kind_and_order(mask, shapes)
+        if names is not None:
+            mask = {names[path]: entry for path, entry in mask.items()}
+    check_fits(mask, shapes)
+    return mask
+
+
+def _by_end(mask: Mask, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str] | None:
+    """Each path of the mask with the one variable whose path ends alike."""
+    found = {}
+    for path, entry in mask.items():
+        ends = [
+            other
+            for other, shape in shapes.items()
+            if tuple(shape) == entry.shape
+            and (path == other or path.endswith(f"/{other}") or other.endswith(f"/{path}"))
+        ]
+        if len(ends) != 1:
+            return None
+        found[path] = ends[0]
+    return found if len(set(found.values())) == len(found) else None
+
+
+def _by_kind_and_order(mask: Mask, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str] | None:
+    """Paths that differ by the numbers that Keras gives to layers without a name."""
+
+    def kinds(of: Mapping[str, tuple[int, ...]]) -> dict[tuple[str, tuple[int, ...]], list[str]]:
+        groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+        for path, shape in of.items():
+            end = "/".join(re.sub(r"_\d+$", "", part) for part in path.split("/")[-2:])
+            groups.setdefault((end, tuple(shape)), []).append(path)
+        return groups
+
+    found: dict[str, str] = {}
+    there = kinds(shapes)
+    for kind, paths in kinds({path: entry.shape for path, entry in mask.items()}).items():
+        if len(there.get(kind, ())) != len(paths):
+            return None
+        found |= dict(zip(paths, there[kind], strict=True))
+    return found
+
+
 def check_fits(mask: Mask, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raises `MaskError` unless every path of the mask is in `shapes` with the same shape."""
     for path, entry in mask.items():
         if path not in shapes:
-            close = ", ".join(list(shapes)[:5])
             raise MaskError(
-                f"the mask prunes '{path}', which the network lacks (it has {close}, …)"
+                f"the mask prunes '{path}', which the network lacks (it has "
+                f"{_some(list(shapes), 5)}), and there is not one way to match them. Give the "
+                "layers names of their own, or rename the mask's paths: "
+                "{new: mask[old] for old, new in …}"
             )
         if tuple(shapes[path]) != entry.shape:
             raise MaskError(

@@ -143,7 +143,7 @@ def _downloaded(run_id: str, tracking_uri: str | None, into: Path) -> Path:
 
 def _from_folder(folder: Path, network: str | None) -> LoadedTicket:
     from jackpot import artifacts
-    from trainer.pruning.masks import check_fits
+    from trainer.pruning.masks import fitted
 
     mask: Mask = {}
     if (folder / Artifact.TICKET_MASK).exists():
@@ -151,6 +151,6 @@ def _from_folder(folder: Path, network: str | None) -> LoadedTicket:
     path = folder / Artifact.TICKET_INITIAL
     initial, about = artifacts.read_weights(path, mask)
     model = described(path, about, network)
-    check_fits(mask, {v.path: tuple(v.shape) for v in model.variables})
+    mask = fitted(mask, {v.path: tuple(v.shape) for v in model.variables})
     fill(model, initial, str(path))
     return LoadedTicket(model, mask)

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -72,6 +73,60 @@ def test_survivors_are_the_largest(weights: dict, sparsity: float):
 def test_equal_scores_lose_the_later_index():
     mask = masks.prune({"a": np.ones((2, 2)), "b": np.ones(4)}, 0.5)
     assert flat(mask).tolist() == [True] * 4 + [False] * 4
+
+
+def built(*sizes: int, names: bool = False) -> keras.Sequential:
+    layers = [keras.layers.Dense(n, name=f"d{i}" if names else None) for i, n in enumerate(sizes)]
+    return keras.Sequential([keras.Input((4,)), *layers])
+
+
+def shapes(model: keras.Model) -> dict[str, tuple[int, ...]]:
+    return {v.path: tuple(v.shape) for v in model.variables}
+
+
+def some_mask(model: keras.Model, layers: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    paths = [v.path for v in model.variables if v.path.endswith("kernel")][:layers]
+    return {path: rng.random(shapes(model)[path]) < 0.5 for path in paths}
+
+
+def test_a_mask_fits_a_network_that_is_built_again_nested_or_loaded(tmp_path):
+    model = built(4, 4, 2, names=True)
+    mask = some_mask(model, 2)
+    outer = keras.Sequential([keras.Input((4,)), built(4, 4, 2, names=True)])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for other in (outer, loaded):
+        found = masks.fitted(mask, shapes(other))
+        assert [p.split("/")[-2:] for p in found] == [["d0", "kernel"], ["d1", "kernel"]]
+        for entry, before in zip(found.values(), mask.values(), strict=True):
+            np.testing.assert_array_equal(entry, before)
+    back = masks.fitted(masks.fitted(mask, shapes(outer)), shapes(model))
+    assert list(back) == list(mask)
+
+
+def test_layers_without_a_name_are_matched_in_order():
+    """`dense_1` of the first build is not `dense_1` of the second, which is its first layer."""
+    first, second = built(4, 4, 2), built(4, 4, 2)
+    mask = some_mask(first, 2)
+    found = masks.fitted(mask, shapes(second))
+    expected = [v.path for v in second.variables if v.path.endswith("kernel")][:2]
+    assert list(found) == expected
+    np.testing.assert_array_equal(found[expected[1]], list(mask.values())[1])
+
+
+def test_a_mask_that_may_be_matched_in_two_ways_is_refused():
+    first, second = built(4, 4, 2), built(4, 4, 2)
+    with pytest.raises(masks.MaskError, match="there is not one way to match them"):
+        masks.fitted(some_mask(first, 1), shapes(second))
+
+
+def test_a_pattern_that_keeps_nothing_is_named():
+    model = built(4, 2, names=True)
+    with pytest.raises(masks.MaskError, match="'haed' matches no layer"):
+        masks.pruned_paths(model, kept=["haed"])
+    (path,) = masks.pruned_paths(model, kept=["d1"])
+    assert path.endswith("d0/kernel")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """One launch of a study: config → plan → runs → store → summary."""
 
 import hashlib
+import re
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from jackpot.contract import Metric
+from jackpot.contract import DIVERGED, Metric
 from trainer import datasets
 from trainer.execution import estimate, group_size, images
 from trainer.execution.attempt import Attempts
-from trainer.execution.outcome import Executor, Outcome, Status
+from trainer.execution.outcome import Executor, Outcome, Status, known_outcomes
 from trainer.execution.record import Launch, recorded
 from trainer.execution.serial import Serial
 from trainer.report import live
@@ -134,7 +135,8 @@ def launch(
     work.empty_trash()
     dataset = cache(lambda: datasets.as_chosen(config.dataset))
     stored = _stored(config, store, work, console)
-    plan_, known = _plan_on_these_images(config, dataset, stored, work)
+    plan_, accuracies = _plan_on_these_images(config, dataset, stored, work)
+    known = known_outcomes(plan_, accuracies, _diverged(config, store, plan_, work))
     todo = [spec for spec in plan_.runs if spec.key not in known]
     reporter = live.reporter(console, sum(spec.epochs for spec in todo))
     delivery = Delivery(store, work, say=reporter.say)
@@ -214,7 +216,7 @@ def _prepare(
 def _executor(
     plan_: Plan,
     attempts: Attempts,
-    known: dict[str, float | None],
+    known: dict[str, Outcome],
     config: Study,
     size: int,
     options: "RayOptions | None",
@@ -272,6 +274,19 @@ def _accuracies(
         elif key in stored:
             known[key] = stored[key].metrics.get(Metric.VAL_ACCURACY)
     return known
+
+
+def _diverged(config: Study, store: Store, plan_: Plan, work: WorkDir) -> dict[str, str]:
+    """Why runs failed that would diverge again, by run key; what cannot be read is trained."""
+    found: dict[str, str] = {}
+    with suppress(StoreAway, StoreRefused):
+        found = store.diverged(config.network, config.dataset.name)
+    for spec in plan_.runs:
+        for folder in work.of(spec.key):
+            why = folder.failure()
+            if why and re.match(DIVERGED, why):
+                found[spec.key] = why
+    return found
 
 
 def _stored(config: Study, store: Store, work: WorkDir, console: Console) -> dict[str, StoredRun]:

@@ -75,7 +75,7 @@ class Attempts:
                     continue
                 if known:
                     ended[spec.key] = known
-                else:
+                elif self._claimed(spec):
                     mine.append(spec)
             if mine and not self.stop.is_set():
                 ended |= self._train(mine)
@@ -101,6 +101,20 @@ class Attempts:
                 if other.run_id != own and other.heartbeat_age_s < STALE_AFTER_S:
                     raise _TrainedElsewhere
         return None
+
+    def _claimed(self, spec: RunSpec) -> bool:
+        """Whether the run is this process's to train.
+
+        Launches beside one SQLite store share a work directory, and its locks. On a server others
+        may have their own: the run is made there before it is trained.
+        """
+        if self.store.sqlite_file or self.delivery.problem or self.stop.is_set():
+            return True
+        folder = self.work.open(spec.key)
+        if folder.first() is not None:
+            return True  # It is resumed, and is in the store.
+        folder.start(self._start(spec))
+        return self.delivery.claim(folder)
 
     def _train(self, specs: Sequence[RunSpec]) -> dict[str, Outcome]:
         # Keras and torch take seconds to import: only a launch that trains pays for it.
@@ -182,6 +196,7 @@ class Attempts:
         except (Exception, KeyboardInterrupt) as error:
             return self._ended_by(error, run.spec)
         run.folder.end("FINISHED")
+        run.folder.checkpoint.unlink(missing_ok=True)
         accuracy = run.folder.last_metrics().get(Metric.VAL_ACCURACY)
         has_collapsed = run.active is not None and bool(run.active.collapsed)
         return Outcome(run.spec, Status.FINISHED, accuracy, has_collapsed=has_collapsed)

@@ -68,18 +68,29 @@ class Executor(Protocol):
         """The outcome of every run of the plan that was reached, by key."""
 
 
-def known_outcomes(plan: Plan, known: Mapping[str, float | None]) -> dict[str, Outcome]:
-    """Outcomes of the plan's runs that are finished before anything is trained.
+def known_outcomes(
+    plan: Plan, known: Mapping[str, float | None], diverged: Mapping[str, str]
+) -> dict[str, Outcome]:
+    """Outcomes of the plan's runs that are known before anything is trained.
 
     Args:
         plan: of the launch.
         known: last-epoch accuracy of finished runs, by key.
+        diverged: why runs failed that would diverge again, by key; their children are skipped.
     """
-    return {
-        spec.key: Outcome(spec, Status.KNOWN, known[spec.key])
-        for spec in plan.runs
-        if spec.key in known
-    }
+    outcomes: dict[str, Outcome] = {}
+    for spec in plan.runs:
+        if spec.key in known:
+            outcomes[spec.key] = Outcome(spec, Status.KNOWN, known[spec.key])
+        elif spec.key in diverged:
+            reason = (
+                f"{diverged[spec.key]} in an earlier launch, and would again; to train it all the "
+                "same, delete it in MLflow"
+            )
+            outcomes[spec.key] = Outcome(spec, Status.FAILED, reason=reason)
+        elif found := skipped(spec, outcomes):
+            outcomes[spec.key] = found
+    return outcomes
 
 
 def skipped(spec: RunSpec, outcomes: Mapping[str, Outcome]) -> Outcome | None:

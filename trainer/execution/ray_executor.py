@@ -24,7 +24,7 @@ from jackpot import stores
 from trainer import datasets
 from trainer.execution import group_size
 from trainer.execution.attempt import Attempts
-from trainer.execution.outcome import Outcome, Status, known_outcomes, skipped
+from trainer.execution.outcome import Outcome, Status, skipped
 from trainer.execution.record import Launch
 from trainer.store.delivery import Delivery
 from trainer.store.journal import WorkDir
@@ -99,14 +99,14 @@ class Ray:
     Args:
         plan: what to train.
         attempts: this process's own; each worker makes one for the same launch.
-        known: last-epoch accuracy of the runs that are finished already, by key.
+        known: outcomes of the runs that are not to be trained, by key.
         config: the study.
         options: how to use Ray.
     """
 
     plan: Plan
     attempts: Attempts
-    known: dict[str, float | None]
+    known: dict[str, Outcome]
     config: Study
     options: RayOptions
 
@@ -116,7 +116,7 @@ class Ray:
         Raises:
             ValueError: no Ray cluster at that address.
         """
-        outcomes = known_outcomes(self.plan, self.known)
+        outcomes = dict(self.known)
         with _connected(self.options.address):
             try:
                 self._run(outcomes)

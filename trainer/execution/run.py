@@ -214,7 +214,6 @@ class Run:
         if residual is not None:
             tags[Tag.RESIDUAL] = str(residual).lower()
         self.folder.summary(self.spec.training.epochs, summary, tags)
-        self.folder.checkpoint.unlink(missing_ok=True)
         return Seconds(record.training_s, record.evaluation_s)
 
     def _write(self, name: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trainer.execution.attempt import Attempts
-from trainer.execution.outcome import Outcome, known_outcomes, skipped
+from trainer.execution.outcome import Outcome, skipped
 from trainer.study.groups import side_by_side
 from trainer.study.plan import Plan
 
@@ -18,13 +18,13 @@ class Serial:
     Args:
         plan: what to train.
         attempts: trains a group of runs.
-        known: last-epoch accuracy of the runs that are finished already, by key.
+        known: outcomes of the runs that are not to be trained, by key.
         group_size: how many runs may be stepped side by side.
     """
 
     plan: Plan
     attempts: Attempts
-    known: Mapping[str, float | None]
+    known: Mapping[str, Outcome]
     group_size: int = 1
 
     def run(self) -> dict[str, Outcome]:
@@ -33,7 +33,7 @@ class Serial:
         Skips runs that another launch is training, and waits for their results if there is nothing
         else to do.
         """
-        attempts, outcomes = self.attempts, known_outcomes(self.plan, self.known)
+        attempts, outcomes = self.attempts, dict(self.known)
         waiting = False
         while todo := [spec for spec in self.plan.runs if spec.key not in outcomes]:
             ended = {spec.key: o for spec in todo if (o := skipped(spec, outcomes))}

@@ -16,6 +16,8 @@ from trainer.store.journal import Event, RunFolder, RunStart, WorkDir
 from trainer.store.tracking import STALE_AFTER_S, Store, StoreAway, StoreRefused
 
 log = logging.getLogger(__name__)
+# Far longer than a store takes to show a run that was made, and to delete it.
+_YIELD_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,42 @@ class Delivery:
             return None
         reason = self._problem or next(iter(self._refused.values()), "it took too long")
         return Undelivered(len(left), reason)
+
+    def claim(self, folder: RunFolder) -> bool:
+        """Makes the folder's run in the store, unless somebody else is training that key there.
+
+        Two that claim at once both see each other. The one with the lower run id waits a moment for
+        the other to withdraw; if it does not, it was there first.
+
+        Returns:
+            False: another one trains it, and the folder is gone.
+        """
+        try:
+            with self._work.lock("delivery"):
+                run_id = self._deliver_metrics(folder)
+            others = self._others(folder.key, run_id)
+            if others and run_id < min(others):
+                time.sleep(_YIELD_S)
+                others = self._others(folder.key, run_id)
+            if not others:
+                return True
+            with self._work.lock("delivery"):
+                self._store.withdraw(run_id)
+                self._ids.pop(folder.key, None)
+                folder.remove()
+        except (StoreAway, StoreRefused):
+            return True  # Training does not wait for a store that is away.
+        return False
+
+    def _others(self, key: str, own: str) -> list[str]:
+        """Ids of other runs of a key that are being trained, or have been."""
+        running = [
+            run.run_id
+            for run in self._store.running(key)
+            if run.run_id != own and run.heartbeat_age_s < STALE_AFTER_S
+        ]
+        finished = self._store.finished_run(key)
+        return [*running, finished.run_id] if finished else running
 
     @property
     def problem(self) -> str | None:

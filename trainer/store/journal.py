@@ -89,8 +89,9 @@ class RunFolder:
             self._last_step = step
 
     def summary(self, step: int, values: dict[str, float], tags: dict[str, str]) -> None:
-        """Records the metrics and tags of a whole run."""
-        self._append({"event": "summary", "step": step, "values": values, "tags": tags})
+        """Records the metrics and tags of a whole run, unless a killed process has done so."""
+        if not any(event["event"] == "summary" for event, _ in self.events()):
+            self._append({"event": "summary", "step": step, "values": values, "tags": tags})
 
     def artifact(self, name: str) -> Path:
         """Where to write the artifact `name`, before `artifact_written` says it is whole."""
@@ -157,6 +158,13 @@ class RunFolder:
             elif event["event"] == "resume":
                 status = None
         return None if status == "KILLED" else status
+
+    def failure(self) -> str | None:
+        """Why the attempt failed; None if it did not."""
+        last = [event for event, _ in self.events()][-1:]
+        if last and last[0]["event"] == "end" and last[0]["status"] == "FAILED":
+            return str(last[0]["reason"])
+        return None
 
     def _paused(self) -> bool:
         last = [event for event, _ in self.events()][-1:]

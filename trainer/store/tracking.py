@@ -1,6 +1,7 @@
 """The trainer's only interface to MLflow."""
 
 import getpass
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -11,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from jackpot import schema, stores
-from jackpot.contract import SOURCE_NAME_TAG, SOURCE_TYPE_TAG, USER_TAG, Kind, Tag
+from jackpot.contract import DIVERGED, SOURCE_NAME_TAG, SOURCE_TYPE_TAG, USER_TAG, Kind, Tag
 from trainer.store.journal import RunStart
 
 if TYPE_CHECKING:
@@ -105,6 +106,20 @@ class Store:
             f"and params.network = '{network}' and params.dataset = '{dataset}'"
         )
         return {run.key: run for run in map(_stored, runs)}
+
+    def diverged(self, network: str, dataset: str) -> dict[str, str]:
+        """Why trainings of a network on a dataset failed that would diverge again, by run key.
+
+        Raises:
+            StoreAway: the store cannot be reached.
+        """
+        runs = self._search(
+            f"attributes.status = 'FAILED' and tags.{Tag.KIND} = '{Kind.TRAINING}' "
+            f"and params.network = '{network}' and params.dataset = '{dataset}' "
+            f"and tags.{Tag.FAILURE} LIKE '%loss became%'"
+        )
+        reasons = {run.data.tags.get(Tag.RUN_KEY, ""): run.data.tags[Tag.FAILURE] for run in runs}
+        return {key: why for key, why in reasons.items() if re.match(DIVERGED, why)}
 
     def running(self, key: str) -> list[StoredRun]:
         """Runs of one key that say they are running. Raises: StoreAway."""
@@ -218,6 +233,11 @@ class Store:
             client.update_run(run_id, status="RUNNING")
             if Tag.FAILURE in client.get_run(run_id).data.tags:
                 client.delete_tag(run_id, Tag.FAILURE)
+
+    def withdraw(self, run_id: str) -> None:
+        """Deletes a run that was only claimed. Raises: StoreAway, StoreRefused."""
+        with _errors():
+            self._connected().delete_run(run_id)
 
     def terminate(self, run_id: str, status: str, end_time: int | None = None) -> None:
         """Ends the run. Raises: StoreAway, StoreRefused."""

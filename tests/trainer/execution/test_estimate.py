@@ -67,7 +67,16 @@ def test_earlier_runs_of_the_same_kind_count():
     def run(rate: float, **of: object) -> StoredRun:
         params = {"setting": "lt", "batch_size": "64"} | of.pop("params", {})
         known = {"fused": 1, "device": "cpu"} | of
-        return StoredRun("", "", {"images_per_second": rate}, params, heartbeat_age_s=0, **known)
+        return StoredRun(
+            run_id="",
+            key="",
+            metrics={"images_per_second": rate},
+            params=params,
+            study="",
+            dataset_sha256="",
+            heartbeat_age_s=0,
+            **known,
+        )
 
     alike = [run(100), run(300), run(200), run(25, fused=4)]
     others = [

@@ -1,5 +1,6 @@
 """What goes wrong around a study, with real processes, a real server and real files."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from mlflow import MlflowClient
 from tests.servers import Server
 from tests.trainer import stored
 from tests.trainer.zygote import Command
+from trainer.store.journal import RunFolder
 
 ONE_RUN = {
     "settings": "[pretrain]",
@@ -155,6 +157,41 @@ def test_a_diverged_run_fails_alone_and_its_children_are_skipped(
     (failed,) = [run for run in found if run.info.status == "FAILED"]
     assert failed.data.tags["failure"].startswith("loss became nan in epoch")
     assert stored.runs(store_uri, "launch")[0].info.status == "FAILED"
+    # It would diverge again: it is not trained again, and neither are its children.
+    assert train(config) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "nothing to train" in said
+    assert "in an earlier launch, and would again" in said
+    assert "2 skipped:" in said
+    assert len(stored.runs(store_uri)) == 4
+    # The mend that the message names works.
+    MlflowClient(store_uri).delete_run(failed.info.run_id)
+    assert train(config) == 1
+    assert len(stored.runs(store_uri)) == 4
+
+
+def test_a_kill_before_the_end_is_recorded_leaves_final_points_once(
+    write_config, store_uri, train, monkeypatch
+):
+    """As if the process were killed after the summary, at the worst moment."""
+    config = write_config(settings="[pretrain]")
+    end = RunFolder.end
+
+    def killed(folder, status, reason=None):
+        if status == "FINISHED" and folder.checkpoint.exists():
+            raise KeyboardInterrupt
+        end(folder, status, reason)
+
+    monkeypatch.setattr(RunFolder, "end", killed)
+    with contextlib.suppress(KeyboardInterrupt):
+        train(config)
+    monkeypatch.undo()
+    assert train(config) == 0
+    (run,) = stored.runs(store_uri)
+    assert run.info.status == "FINISHED"
+    for metric in ("best_val_accuracy", "best_epoch", "trainable_parameters"):
+        points = MlflowClient(store_uri).get_metric_history(run.info.run_id, metric)
+        assert [point.step for point in points] == [3], metric
 
 
 @pytest.mark.parametrize("name", ["weights/final.safetensors", "ticket/mask.safetensors"])

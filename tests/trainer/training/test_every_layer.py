@@ -261,6 +261,8 @@ def swept(name: str) -> Iterator[tuple[str, Callable[[], keras.Model]]]:
 
 # Keras 3.15 computes neither on torch: shapes that it does not know, and sizes in inference.
 _LEFT_OUT |= dict.fromkeys(("Equalization", "RandomCrop"), "Keras fails")
+# They draw operations of which some take colours or grey alone.
+_LEFT_OUT |= dict.fromkeys(("AugMix", "RandAugment"), "Keras fails for some draws")
 NAMES = [name for name in classes() if name not in _LEFT_OUT]
 
 

@@ -39,7 +39,12 @@ def members(name: str, count: int, first: int, mixup: bool) -> list[Member]:
         share = (lambda step, k=k: (k + step % 7 + 1) / 11) if mixup else None
         found.append(Member(network, state, lambda step, k=k: 2.0 ** -(5 + k + step // 9), share))
         if k != 1:
-            paths = masks.pruned_paths(network, kept=["classifier", "stem"])
+            kept = [
+                layer
+                for layer in ("classifier", "stem")
+                if layer in {x.name for x in network.layers}
+            ]
+            paths = masks.pruned_paths(network, kept=kept)
             kernels = masks.kernels(network, paths)
             found[-1].state.keep_masked(masks.prune(magnitude(kernels), 0.6))
     return found

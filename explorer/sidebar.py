@@ -7,7 +7,7 @@ from typing import Literal
 import polars as pl
 import streamlit as st
 
-from explorer.readers import StoreUnavailable
+from explorer.readers import NoStore, StoreUnavailable
 from explorer.readers.frames import launches, of_plan
 from explorer.snapshot import Snapshot, Study, snapshot
 from jackpot import Criteria, settings, stores
@@ -26,10 +26,17 @@ def opened() -> Snapshot:
         found.refresh()
     except StoreUnavailable as reason:
         if found.version == 0:
-            st.info(
-                "The tracking store cannot be read yet. Train a study first (`make demo`), or set "
-                "MLFLOW_TRACKING_URI to the store that has one and start the explorer again."
-            )
+            if isinstance(reason, NoStore):
+                st.info(
+                    "There is no tracking store here yet. Train a study first (`make demo`), or "
+                    "set MLFLOW_TRACKING_URI to the store that has one and start the explorer "
+                    "again."
+                )
+            else:
+                st.error(
+                    "The tracking store cannot be read. If MLFLOW_TRACKING_URI names another one "
+                    "than you mean, set it and start the explorer again."
+                )
             st.text(f"{shown_uri()}\n{reason}")
             st.stop()
         st.warning("The tracking store does not answer: this is what was read before.")

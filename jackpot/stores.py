@@ -1,7 +1,9 @@
 """What trainer, explorer and server share about tracking stores: addresses and result pages."""
 
+import io
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -68,6 +70,16 @@ def experiment_settings(uri: str, study: str) -> dict[str, Any]:
     # MLflow's UI would otherwise take an experiment for one of language models.
     tags = {"mlflow.experimentKind": "custom_model_development"}
     return {"artifact_location": location, "tags": tags}
+
+
+def print_anywhere() -> None:
+    """Lets a program print every text on every terminal: what it cannot show becomes `?`.
+
+    An ASCII terminal would otherwise end it with a UnicodeEncodeError.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def quiet_client() -> None:

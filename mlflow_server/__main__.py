@@ -63,7 +63,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Checks, then replaces this process by MLflow's server."""
+    from jackpot import stores
     from mlflow_server import checks, settings
+
+    stores.print_anywhere()
 
     flags: dict[str, Any] = vars(parser().parse_args(arguments))
     config, upgrade, check = (flags.pop(name) for name in ("config", "upgrade", "check"))

@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
+    stores.print_anywhere()
     options = parser().parse_args(arguments)
     stores.quiet_client()
     from mlflow import MlflowClient

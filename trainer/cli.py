@@ -2,12 +2,13 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from jackpot.contract import DEFAULT_TRACKING_URI
-from jackpot.stores import tracking_uri
+from jackpot.stores import one_line, print_anywhere, tracking_uri
 
 OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -59,7 +60,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
+    print_anywhere()
     options = parser().parse_args(arguments)
+    if "keras" not in sys.modules:
+        # Another backend may be the user's own default: this program has no other.
+        os.environ["KERAS_BACKEND"] = "torch"
     # Past this point imports cost time: `--help` and usage errors do not get here.
     from rich.console import Console
 
@@ -93,6 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ended = launch(config, store, console, ray)
     except (ConfigError, DatasetError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        # Of the store's folder, say; whatever runs met is told by their outcomes.
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("Interrupted. The same command goes on where this one stopped.", file=sys.stderr)

@@ -21,6 +21,7 @@ __all__ = [
     "batch_norms",
     "functional",
     "in_order",
+    "keras_defaults",
     "start_over",
     "stateless",
     "takes_training",
@@ -83,6 +84,22 @@ def averages(optimizer: Any) -> dict[int, torch.Tensor]:
 def takes_training(operation: keras.Operation) -> bool:
     """Whether an operation's call has an argument `training`."""
     return bool(getattr(operation, "_call_has_training_arg", False))
+
+
+@contextmanager
+def keras_defaults() -> Iterator[None]:
+    """float32 and channels last, whatever a user's `keras.json` says; restored afterwards."""
+    before = (keras.config.floatx(), keras.config.image_data_format())
+    policy = keras.config.dtype_policy()
+    try:
+        keras.config.set_floatx("float32")
+        keras.config.set_image_data_format("channels_last")
+        keras.config.set_dtype_policy("float32")
+        yield
+    finally:
+        keras.config.set_floatx(before[0])
+        keras.config.set_image_data_format(before[1])
+        keras.config.set_dtype_policy(policy)
 
 
 def stateless(values: Sequence[tuple[keras.Variable, torch.Tensor]]) -> Any:

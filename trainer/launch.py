@@ -128,10 +128,11 @@ def launch(
 
     Raises:
         DatasetError: the dataset is not to be had; nothing has been trained.
-        ValueError: the network cannot take the dataset's images, has no layer to prune, or none to
-            make narrower.
+        ValueError: the work directory cannot be written; or the network cannot take the dataset's
+            images, has no layer to prune, or none to make narrower.
     """
     work = work_dir(store)
+    work.check()
     work.empty_trash()
     dataset = cache(lambda: datasets.as_chosen(config.dataset))
     stored = _stored(config, store, work, console)

@@ -3,11 +3,11 @@
 Two readers give equal frames: one by MLflow's API, one by SQL where the store is a database.
 """
 
-from explorer.readers.api import ApiReader, StoreUnavailable
+from explorer.readers.api import ApiReader, NoStore, StoreUnavailable
 from explorer.readers.sql import SqlReader
 from jackpot import stores
 
-__all__ = ["ApiReader", "SqlReader", "StoreUnavailable", "reader"]
+__all__ = ["ApiReader", "NoStore", "SqlReader", "StoreUnavailable", "reader"]
 
 
 def reader(uri: str) -> ApiReader:

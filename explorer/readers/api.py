@@ -34,6 +34,10 @@ class StoreUnavailable(Exception):
     """The store cannot be read; the message says why."""
 
 
+class NoStore(StoreUnavailable):
+    """There is none yet."""
+
+
 class ApiReader:
     """A tracking store, read only, through MLflow's client.
 
@@ -57,7 +61,7 @@ class ApiReader:
             return pl.DataFrame(schema=SCHEMA)
         file = stores.sqlite_file(self.uri)
         if file is not None and not file.exists():
-            raise StoreUnavailable(f"there is no database {file}")
+            raise NoStore(f"there is no database {file}")
         try:
             stores.check_driver(self.uri)
         except stores.DriverMissing as error:

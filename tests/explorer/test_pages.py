@@ -123,7 +123,18 @@ def test_names_from_the_store_are_data(store_uri: str, monkeypatch):
 def test_a_server_that_is_down_is_said_calmly(unused_tcp_port: int, monkeypatch):
     app = open_page(PAGES[0], f"http://127.0.0.1:{unused_tcp_port}", monkeypatch)
     assert not app.exception
-    assert "cannot be read yet" in app.info[0].value
+    assert "cannot be read" in app.error[0].value
+    assert not any("Train a study first" in info.value for info in app.info)
+
+
+def test_a_file_that_is_no_store_is_not_a_study_to_be_trained(tmp_path: Path, monkeypatch):
+    (tmp_path / "text.db").write_text("no database at all, but long enough to be one" * 99)
+    app = open_page(PAGES[0], f"sqlite:///{tmp_path}/text.db", monkeypatch)
+    assert not app.exception
+    assert "cannot be read" in app.error[0].value
+    assert "not a database" in app.text[0].value
+    app = open_page(PAGES[0], f"sqlite:///{tmp_path}/none.db", monkeypatch)
+    assert "Train a study first" in app.info[0].value
 
 
 @pytest.fixture(scope="module")

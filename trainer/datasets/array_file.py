@@ -8,14 +8,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
 import numpy as np
 import platformdirs
 from filelock import FileLock
+
+from trainer.datasets.dataset import DatasetError
 
 Arrays = dict[str, np.ndarray]
 _CONTENTS = "contents.json"
@@ -34,18 +36,33 @@ def mapped(name: str, fingerprint: str, decode: Callable[[], Arrays]) -> tuple[A
         name: the dataset's registered name.
         fingerprint: changes when the source data does.
         decode: gives the arrays; called only if the cache lacks them or they are damaged.
+
+    Raises:
+        DatasetError: the cache cannot be written.
     """
     folder = cache_dir() / name / fingerprint
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        found = _open(folder)
-        if found is None:
-            shutil.rmtree(folder, ignore_errors=True)
-            _write(folder, decode())
+    with _writable():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
             found = _open(folder)
+            if found is None:
+                shutil.rmtree(folder, ignore_errors=True)
+                _write(folder, decode())
+                found = _open(folder)
     if found is None:
         raise OSError(f"{folder}: the arrays just written cannot be read back; check that disk")
     return found
+
+
+@contextmanager
+def _writable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(
+            f"decoded datasets cannot be kept in {cache_dir()}: {error.strerror or error}. Set "
+            "JACKPOT_CACHE_DIR to a folder that can be written"
+        ) from error
 
 
 def digest(name: str, fingerprint: str) -> str | None:
@@ -71,10 +88,11 @@ def remembered(name: str, facts: object, make: Callable[[], str]) -> str:
         if noted["facts"] == facts:
             return str(noted["found"])
     found = make()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps({"facts": facts, "found": found}))
-    partial.replace(file)
+    with _writable():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(json.dumps({"facts": facts, "found": found}))
+        partial.replace(file)
     return found
 
 

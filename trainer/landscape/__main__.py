@@ -1,10 +1,11 @@
 """`python -m trainer.landscape --run <id>`: the loss around a run's final weights, into MLflow."""
 
 import argparse
+import os
 import sys
 
 from jackpot.contract import DEFAULT_TRACKING_URI
-from jackpot.stores import tracking_uri
+from jackpot.stores import print_anywhere, tracking_uri
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
@@ -53,7 +54,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
+    print_anywhere()
     options = parser().parse_args(arguments)
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "torch"
     from jackpot.artifacts import ArtifactError
     from trainer.datasets import DatasetError
     from trainer.landscape.of_run import Options, landscape

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Literal
 
 from filelock import FileLock
@@ -216,6 +217,19 @@ class WorkDir:
         self.path = path
         self.shared, self.speeds = SharedFiles(path / "shared"), SharedFiles(path / "speeds")
         self._runs = path / "runs"
+
+    def check(self) -> None:
+        """Sees that runs can be recorded here. Raises: ValueError."""
+        try:
+            self._runs.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self._runs):
+                pass
+        except OSError as error:
+            raise ValueError(
+                f"{self.path}: cannot be written: {error.strerror}. Runs are recorded there before "
+                "they are sent to the store; it is beside a SQLite store, else in the current "
+                "folder. Name another store with --tracking-uri, or launch from another folder"
+            ) from None
 
     def empty_trash(self) -> None:
         """Removes folders of runs that have arrived, where a kill left them half removed."""

@@ -243,12 +243,16 @@ def advance(runs: Sequence[Run], dataset: Dataset, stop: threading.Event) -> Non
     if any(run.done for run in runs):
         return
     devices = runs[0].spec.training.devices_per_run
-    for run in runs:
-        run.shared_by(len(runs))
+
+    def stepped_together() -> None:
+        for run in runs:
+            run.shared_by(len(runs))
+
     try:
         job = runs[0].job() if devices > 1 else None
         with started_peers(devices, _follow, job, stop) as others:
-            _fit([run.spec for run in runs], [r.progress for r in runs], dataset, others, stop)
+            specs, progress = [run.spec for run in runs], [run.progress for run in runs]
+            _fit(specs, progress, dataset, others, stop, stepped_together)
             if others and runs[0].progress.failure:
                 raise runs[0].progress.failure  # The other processes are not to wait for it.
     except CannotLower as reason:
@@ -308,8 +312,12 @@ def _fit(
     dataset: Dataset,
     others: Peers | None,
     stop: threading.Event,
+    on_begin: Callable[[], None] = lambda: None,
 ) -> None:
-    """Trains from where each run is until the first of them is done."""
+    """Trains from where each run is until the first of them is done.
+
+    `on_begin` is called once it is known that they can be stepped together. Raises: CannotLower.
+    """
     training, first = specs[0].training, runs[0].epoch
     device, part = runs[0].member.state.device, others.part if others else WHOLE
 
@@ -335,6 +343,7 @@ def _fit(
         others=others,
         recorder=recorder,
     )
+    on_begin()
     dropout = _epoch_seed(specs[0])
     # Each process drops other units than the rest (where a network has dropout).
     callbacks: list[keras.callbacks.Callback] = [SeedEpochs(lambda e: dropout(e) + part.index)]

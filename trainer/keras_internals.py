@@ -21,10 +21,11 @@ __all__ = [
     "batch_norms",
     "functional",
     "in_order",
-    "keras_defaults",
     "start_over",
     "stateless",
     "takes_training",
+    "train_in_float32",
+    "whole_precision",
 ]
 _NAMES = "object_name_uids"
 
@@ -86,20 +87,27 @@ def takes_training(operation: keras.Operation) -> bool:
     return bool(getattr(operation, "_call_has_training_arg", False))
 
 
+def train_in_float32() -> None:
+    """Sets this process to float32, whatever a user's `keras.json` says."""
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+
+
 @contextmanager
-def keras_defaults() -> Iterator[None]:
-    """float32 and channels last, whatever a user's `keras.json` says; restored afterwards."""
-    before = (keras.config.floatx(), keras.config.image_data_format())
-    policy = keras.config.dtype_policy()
+def whole_precision() -> Iterator[None]:
+    """Channels last, and float32 unless float64 is set: what networks are built in."""
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    data_format = keras.config.image_data_format()
+    precision = "float64" if floatx == "float64" else "float32"
     try:
-        keras.config.set_floatx("float32")
+        keras.config.set_floatx(precision)
+        keras.config.set_dtype_policy(precision)
         keras.config.set_image_data_format("channels_last")
-        keras.config.set_dtype_policy("float32")
         yield
     finally:
-        keras.config.set_floatx(before[0])
-        keras.config.set_image_data_format(before[1])
+        keras.config.set_floatx(floatx)
         keras.config.set_dtype_policy(policy)
+        keras.config.set_image_data_format(data_format)
 
 
 def stateless(values: Sequence[tuple[keras.Variable, torch.Tensor]]) -> Any:

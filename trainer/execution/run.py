@@ -34,7 +34,7 @@ from trainer.datasets.batches import (
 )
 from trainer.datasets.passes import WHOLE, Part
 from trainer.execution import images, start
-from trainer.keras_internals import DataAdapter
+from trainer.keras_internals import DataAdapter, train_in_float32
 from trainer.networks import small_dense
 from trainer.networks.residual import has_residuals
 from trainer.pruning.paths import active
@@ -275,6 +275,7 @@ class _Job:
 def _follow(others: Peers, job: _Job) -> None:
     """Trains a part of each batch of a run that another process records."""
     keep_freed_memory()
+    train_in_float32()
     spec, dataset = job.spec, datasets.as_chosen(job.spec.dataset)
     images.check(spec, dataset)
     network = start.build(spec, dataset, job.channels, 0)

@@ -127,7 +127,7 @@ def _build(
         )
     if channels and min(channels.values()) < 1:
         raise ValueError(f"expected channel counts of at least 1; received {dict(channels)}")
-    from trainer.keras_internals import keras_defaults, start_over
+    from trainer.keras_internals import start_over, whole_precision
     from trainer.networks.layers import Blocks
 
     blocks = Blocks(channels, seed)
@@ -135,11 +135,11 @@ def _build(
     height, width, depth = input_shape
     # `Blocks` names and seeds its layers. A network of one's own may have others.
     if name in NETWORKS:
-        with keras_defaults():
+        with whole_precision():
             return builder(blocks, (height, width, depth), classes), blocks
     from trainer.networks import usable
 
-    with keras_defaults(), start_over(seed):
+    with whole_precision(), start_over(seed):
         model = builder(blocks, (height, width, depth), classes)
     usable.check(name, model, input_shape, classes)
     return model, blocks

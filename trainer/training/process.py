@@ -6,6 +6,8 @@ import sys
 
 import torch
 
+from trainer.keras_internals import train_in_float32
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _HUGE = 2**31 - 1
 
@@ -24,6 +26,7 @@ def prepare_process(sharing: int = 1) -> None:
         there = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
         torch.set_num_threads(max(1, there // sharing))
     keep_freed_memory()
+    train_in_float32()
     # Shapes never change within a run: let a GPU try its convolutions once and keep the fastest.
     torch.backends.cudnn.benchmark = True
 

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import re
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,12 +61,29 @@ def load_function(noun: str, name: str) -> Callable[..., Any]:
 def _imported(noun: str, name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        found = importlib.import_module(module)
+    except ImportError as error:
         raise PluginError(
             f"{noun} '{name}' cannot be imported: {error}. Start the program in the folder that "
             "holds the module, or install its package"
         ) from error
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{noun} '{name}' cannot be imported: {told(error)}") from error
+    if not hasattr(found, attribute):
+        raise PluginError(f"{noun} '{name}': module '{module}' has no '{attribute}'")
+    return getattr(found, attribute)
+
+
+def told(error: BaseException) -> str:
+    """An error of a user's own code on one line, with the place that raised it.
+
+    >>> told(ValueError("no"))
+    'ValueError: no'
+    """
+    text = " ".join(str(error).split())[:300]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{place}"
 
 
 def fingerprint(noun: str, name: str) -> str:

@@ -220,7 +220,7 @@ def _prepared(name: str, prepare: bool = True) -> Any:
         plain = name.removeprefix("tfds:").partition("@")[0]
         builder = tfds.builder(plain, file_format="array_record")
     except Exception as error:
-        words = " ".join(str(error).split())[:300]
+        words = " ".join(str(error).split()).partition(" Available datasets")[0][:300]
         if "file format" in words:
             raise DatasetError(_of_another_format(name, plain)) from error
         raise DatasetError(f"dataset {name!r}: TFDS does not know it: {words}") from error

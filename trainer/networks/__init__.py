@@ -140,7 +140,13 @@ def _build(
     from trainer.networks import usable
 
     with whole_precision(), start_over(seed):
-        model = builder(blocks, (height, width, depth), classes)
+        try:
+            model = builder(blocks, (height, width, depth), classes)
+        except (Exception, SystemExit) as error:
+            raise ValueError(
+                f"network {name!r} cannot be built for images of {height} × {width} × {depth}: "
+                f"{plugins.told(error)}"
+            ) from error
     usable.check(name, model, input_shape, classes)
     return model, blocks
 

@@ -1,7 +1,7 @@
 """Reads a study from YAML and `--set` overrides; says what is wrong, where, and how to mend it."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ def load_study(path: Path, overrides: Iterable[str] = ()) -> Study:
     try:
         return Study.model_validate(tree)
     except ValidationError as error:
-        lines = [_explain(files, tree, overridden, detail) for detail in error.errors()]
+        details = _one_for_each_union(error.errors())
+        lines = [_explain(files, tree, overridden, detail) for detail in details]
         lines = list(dict.fromkeys(lines))
         if len(lines) > _MOST_LINES:
             lines[_MOST_LINES:] = [f"and {len(lines) - _MOST_LINES} more"]
@@ -253,6 +254,31 @@ def _explain(
     return f"{place}: {_key(loc)}{_reason(detail, loc)}"
 
 
+def _one_for_each_union(details: Sequence[Any]) -> list[Any]:
+    """Without the word that was expected where something else than a word was found, and so on.
+
+    `fuse` takes a word or a number: pydantic tells what is wrong with both.
+    """
+    words = {d["loc"][:-1]: d for d in details if d["type"] == "literal_error"}
+    wrong_word = {at for at, d in words.items() if isinstance(d["input"], str)}
+
+    def belongs(detail: Any, union: tuple[Any, ...]) -> bool:
+        return bool(union) and detail["loc"][: len(union)] == union
+
+    kept = []
+    for detail in details:
+        of_words = detail["type"] == "literal_error"
+        union = next((at for at in words if belongs(detail, at)), None)
+        if (
+            union is None
+            or len(union) == 0
+            or of_words == (union in wrong_word)
+            or not any(belongs(other, union) for other in details if other is not detail)
+        ):
+            kept.append(detail)
+    return kept
+
+
 def _without_union_tags(loc: tuple[str | int, ...], tree: Any) -> tuple[str | int, ...]:
     """Drops from pydantic's location the parts that name a union's branch, not a YAML key."""
     kept: list[str | int] = []
@@ -353,7 +379,8 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _did_you_mean(word: Any, known: Iterable[str]) -> str:
-    known = list(known)
+    # A key of another kind of optimizer may be the very word.
+    known = [name for name in known if name != word]
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"

@@ -81,7 +81,13 @@ def told(error: BaseException) -> str:
     'ValueError: no'
     """
     text = " ".join(str(error).split())[:300]
-    frames = traceback.extract_tb(error.__traceback__)
+    ours = str(Path(__file__).parents[1])
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<", f"{ours}/jackpot", f"{ours}/trainer"))
+        and not isinstance(error, SyntaxError)  # It says its place itself.
+    ]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}{place}"
 

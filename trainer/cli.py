@@ -78,6 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     uri = options.tracking_uri or tracking_uri()
     try:
+        if options.executor != "ray" and (options.ray_address or options.runs_per_device):
+            raise ValueError("--ray-address and --runs-per-device need --executor ray")
+        if options.runs_per_device is not None and options.runs_per_device < 1:
+            raise ValueError(
+                f"--runs-per-device: expected 1 or more, received {options.runs_per_device}"
+            )
         config = load_study(options.config, options.overrides)
         # MLflow's imports are slow: only after the config has been read.
         from trainer.launch import dry_run, launch
@@ -93,8 +99,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from trainer.execution.ray_executor import RayOptions
 
             ray = RayOptions(options.ray_address, options.runs_per_device)
-        elif options.ray_address or options.runs_per_device:
-            raise ValueError("--ray-address and --runs-per-device need --executor ray")
         ended = launch(config, store, console, ray)
     except (ConfigError, DatasetError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,7 +5,7 @@ import os
 import sys
 
 from jackpot.contract import DEFAULT_TRACKING_URI
-from jackpot.stores import print_anywhere, tracking_uri
+from jackpot.stores import print_anywhere, sqlite_file, tracking_uri
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
@@ -73,7 +73,10 @@ def main(arguments: list[str] | None = None) -> int:
             extent=options.extent,
             seed=options.seed,
         )
-        store = Store(options.tracking_uri or tracking_uri())
+        uri = options.tracking_uri or tracking_uri()
+        store, file = Store(uri), sqlite_file(uri)
+        if file is not None and not file.is_file():
+            raise ValueError(f"{uri}: there is no such file")
         landscape(store, options.run, chosen, options.network)
     except (ArtifactError, DatasetError, StoreAway, StoreRefused, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -12,6 +12,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
+from jackpot.stores import one_line
 from trainer.study.config import NAME_RULE, Study
 from trainer.study.optimizers import OPTIMIZERS, Optimizer
 
@@ -196,7 +197,8 @@ def _override(tree: dict[str, Any], override: str) -> tuple[str, ...]:
     except _Unreasonable as error:
         raise ConfigError(f"--set {key}: {error}") from None
     except YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from None
+        reason = getattr(error, "problem", None) or one_line(error)
+        raise ConfigError(f"--set {override}: the value is not valid YAML: {reason}") from None
     node: Any = tree
     for depth, part in enumerate(keys[:-1]):
         if isinstance(node, list):
@@ -380,7 +382,7 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def _did_you_mean(word: Any, known: Iterable[str]) -> str:
     # A key of another kind of optimizer may be the very word.
-    known = [name for name in known if name != word]
+    known = [name for name in dict.fromkeys(known) if name != word]
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"

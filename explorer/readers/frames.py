@@ -22,6 +22,7 @@ _NUMBERS: dict[str, type[pl.DataType]] = {
     Param.TRIAL: pl.Int64,
     Param.SEED: pl.Int64,
 }
+_RATES = (str(Param.LEARNING_RATE), str(Param.PRETRAIN_LEARNING_RATE))
 # A metric that is also a param (learning_rate) appears once, as the param.
 METRICS = [m for m in Metric if str(m) not in {str(param) for param in Param}]
 TAGS = [
@@ -151,8 +152,35 @@ def typed(raw: pl.DataFrame) -> pl.DataFrame:
             ).cast(kind, strict=False)
             for name, kind in SCHEMA.items()
         )
+        .pipe(_possible)
         .pipe(labelled)
         .sort("start_time", "run_id")
+    )
+
+
+def _possible(runs: pl.DataFrame) -> pl.DataFrame:
+    """Counts runs with an accuracy, rate or sparsity that cannot be as failed, and says so.
+
+    Only another program than the trainer writes such.
+    """
+    accuracies = [name for name in METRICS if name.endswith("accuracy")]
+    wrong = {
+        **{name: pl.col(name).is_not_nan() & ~pl.col(name).is_between(0, 1) for name in accuracies},
+        **{rate: ~(pl.col(rate).is_finite() & (pl.col(rate) > 0)) for rate in _RATES},
+        str(Param.SPARSITY): ~pl.col(Param.SPARSITY).is_between(0, 1, closed="left"),
+    }
+    wrong = {name: (pl.col(name).is_not_null() & found) for name, found in wrong.items()}
+    # Every finished training has a rate: one without wrote something that is no number.
+    trained = (pl.col(Tag.KIND) == Kind.TRAINING) & (pl.col("status") == "FINISHED")
+    wrong[Param.LEARNING_RATE] |= trained & pl.col(Param.LEARNING_RATE).is_null()
+    any_wrong = pl.any_horizontal(wrong.values())
+    return runs.with_columns(
+        *(pl.when(found).then(None).otherwise(name).alias(name) for name, found in wrong.items()),
+        pl.when(any_wrong).then(pl.lit("FAILED")).otherwise("status").alias("status"),
+        pl.when(any_wrong)
+        .then(pl.lit("its accuracy, learning rate or sparsity cannot be"))
+        .otherwise(Tag.FAILURE)
+        .alias(Tag.FAILURE),
     )
 
 

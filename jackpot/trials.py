@@ -6,7 +6,7 @@ from typing import Literal
 
 import polars as pl
 
-from jackpot.contract import DIVERGED, Metric, Tag
+from jackpot.contract import DIVERGED, Metric, Param, Tag
 
 # Subnetworks trained at another rate than their mask's are the ablation's (Table 4) alone.
 OWN_RATE = pl.col("pretrain_learning_rate").is_null() | (
@@ -44,8 +44,8 @@ def accuracies(
 ) -> pl.DataFrame:
     """Runs in the form that `means` expects, with `accuracy` of the last or best epoch.
 
-    Runs that failed for the machine's sake are left out; those that diverged stay, without an
-    accuracy.
+    Runs that failed for the machine's sake are left out, and those without a learning rate; those
+    that diverged stay, without an accuracy.
 
     Args:
         runs: rows of a store, with the params and metrics of `jackpot.contract` as columns, and
@@ -57,7 +57,7 @@ def accuracies(
     held_out = Metric.HELDOUT_ACCURACY if which == "last" else Metric.BEST_HELDOUT_ACCURACY
     finished = pl.col("status") == "FINISHED"
     diverged = (pl.col("status") == "FAILED") & pl.col(Tag.FAILURE).str.contains(DIVERGED)
-    counted = runs.filter(finished | diverged)
+    counted = runs.filter(finished | diverged, pl.col(Param.LEARNING_RATE).is_not_null())
     return (counted if any_rate else counted.filter(OWN_RATE)).with_columns(
         pl.col(held_out).alias(Metric.HELDOUT_ACCURACY),
         pl.when(finished).then(pl.col(column)).alias("accuracy"),

@@ -170,9 +170,6 @@ def _possible(runs: pl.DataFrame) -> pl.DataFrame:
         str(Param.SPARSITY): ~pl.col(Param.SPARSITY).is_between(0, 1, closed="left"),
     }
     wrong = {name: (pl.col(name).is_not_null() & found) for name, found in wrong.items()}
-    # Every finished training has a rate: one without wrote something that is no number.
-    trained = (pl.col(Tag.KIND) == Kind.TRAINING) & (pl.col("status") == "FINISHED")
-    wrong[Param.LEARNING_RATE] |= trained & pl.col(Param.LEARNING_RATE).is_null()
     any_wrong = pl.any_horizontal(wrong.values())
     return runs.with_columns(
         *(pl.when(found).then(None).otherwise(name).alias(name) for name, found in wrong.items()),

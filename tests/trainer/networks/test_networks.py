@@ -206,7 +206,7 @@ def test_a_network_of_ones_own_is_built_pruned_and_narrowed(tmp_path, monkeypatc
     assert abs(found - 700) < 7
     assert set(channels) == {8, 24}
     for wrong, words in (
-        ("mynetworks.small:absent", "cannot be imported"),
+        ("mynetworks.small:absent", "has no .absent."),
         ("mynetworks.absent:build", "cannot be imported"),
         ("my networks", "unknown network"),
     ):

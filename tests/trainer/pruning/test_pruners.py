@@ -26,7 +26,7 @@ def test_a_pruner_that_is_half_there_says_why(row, words):
     ("name", "words"),
     [
         ("lamp", "unknown pruner 'lamp'; known are imp, omp"),
-        ("examples.lamp:pruner", "cannot be imported"),
+        ("examples.lamp:pruner", "has no .pruner."),
         ("examples.lamp:score", "expected a Pruner, found a function"),
     ],
 )

@@ -173,7 +173,9 @@ def test_in_float32_the_difference_is_that_of_another_order_of_sums(name, monkey
             return float(torch.stack(away).norm() / torch.stack(whole).norm())
 
         assert 0 < distance(reordered[k]) < 1e-4
-        assert distance(joined[k]) < 5 * distance(reordered[k])
+        # At the smallest rate the other order may round to nearly the same weights.
+        rounding = max(distance(reordered[k]), torch.finfo(torch.float32).eps)
+        assert distance(joined[k]) < 5 * rounding
 
 
 @pytest.mark.parametrize(

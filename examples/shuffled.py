@@ -14,4 +14,4 @@ def shuffle(mask: Mask, rng: np.random.Generator) -> Mask:
     return {path: rng.permuted(entry.ravel()).reshape(entry.shape) for path, entry in mask.items()}
 
 
-shuffled = Setting("sh", label="SH", colour="#17becf", weights=Weights.KEPT, mask=shuffle)
+shuffled = Setting("sh", label="SH", colour="#0f93a8", weights=Weights.KEPT, mask=shuffle)

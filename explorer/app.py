@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 # Not in a folder called `pages`: Streamlit would serve its files on their own, past this one.
 PAGES = {
+    "": [st.Page("views/overview.py", title="Overview", default=True)],
     "Study": [
-        st.Page("views/overview.py", title="Overview", icon=":material/fact_check:", default=True),
         st.Page("views/learning_rate.py", title="Accuracy vs learning rate"),
         st.Page("views/sparsity.py", title="Accuracy vs sparsity"),
         st.Page("views/definition.py", title="Definition"),
@@ -22,13 +22,23 @@ PAGES = {
         st.Page("views/ablation.py", title="Learning-rate ablation"),
         st.Page("views/landscape.py", title="Loss landscape"),
     ],
-    "Evidence": [
+    "All studies": [
+        st.Page("views/across.py", title="Across studies"),
         st.Page("views/guideline.py", title="Guideline"),
         st.Page("views/paper.py", title="The paper's own numbers"),
+    ],
+    "Evidence": [
         st.Page("views/curves.py", title="Training curves"),
         st.Page("views/runs.py", title="Runs and tickets"),
+        # Reached by links from figures and tables.
+        st.Page("views/point.py", title="One point", visibility="hidden"),
     ],
 }
 
-st.set_page_config(page_title="Jackpot", page_icon=":material/casino:", layout="wide")
-st.navigation(PAGES).run()
+page = st.navigation(PAGES)
+st.set_page_config(
+    page_title=f"{page.title} · Jackpot",
+    page_icon=str(Path(__file__).parent / "favicon.png"),
+    layout="wide",
+)
+page.run()

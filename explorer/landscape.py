@@ -109,6 +109,13 @@ def basin(landscape: Landscape, level: float) -> float:
     )
 
 
+def is_cut_off(landscape: Landscape, level: float) -> bool:
+    """Whether the basin reaches the edge of the grid, so that its area is a lower bound."""
+    loss = landscape.loss
+    edge = np.concatenate([loss[0], loss[-1], loss[:, 0], loss[:, -1]])
+    return bool((edge[np.isfinite(edge)] <= level).any())
+
+
 def _signed_area(polygon: np.ndarray) -> float:
     x, y = polygon[:, 0], polygon[:, 1]
     return 0.5 * float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))

@@ -1,17 +1,20 @@
-"""Addresses of runs in MLflow's own UI. Pure."""
+"""Addresses: of the app's own pages, and of runs in MLflow's UI. Pure."""
 
 import json
-from collections.abc import Sequence
-from urllib.parse import quote
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote, urlencode
 
 import polars as pl
 
-_RUN = "{}/#/experiments/{}/runs/{}"
-POINT = ("network", "dataset", "setting", "pruner", "sparsity", "learning_rate")
+# MLflow opens experiments that have no traces in its GenAI view otherwise.
+_VIEW = "?workflowType=machine_learning"
+_RUN = "{}/#/experiments/{}/runs/{}" + _VIEW
+POINT = ("setting", "pruner", "sparsity", "learning_rate")
+"""What names a point of a figure within a study."""
 
 
 def address(ui: str, experiment_id: str, run_ids: Sequence[str]) -> str:
-    """The page of one run, or the comparison of several of the same experiment.
+    """The page of one run in MLflow's UI, or the comparison of several of the same experiment.
 
     Args:
         ui: address of the MLflow server, such as `http://127.0.0.1:5000`.
@@ -22,7 +25,7 @@ def address(ui: str, experiment_id: str, run_ids: Sequence[str]) -> str:
     if len(run_ids) == 1:
         return _RUN.format(base, quote(experiment_id), quote(run_ids[0]))
     runs, experiments = (quote(json.dumps(ids)) for ids in (list(run_ids), [experiment_id]))
-    return f"{base}/#/compare-runs?runs={runs}&experiments={experiments}"
+    return f"{base}/#/compare-runs{_VIEW}&runs={runs}&experiments={experiments}"
 
 
 def of_run(ui: str) -> pl.Expr:
@@ -30,24 +33,49 @@ def of_run(ui: str) -> pl.Expr:
     return pl.format(_RUN, pl.lit(ui.rstrip("/")), "experiment_id", "run_id")
 
 
-def of_points(runs: pl.DataFrame, ui: str) -> pl.DataFrame:
-    """`runs` with a column `link`: the trials of a point of a figure share one address.
+def to_ticket(view: Mapping[str, str]) -> pl.Expr:
+    """Each row's run on the page of runs and tickets, as an expression.
+
+    Args:
+        view: study and launch, as addresses name them.
+    """
+    return pl.format("{}&ticket_run={}", pl.lit(page("runs", **view)), "run_id")
+
+
+def page(name: str, **asked: str | float | None) -> str:
+    """The address of a page of the app, relative to the one that shows it.
+
+    Args:
+        name: of the page: its last part in the address; empty: the first page.
+        asked: what the page is to show; None is left out.
+
+    >>> page("definition", study="my study", detail=None)
+    './definition?study=my+study'
+    """
+    values = {
+        key: f"{value:.17g}" if isinstance(value, float) else value
+        for key, value in asked.items()
+        if value is not None
+    }
+    return f"./{name}?{urlencode(values)}"
+
+
+def of_points(runs: pl.DataFrame, view: Mapping[str, str]) -> pl.DataFrame:
+    """`runs` with a column `link`: the page `point` with the evidence of each row's point.
 
     Args:
         runs: rows of the store; see `explorer.readers.frames.SCHEMA`.
-        ui: as in `address`.
+        view: study and launch, as addresses name them.
     """
-    links = (
-        runs.group_by(POINT)
-        .agg("run_id", pl.col("experiment_id").first())
-        .with_columns(
-            pl.struct("experiment_id", "run_id")
-            .map_elements(
-                lambda point: address(ui, point["experiment_id"], point["run_id"]),
-                return_dtype=pl.String,
-            )
-            .alias("link")
-        )
-        .drop("experiment_id", "run_id")
+    points = runs.select(POINT).unique()
+    found = [
+        page("point", **view, setting=setting, pruner=pruner, s=sparsity, lr=rate)
+        for setting, pruner, sparsity, rate in points.rows()
+    ]
+    return runs.join(
+        points.with_columns(pl.Series("link", found, dtype=pl.String)),
+        on=POINT,
+        how="left",
+        nulls_equal=True,
+        maintain_order="left",
     )
-    return runs.join(links, on=POINT, how="left", nulls_equal=True)

@@ -1,130 +1,195 @@
 """Figures and tables on a page, each with its downloads."""
 
-import io
-import re
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import polars as pl
 import streamlit as st
 
-from jackpot import wording
+from explorer import tables
+from explorer.figures import appearance, printing
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart
+_WIDTHS = {"one column": printing.ONE_COLUMN, "two columns": printing.TWO_COLUMNS}
+_MIMES: dict[Literal["svg", "png"], str] = {"svg": "image/svg+xml", "png": "image/png"}
+_DOTS_PER_INCH = 300
+# Of the version that wrote the specification; the converter has several.
+_VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+# Specifications hold their data: nothing else is shared by threads.
+alt.data_transformers.enable("default", max_rows=None)
+# Panels side by side, as many as the window has room for.
+_GRID = """<style>
+[class*="st-key-panels-"] {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 23rem), 1fr));
+}
+[class*="st-key-panels-"] > div { min-width: 0; width: 100%; }
+</style>"""
 
 
-def figure(chart: Chart, name: str, description: str) -> None:
-    """Draws a chart, with downloads as SVG and PNG.
+def figure(
+    chart: Chart,
+    name: str,
+    description: str,
+    footnote: str = "",
+    panels: Mapping[str, Chart] | None = None,
+    is_square: bool = False,
+) -> None:
+    """Draws a chart, with downloads as SVG and PNG at print size.
 
     Args:
-        chart: the chart.
+        chart: the chart; of several panels, if it has them.
         name: of the files.
         description: what a reader who cannot see it is told.
+        footnote: a line below the figure in print, such as criteria that are not the default.
+        panels: the chart's panels by their titles, which share a window's width as they find room.
+        is_square: whether panels keep their own size.
     """
-    st.altair_chart(chart, alt=description)
-    with st.container(horizontal=True):
-        for kind, mime in (("svg", "image/svg+xml"), ("png", "image/png")):
-            st.download_button(
-                kind.upper(),
-                partial(exported, chart, kind),
-                f"{name}.{kind}",
-                mime,
-                key=f"{name}-{kind}",
-                icon=":material/download:",
-            )
+    # Everything is made in the page's own thread; the converter gets a plain dict.
+    spec = chart.to_dict()
+    if panels is None:
+        _draw(spec, description)
+    else:
+        grid(panels, name, description, is_square)
+    try:
+        printing.printed(spec, 100, 1)
+    except printing.NoData as reason:
+        st.text(f"No download: {reason}.")
+        return
+    with st.popover("Download figure", icon=":material/download:"):
+        for width, points in _WIDTHS.items():
+            with st.container(horizontal=True):
+                for kind, mime in _MIMES.items():
+                    st.download_button(
+                        f"{kind.upper()}, {width} ({points / 72:g} in)",
+                        partial(exported, spec, kind, points, footnote),
+                        f"{name}.{kind}",
+                        mime,
+                        key=f"{name}-{kind}-{width}",
+                        # A rerun would take the button away under a second click.
+                        on_click="ignore",
+                    )
 
 
-def exported(chart: Chart, kind: str) -> bytes:
-    """The chart as an SVG, or a PNG at 300 dots per inch, on white."""
-    printed = chart.configure_axis(labelFontSize=11, titleFontSize=12).properties(
-        background="white"
+def grid(panels: Mapping[str, Chart], name: str, description: str, is_square: bool = False) -> None:
+    """Charts side by side, as many in a row as the window has room for."""
+    st.html(_GRID)
+    with st.container(key=f"panels-{_as_key(name)}"):
+        for title, panel in panels.items():
+            spec = panel.properties(title=title).to_dict()
+            _draw(spec, f"{description} {title}", "content" if is_square else "stretch")
+
+
+def key(legend: appearance.Legend, name: str, boxes: Sequence[str] = ()) -> list[str]:
+    """The legend above panels; see `explorer.figures.appearance.key`.
+
+    Returns:
+        The lines that a click in it has singled out; none: all are alike.
+    """
+    state = st.vega_lite_chart(
+        spec=_on_page(appearance.key(legend, boxes).to_dict()),
+        key=f"legend-{_as_key(name)}",
+        on_select="rerun",
+        selection_mode="line",
+        width="content",
+        alt="Legend. Click an entry to single its line out.",
     )
-    # Links lead to a server that the reader of a paper does not have.
-    plain = alt.Chart.from_dict(_without_links(printed.to_dict()))
-    if kind == "png":
-        image = io.BytesIO()
-        plain.save(image, format="png", ppi=300)
-        return image.getvalue()
-    drawing = io.StringIO()
-    plain.save(drawing, format="svg")
-    return drawing.getvalue().encode()
+    chosen = [point.get("line") for point in state["selection"].get("line", [])]
+    return [line for line in chosen if line in legend.lines]
 
 
-def _without_links(spec: Any) -> Any:
-    if isinstance(spec, dict):
-        return {key: _without_links(value) for key, value in spec.items() if key != "href"}
-    return [_without_links(item) for item in spec] if isinstance(spec, list) else spec
+def _draw(
+    spec: printing.Spec, description: str, width: Literal["stretch", "content"] = "stretch"
+) -> None:
+    st.vega_lite_chart(spec=_on_page(spec), width=width, alt=description)
 
 
-def table(frame: pl.DataFrame, name: str, **columns: Any) -> None:
+def _on_page(spec: printing.Spec) -> printing.Spec:
+    """Streamlit's theme decides what the specification does not; links open beside the app."""
+    own = {name: value for name, value in spec.get("config", {}).items() if name != "view"}
+    options = {"embedOptions": {"loader": {"target": "_blank"}}}
+    made = {**spec, "config": own, "usermeta": options}
+    if isinstance(spec.get("height"), dict):
+        # A chart with a row for each thing is as high as its rows.
+        made["autosize"] = {"type": "fit-x", "contains": "padding"}
+    return made
+
+
+def exported(
+    spec: printing.Spec, kind: Literal["svg", "png"], width: float, footnote: str = ""
+) -> bytes:
+    """A figure for print, on white: SVG, or PNG at 300 dots per inch.
+
+    Args:
+        spec: with its data.
+        kind: of the file.
+        width: in points.
+        footnote: a line below the figure.
+
+    Raises:
+        explorer.figures.printing.NoData: a specification without any data.
+    """
+    import vl_convert
+
+    draw = partial(vl_convert.vegalite_to_svg, vl_version=_VEGA_LITE)
+    made, svg = printing.fitted(spec, width, footnote, draw)
+    if kind == "svg":
+        return svg.encode()
+    return bytes(
+        vl_convert.vegalite_to_png(
+            made, vl_version=_VEGA_LITE, scale=printing.POINTS, ppi=_DOTS_PER_INCH
+        )
+    )
+
+
+def table(frame: pl.DataFrame, name: str, tex: str | None = None, **columns: Any) -> None:
     """Shows a table, with downloads as CSV and LaTeX.
 
     Args:
         frame: the table.
         name: of the files.
+        tex: the table in LaTeX, if it is laid out otherwise there.
         columns: Streamlit column configs by column.
     """
-    shown = _in_words(frame)
+    shown = tables.in_words(frame)
     st.dataframe(shown, hide_index=True, column_config=columns or None)
+    # Made when they are asked for: the LaTeX of ten thousand rows takes a while.
+    files = (
+        ("CSV", "csv", partial(tables.csv, frame)),
+        ("LaTeX", "tex", partial(tables.latex, shown) if tex is None else tex),
+    )
     with st.container(horizontal=True):
-        st.download_button(
-            "CSV",
-            lambda: _harmless(frame).write_csv(),
-            f"{name}.csv",
-            "text/csv",
-            key=f"{name}-csv",
-            icon=":material/download:",
-        )
-        st.download_button(
-            "LaTeX",
-            lambda: latex(shown),
-            f"{name}.tex",
-            "text/x-tex",
-            key=f"{name}-tex",
-            icon=":material/download:",
-        )
+        for label, kind, made in files:
+            st.download_button(
+                label,
+                made,
+                f"{name}.{kind}",
+                f"text/{'csv' if kind == 'csv' else 'x-tex'}",
+                key=f"{name}-{kind}",
+                icon=":material/download:",
+                on_click="ignore",
+            )
 
 
-def _in_words(frame: pl.DataFrame) -> pl.DataFrame:
-    """Sparsities as they are written everywhere; other columns as they are."""
-    if frame.schema.get("sparsity") != pl.Float64:
-        return frame
-    return frame.with_columns(
-        pl.col("sparsity").map_elements(lambda s: wording.sparsity(s) if s else "0", pl.String)
-    )
+def chips(said: Sequence[str]) -> None:
+    """What a reader has changed, where it cannot be overlooked."""
+    if said:
+        with st.container(horizontal=True):
+            for text in said:
+                st.badge(plain(text), icon=":material/tune:", color="orange")
 
 
-def _harmless(frame: pl.DataFrame) -> pl.DataFrame:
-    """Text that a spreadsheet would compute, such as `=1+1`, begins with an apostrophe."""
-    return frame.with_columns(
-        pl.when(pl.col(pl.String).str.contains(r"^[=+\-@\t\r]"))
-        .then(pl.format("'{}", pl.col(pl.String)))
-        .otherwise(pl.col(pl.String))
-        .name.keep()
-        if pl.String in frame.dtypes
-        else pl.all()
-    )
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is: names come from stores and links.
+
+    >>> print(plain("a_b *c* ![x](y)"))
+    a\\_b \\*c\\* \\!\\[x\\]\\(y\\)
+    """
+    marked = "\\`*_{}[]()<>#+-.!|$:~"
+    return "".join(f"\\{c}" if c in marked else c for c in text if c.isprintable())
 
 
-def latex(frame: pl.DataFrame) -> str:
-    """The table as a LaTeX tabular with booktabs rules, its text escaped."""
-    kinds = "".join("r" if kind.is_numeric() else "l" for kind in frame.dtypes)
-    lines = [
-        rf"\begin{{tabular}}{{{kinds}}}",
-        r"\toprule",
-        " & ".join(_escaped(name) for name in frame.columns) + r" \\",
-        r"\midrule",
-        *(" & ".join(_escaped(value) for value in row) + r" \\" for row in frame.iter_rows()),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _escaped(value: object) -> str:
-    if value is None:
-        return "--"
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    text = text.replace("\\", r"\textbackslash ")
-    return re.sub(r"([&%$#_{}])", r"\\\1", text).replace("~", r"\textasciitilde ")
+def _as_key(name: str) -> str:
+    """A name as part of a CSS class."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name)

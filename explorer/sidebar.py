@@ -2,11 +2,14 @@
 
 import os
 import re
+from contextlib import suppress
+from datetime import datetime
 from typing import Literal
 
 import polars as pl
 import streamlit as st
 
+from explorer import asked
 from explorer.readers import NoStore, StoreUnavailable
 from explorer.readers.frames import launches, of_plan
 from explorer.snapshot import Snapshot, Study, snapshot
@@ -48,21 +51,25 @@ def opened() -> Snapshot:
     return found
 
 
+def refreshed() -> Snapshot:
+    """The current snapshot, refreshed if the store answers."""
+    found = snapshot(stores.tracking_uri())
+    with suppress(StoreUnavailable):
+        found.refresh()
+    return found
+
+
 def chosen() -> Study:
     """The study chosen in the sidebar (in the link as `study`), by its newest launch there."""
     found = opened()
     table = launches(found.runs)
     names = table[Tag.STUDY].unique(maintain_order=True).to_list()
     with st.sidebar:
-        name = st.selectbox("Study", names, key="study", bind="query-params")
+        name = asked.one("Study", names, "study", names[0])
         of_study = table.filter(pl.col(Tag.STUDY) == name)
-        labels = dict(zip(of_study["run_id"], of_study["name"], strict=True))
-        launch_id = st.selectbox(
-            "Launch",
-            list(labels),
-            format_func=labels.__getitem__,
-            key="launch",
-            bind="query-params",
+        labels = dict(zip(of_study["run_id"], _launch_labels(of_study), strict=True))
+        launch_id = asked.one(
+            "Launch", list(labels), "launch", of_study["run_id"][0], format_func=labels.__getitem__
         )
     try:
         plan, said = found.plan(launch_id)
@@ -72,6 +79,14 @@ def chosen() -> Study:
         st.stop()
     runs = of_plan(found.runs, plan)
     return Study(name, labels[launch_id], plan, runs, launch_id, said)
+
+
+def _launch_labels(launches_: pl.DataFrame) -> list[str]:
+    """When each launch began: what its own name begins with is the study's."""
+    return [
+        f"{datetime.fromtimestamp(started / 1000):%Y-%m-%d %H:%M:%S}" if started else name
+        for started, name in launches_.select("start_time", "name").rows()
+    ]
 
 
 def shown_uri() -> str:
@@ -99,7 +114,7 @@ def mlflow_ui() -> str:
 
 def criteria() -> tuple[Criteria, Literal["last", "best"]]:
     """How the definition is read, chosen in the sidebar and kept in the link."""
-    with st.sidebar.expander("Definition", expanded=False):
+    with st.sidebar.expander("Criteria", expanded=False):
         own = st.toggle("Own tolerance", key="own", bind="query-params")
         tolerance = st.number_input(
             "Similar: within (points)",

@@ -33,11 +33,19 @@ MANY = 500
 
 @dataclass
 class Snapshot:
-    """A cached copy of a store. Frames are replaced, never changed: sessions share them."""
+    """A cached copy of a store. Frames are replaced, never changed: sessions share them.
+
+    Attributes:
+        store: the store.
+        runs: its runs.
+        version: how often they have changed.
+        read_at: when the store was last asked, in seconds since 1970.
+    """
 
     store: ApiReader
     runs: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))
     version: int = 0
+    read_at: float = 0.0
     _read_at: float = -1e9
     _whole_at: float = -1e9
     _since: int | None = None
@@ -62,6 +70,7 @@ class Snapshot:
             if not runs.equals(self.runs):
                 self.runs, self.version = runs, self.version + 1
             self._read_at, self._since = now, asked
+            self.read_at = time.time()
 
     def _changed(self, since: int, now: float) -> pl.DataFrame | None:
         """What is known, brought up to date; None where reading all of it is the better way."""
@@ -107,6 +116,11 @@ class Study:
     runs: pl.DataFrame
     launch_id: str = ""
     said: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def view(self) -> dict[str, str]:
+        """How links name it."""
+        return {"study": self.name, "launch": self.launch_id}
 
     @property
     def pending(self) -> pl.DataFrame:

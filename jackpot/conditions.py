@@ -167,6 +167,8 @@ class Condition:
         name: short and unique: the paper's number.
         symbol: one character for column heads and charts.
         words: what it asks, to be read after "the ticket is" (or "has").
+        plain: the same in about five words, for those who have not read the paper; `words` if
+            there are none.
         verdicts: the verdicts that need it; none: it is shown beside them.
         rival: setting that the ticket is compared with. Both have the same sparsity and pruner,
             where the rival has them.
@@ -197,6 +199,7 @@ class Condition:
     is_joint: bool = False
     names_rate_of: Verdict | None = None
     test: Callable[[Facts, Criteria], bool] | None = None
+    plain: str = ""
 
     def __post_init__(self) -> None:
         def refuse(problem: str) -> None:
@@ -263,6 +266,7 @@ CONDITIONS = table(
             name="1",
             symbol="①",
             words="non-trivial sparsity and sufficient epochs",
+            plain="sparse enough, trained long enough",
             verdicts=_EVERY,
             test=_is_serious,
         ),
@@ -270,6 +274,7 @@ CONDITIONS = table(
             name="2",
             symbol="②",
             words="clearly better than small-dense training",
+            plain="beats a small dense network",
             verdicts=_EVERY,
             rival=SDT,
             rival_words="small-dense",
@@ -281,6 +286,7 @@ CONDITIONS = table(
             name="3",
             symbol="③",
             words="clearly better than random reinitialisation",
+            plain="beats fresh weights, same mask",
             verdicts=_EVERY,
             rival=RR,
             rival_words="reinitialised",
@@ -293,6 +299,7 @@ CONDITIONS = table(
             name="4",
             symbol="④",
             words="similar to pretraining at the same learning rate",
+            plain="matches dense at same rate",
             verdicts=_EVERY,
             rival=PRETRAIN,
             rival_words="dense, same rate",
@@ -305,6 +312,7 @@ CONDITIONS = table(
             name="5",
             symbol="⑤",
             words="similar to the best pretraining",
+            plain="matches dense at best rate",
             verdicts=frozenset({Verdict.JACKPOT}),
             rival=PRETRAIN,
             rival_words="dense, best",

@@ -4,18 +4,18 @@ A rule counts as supported, or as contradicted, only where the trials decide it:
 `jackpot.contrasts`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import polars as pl
 
-from jackpot import noise, wording
-from jackpot.conditions import ALPHA, Criteria
+from jackpot import majority, noise, wording
+from jackpot.conditions import Criteria
 from jackpot.contract import Tag
 from jackpot.contrasts import Contrast, Decision, exceeds
 from jackpot.definition import judge
 from jackpot.noise import Noise
-from jackpot.preferences import prefers_small
+from jackpot.preferences import NOWHERE, prefers_small
 from jackpot.settings import LT, PRETRAIN, RR
 from jackpot.trials import Cell, best, curve, means
 
@@ -34,11 +34,13 @@ _PAPER = {
     **dict.fromkeys(("lenet-300-100", "mobilenet-v1", "resnet32-no-residual", "vgg16"), False),
 }
 """Of runs that were logged before the trainer looked at the network's graph."""
+_Curves = dict[float, dict[str, list[Cell]]]
+"""Cells by sparsity and pruner."""
 _SCHEMA: dict[str, type[pl.DataType]] = {
     "rule": pl.Int64,
     "network": pl.String,
     "dataset": pl.String,
-    "sparsity": pl.Float64,
+    "sparsities": pl.String,
     "residual": pl.Boolean,
     "measure": pl.String,
     "supports": pl.Boolean,
@@ -62,28 +64,34 @@ def has_residuals(runs: pl.DataFrame, network: str) -> bool | None:
 
 
 def evidence(runs: pl.DataFrame, criteria: Criteria | None = None) -> pl.DataFrame:
-    """What each network, dataset and sparsity says about the rules.
+    """What each network and dataset says about the rules: one vote for each rule at most.
+
+    The sparsities of a study share its runs: they are one vote, for what is true at more than half
+    of the non-trivial ones (see `jackpot.majority`).
 
     Args:
-        runs: as in `jackpot.means`.
-        criteria: gap and tolerance to count with.
+        runs: as in `jackpot.means`; of one study.
+        criteria: gap, tolerance and non-trivial sparsity to count with.
 
     Returns:
-        One row per rule, network, dataset and sparsity that can speak to it (rule 3: per network
-        and dataset): `rule network dataset sparsity residual measure supports`. `measure` says in
-        words and numbers what was found, by the means; `supports` is null where the trials do not
-        decide it, or where it is not known whether the network has residual connections.
+        One row per rule, network and dataset that can speak to it: `rule network dataset
+        sparsities residual measure supports`. `measure` says in words and numbers what was found,
+        with the bounds that decide; `supports` is null where the trials do not decide it, or where
+        it is not known whether the network has residual connections.
     """
     criteria = criteria or Criteria()
+    deep = runs.filter(
+        pl.col("setting").is_in([PRETRAIN.name]) | (pl.col("sparsity") >= criteria.sparsity - 1e-9)
+    )
     rows: list[dict[str, Any]] = []
-    for (network, dataset), here in runs.group_by("network", "dataset", maintain_order=True):
+    for (network, dataset), here in deep.group_by("network", "dataset", maintain_order=True):
         residual = has_residuals(here, str(network))
         facts = {"network": network, "dataset": dataset, "residual": residual}
         rows += [
             facts | row for row in _of(here, str(dataset) in SMALL_DATASETS, residual, criteria)
         ]
     rows += _tickets(runs, criteria)
-    return pl.DataFrame(rows, schema=_SCHEMA).sort("rule", "network", "dataset", "sparsity")
+    return pl.DataFrame(rows, schema=_SCHEMA).sort("rule", "network", "dataset")
 
 
 def _of(
@@ -92,79 +100,112 @@ def _of(
     """Rules 1, 2 and 4 on one network and dataset."""
     table, known = means(runs), noise.of(runs)
     dense = curve(table.filter(pl.col("setting") == PRETRAIN.name))
-    lt = table.filter(pl.col("setting") == LT.name)
-    for sparsity in lt["sparsity"].unique().sort():
-        at = lt.filter(pl.col("sparsity") == sparsity)
-        tickets = {
-            str(pruner): curve(here)
-            for (pruner,), here in at.group_by("pruner", maintain_order=True)
-        }
-        if small and {"imp", "omp"} <= set(tickets):
-            yield {"sparsity": sparsity} | _rule_1(
-                tickets["imp"], tickets["omp"], residual, criteria.gap, known
-            )
-        if len(dense) < 2:
-            continue
-        pruner = max(tickets, key=lambda name: best(tickets[name]).accuracy)
-        ticket = tickets[pruner]
-        is_small = prefers_small(ticket, dense, known)
+    lt, rr = (_by_sparsity(table.filter(pl.col("setting") == s.name)) for s in (LT, RR))
+    if small:
+        yield from _rule_1(lt, residual, criteria.gap, known)
+    if len(dense) > 1 and lt:
         if small:
-            yield {"sparsity": sparsity} | _rule_2(ticket, dense, residual, is_small)
-        rr = curve(
-            table.filter(
-                pl.col("setting") == RR.name,
-                pl.col("pruner") == pruner,
-                pl.col("sparsity") == sparsity,
-            )
-        )
-        if rr and best(ticket).learning_rate >= best(dense).learning_rate:
-            yield {"sparsity": sparsity} | _rule_4(ticket, rr, is_small, criteria.gap, known)
+            yield _rule_2(lt, dense, residual, known)
+        yield from _rule_4(lt, rr, dense, criteria.gap, known)
+
+
+def _by_sparsity(table: pl.DataFrame) -> _Curves:
+    found: _Curves = {}
+    for (sparsity, pruner), cells in table.group_by("sparsity", "pruner", maintain_order=True):
+        found.setdefault(float(sparsity), {})[str(pruner)] = curve(cells)
+    return dict(sorted(found.items()))
 
 
 def _rule_1(
-    imp: list[Cell], omp: list[Cell], residual: bool | None, gap: float, known: Noise | None
-) -> dict[str, Any]:
-    clearly = exceeds(imp, omp, gap, known)
-    return {
+    lt: _Curves, residual: bool | None, gap: float, known: Noise | None
+) -> Iterator[dict[str, Any]]:
+    both = {s: of for s, of in lt.items() if {"imp", "omp"} <= set(of)}
+    if not both:
+        return
+    alpha = majority.level(len(both))
+    found = majority.of(
+        [
+            exceeds(of["imp"], of["omp"], gap, known, alpha=alpha, alpha_against=alpha)
+            for of in both.values()
+        ]
+    )
+    yield {
         "rule": 1,
-        "measure": f"best LT-IMP − best LT-OMP = {_points(clearly, gap)} points",
-        "supports": _as_expected(clearly.decision, residual),
+        "sparsities": _sparsities(both),
+        "measure": f"best LT-IMP − best LT-OMP = {_points(found, gap)} points",
+        "supports": _as_expected(found.decision, residual),
     }
 
 
 def _rule_2(
-    ticket: list[Cell], dense: list[Cell], residual: bool | None, is_small: Decision
+    lt: _Curves, dense: list[Cell], residual: bool | None, known: Noise | None
 ) -> dict[str, Any]:
+    alpha = majority.level(len(lt))
+    found = majority.of([prefers_small(_best_of(of), dense, known, alpha) for of in lt.values()])
+    peak = best(dense).learning_rate
+    measure = f"pretraining is best at {peak:g}, below which none was tried"
+    if found != NOWHERE:
+        measure = (
+            f"best LT below pretraining's best rate − at or above it = {_points(found, 0.0)} points"
+            f" (pretraining is best at {peak:g})"
+        )
     return {
         "rule": 2,
-        "measure": f"LT is best at {best(ticket).learning_rate:g}, "
-        f"pretraining at {best(dense).learning_rate:g}",
-        "supports": _as_expected(is_small, residual),
+        "sparsities": _sparsities(lt),
+        "measure": measure,
+        "supports": _as_expected(found.decision, residual),
     }
 
 
 def _rule_4(
-    ticket: list[Cell], rr: list[Cell], is_small: Decision, gap: float, known: Noise | None
-) -> dict[str, Any]:
-    # It speaks of tickets that prefer a large rate: of others it says nothing. A difference either
-    # way counts, so each side has half of the level.
-    better, worse = (
-        exceeds(one, other, gap, known, alpha=ALPHA / 2)
-        for one, other in ((ticket, rr), (rr, ticket))
-    )
-    decisions = {better.decision, worse.decision}
+    lt: _Curves, rr: _Curves, dense: list[Cell], gap: float, known: Noise | None
+) -> Iterator[dict[str, Any]]:
+    # It speaks of tickets that prefer a large rate: of others it says nothing.
+    large = {
+        s: of
+        for s, of in lt.items()
+        if s in rr and best(_best_of(of)).learning_rate >= best(dense).learning_rate
+    }
+    if not large:
+        return
+    alpha = majority.level(len(large))
+    small = majority.of([prefers_small(_best_of(of), dense, known, alpha) for of in large.values()])
+    # Whichever pruner's is best. A difference either way counts: each has half of the level.
+    ours = {s: [cell for cells in of.values() for cell in cells] for s, of in large.items()}
+    theirs = {s: [cell for cells in rr[s].values() for cell in cells] for s in large}
+
+    def each(one: dict[float, list[Cell]], other: dict[float, list[Cell]]) -> list[Contrast]:
+        return [
+            exceeds(one[s], other[s], gap, known, alpha=alpha / 2, alpha_against=alpha / 2)
+            for s in large
+        ]
+
+    better, worse = each(ours, theirs), each(theirs, ours)
+    said = [{one.decision, other.decision} for one, other in zip(better, worse, strict=True)]
+    differ = sum(Decision.HOLDS in decisions for decisions in said)
+    alike = sum(decisions == {Decision.FAILS} for decisions in said)
     supports = None
-    if is_small is Decision.FAILS:
-        if Decision.HOLDS in decisions:
+    if small.decision is Decision.FAILS:
+        if 2 * differ > len(said):
             supports = False
-        elif decisions == {Decision.FAILS}:
+        elif 2 * alike > len(said):
             supports = True
-    return {
+    yield {
         "rule": 4,
-        "measure": f"LT is best at {best(ticket).learning_rate:g}; "
-        f"best LT − best RR = {_points(better, gap)} points",
+        "sparsities": _sparsities(large),
+        "measure": f"best LT − best RR = {_points(majority.of(better), gap)} points",
         "supports": supports,
     }
+
+
+def _best_of(curves: Mapping[str, list[Cell]]) -> list[Cell]:
+    """The curve of the pruner whose best is highest."""
+    return max(curves.values(), key=lambda cells: best(cells).accuracy)
+
+
+def _sparsities(found: Mapping[float, object]) -> str:
+    names = [wording.sparsity(s) for s in sorted(found)]
+    return names[0] if len(names) == 1 else f"{len(names)} from {names[0]} to {names[-1]}"
 
 
 def _as_expected(decision: Decision, expected: bool | None) -> bool | None:
@@ -179,8 +220,9 @@ def _points(contrast: Contrast, allowance: float) -> str:
     shown = f"{100 * (contrast.value + allowance):+.1f}"
     if contrast.low is None or contrast.high is None:
         return f"{shown} (no interval)"
-    low, high = (100 * (bound + allowance) for bound in (contrast.low, contrast.high))
-    return f"{shown} ({low:+.1f} to {high:+.1f})"
+    # One of the rates that may be the dense network's best is the smallest that was tried.
+    low = "−∞" if contrast.low <= NOWHERE.value else f"{100 * (contrast.low + allowance):+.1f}"
+    return f"{shown} ({low} to {100 * (contrast.high + allowance):+.1f})"
 
 
 def _tickets(runs: pl.DataFrame, criteria: Criteria) -> list[dict[str, Any]]:
@@ -196,7 +238,7 @@ def _tickets(runs: pl.DataFrame, criteria: Criteria) -> list[dict[str, Any]]:
             "rule": 3,
             "network": network,
             "dataset": dataset,
-            "sparsity": highest,
+            "sparsities": None,
             "residual": has_residuals(runs, network),
             "measure": f"tickets up to sparsity {wording.sparsity(highest)}"
             if highest

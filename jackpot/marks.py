@@ -9,8 +9,9 @@ from dataclasses import astuple, dataclass
 
 import polars as pl
 
+from jackpot import majority
 from jackpot.conditions import CONDITIONS, Condition, Criteria, Verdict
-from jackpot.contrasts import Decision, exceeds
+from jackpot.contrasts import Contrast, Decision, exceeds
 from jackpot.definition import Judgement, judging
 from jackpot.noise import Noise
 from jackpot.preferences import prefers_small
@@ -158,25 +159,28 @@ def _prefers_small(
         other = best_of.get(sparsity)
         if other is None or best(cells).accuracy > best(other).accuracy:
             best_of[sparsity] = cells
-    return _mostly([prefers_small(cells, dense, known) for cells in best_of.values()], known)
+    alpha = majority.level(len(best_of))
+    return _mostly([prefers_small(cells, dense, known, alpha) for cells in best_of.values()], known)
 
 
 def _prefers_imp(
     tickets: Mapping[tuple[float, str], list[Cell]], gap: float, known: Noise | None
 ) -> str:
     both = [
-        exceeds(cells, tickets[sparsity, "omp"], gap, known).decision
+        (cells, tickets[sparsity, "omp"])
         for (sparsity, pruner), cells in tickets.items()
         if pruner == "imp" and (sparsity, "omp") in tickets
     ]
-    return _mostly(both, known) if both else UNKNOWN
+    if not both:
+        return UNKNOWN
+    alpha = majority.level(len(both))
+    found = [exceeds(*pair, gap, known, alpha=alpha, alpha_against=alpha) for pair in both]
+    return _mostly(found, known)
 
 
-def _mostly(said: list[Decision], known: Noise | None) -> str:
+def _mostly(found: list[Contrast], known: Noise | None) -> str:
     """Whether a claim holds at more than half of the sparsities, as far as trials decide that."""
     if known is None:
         return UNKNOWN
-    holds, fails = said.count(Decision.HOLDS), said.count(Decision.FAILS)
-    if 2 * holds > len(said):
-        return YES
-    return NO if 2 * fails >= len(said) else BOUNDARY
+    decision = majority.of(found).decision
+    return {Decision.HOLDS: YES, Decision.FAILS: NO, Decision.UNDECIDED: BOUNDARY}[decision]

@@ -7,7 +7,7 @@ of yours, named `package.module:name` in a config.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
@@ -21,6 +21,8 @@ MaskRule = Callable[[Mask, np.random.Generator], Mask]
 """The mask that a setting trains under, from the pruner's mask. Draws come from the generator,
 which is the same for all runs of a trial."""
 _NAME, _COLOUR = re.compile(r"[a-z][a-z0-9_]*"), re.compile(r"#[0-9a-f]{6}")
+SHAPES = ("circle", "triangle-up", "square", "diamond", "cross", "triangle-down", "triangle-right")
+"""Of points in charts, as Vega-Lite names them."""
 
 
 class TableError(ValueError):
@@ -61,11 +63,13 @@ class Setting:
     Attributes:
         name: in configs and in MLflow: lower case.
         label: on screen.
-        colour: of its lines, `#rrggbb`; readable on white and on dark grey.
+        colour: of its lines, `#rrggbb`; readable on white and on dark grey, and apart from the
+            others' to colour-blind eyes.
         weights: where its initial weights come from.
         mask: which mask it trains under, from the pruner's mask; None: it is dense.
         first_epoch: where in the schedule it starts.
         is_ticket: whether it can be judged as a winning ticket.
+        shape: of its points, one of `SHAPES`.
 
     Raises:
         TableError: a row that is incomplete or contradicts itself.
@@ -83,6 +87,7 @@ class Setting:
     mask: MaskRule | None
     first_epoch: FirstEpoch = FirstEpoch.START
     is_ticket: bool = False
+    shape: str = "triangle-right"
 
     def __post_init__(self) -> None:
         def refuse(problem: str) -> None:
@@ -93,7 +98,9 @@ class Setting:
         if not self.label.strip() or "-" in self.label:
             refuse("it needs a label without '-', which stands before the pruner in legends")
         if not _COLOUR.fullmatch(self.colour):
-            refuse(f"expected a colour such as '#1f77b4', found {self.colour!r}")
+            refuse(f"expected a colour such as '#548cf1', found {self.colour!r}")
+        if self.shape not in SHAPES:
+            refuse(f"shape must be one of {', '.join(SHAPES)}, found {self.shape!r}")
         if not isinstance(self.weights, Weights):
             refuse(f"weights must be one of {', '.join(map(str, Weights))}")
         if not isinstance(self.first_epoch, FirstEpoch):
@@ -137,13 +144,22 @@ class Setting:
         return self.weights is Weights.REWOUND or self.first_epoch is FirstEpoch.REWIND
 
 
-PRETRAIN = Setting("pretrain", "pretrain", "#7f7f7f", Weights.DRAWN, mask=None)
+PRETRAIN = Setting("pretrain", "pretrain", "#949494", Weights.DRAWN, mask=None, shape="circle")
 """Gives θ₀ and θ_t, and the weights that the first masks are pruned from."""
-LT = Setting("lt", "LT", "#1f77b4", Weights.KEPT, as_pruned, is_ticket=True)
+LT = Setting("lt", "LT", "#548cf1", Weights.KEPT, as_pruned, is_ticket=True, shape="triangle-up")
 """The lottery ticket. Pruners that go in rounds train their rounds as this setting."""
-RR = Setting("rr", "RR", "#e6863b", Weights.REDRAWN, as_pruned)
-WR = Setting("wr", "WR", "#2ca02c", Weights.REWOUND, as_pruned, FirstEpoch.REWIND, is_ticket=True)
-SDT = Setting("sdt", "SDT", "#b279a2", Weights.NARROW, mask=None)
+RR = Setting("rr", "RR", "#dd7216", Weights.REDRAWN, as_pruned, shape="square")
+WR = Setting(
+    "wr",
+    "WR",
+    "#047840",
+    Weights.REWOUND,
+    as_pruned,
+    FirstEpoch.REWIND,
+    is_ticket=True,
+    shape="diamond",
+)
+SDT = Setting("sdt", "SDT", "#a32c91", Weights.NARROW, mask=None, shape="cross")
 
 
 def table(rows: Iterable[Setting]) -> Mapping[str, Setting]:
@@ -164,7 +180,7 @@ def table(rows: Iterable[Setting]) -> Mapping[str, Setting]:
 SETTINGS = table([PRETRAIN, LT, RR, WR, SDT])
 
 # Of settings that a store names and no row describes.
-_STRANGERS = ("#17becf", "#d62728", "#bcbd22", "#8c564b", "#e377c2", "#393b79")
+_STRANGERS = ("#0f93a8", "#d62728", "#8f8a00", "#8c564b", "#d56bb3", "#6a6fc0")
 
 
 def find(name: str) -> Setting:
@@ -213,9 +229,24 @@ def colours(names: Iterable[str]) -> dict[str, str]:
     """A colour for each name in a store, including names that no row describes.
 
     >>> colours(["lt", "unheard_of"])
-    {'lt': '#1f77b4', 'unheard_of': '#17becf'}
+    {'lt': '#548cf1', 'unheard_of': '#0f93a8'}
     """
+    return _looks(names, lambda row: row.colour, _STRANGERS)
+
+
+def shapes(names: Iterable[str]) -> dict[str, str]:
+    """As `colours`, the shape of its points.
+
+    >>> shapes(["lt", "unheard_of"])
+    {'lt': 'triangle-up', 'unheard_of': 'triangle-down'}
+    """
+    return _looks(names, lambda row: row.shape, SHAPES[-2:])
+
+
+def _looks(
+    names: Iterable[str], of: Callable[[Setting], str], others: Sequence[str]
+) -> dict[str, str]:
     names = ordered(names)
     strangers = [name for name in names if name not in SETTINGS]
-    palette = {name: _STRANGERS[i % len(_STRANGERS)] for i, name in enumerate(strangers)}
-    return {name: SETTINGS[name].colour if name in SETTINGS else palette[name] for name in names}
+    known = {name: of(SETTINGS[name]) for name in names if name in SETTINGS}
+    return known | {name: others[i % len(others)] for i, name in enumerate(strangers)}

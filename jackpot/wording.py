@@ -21,3 +21,42 @@ def sparsity(value: float) -> str:
         if abs(rounded - value) <= _OFF * (1 - value) and rounded < 1:
             return f"{rounded:.{decimals}f}"
     return repr(value)
+
+
+_LONG = ((365.25 * 86400, "years"), (30.44 * 86400, "months"), (7 * 86400, "weeks"))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> [duration(s) for s in (45, 180, 7500, 3 * 86400 + 4 * 3600)]
+    ['45 s', '3 min', '2 h 05 min', '3 days 4 h']
+    >>> [duration(86400 * days) for days in (10, 20, 100, 1000)]
+    ['10 days', '3 weeks', '3 months', '2.7 years']
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    if hours < 24 * 7:
+        return f"{hours // 24} days {hours % 24} h"
+    if hours < 24 * 14:
+        return f"{round(hours / 24)} days"
+    for unit, name in _LONG:
+        count = seconds / unit
+        if count >= 2:
+            return f"{count:.1f} {name}" if name == "years" else f"{round(count)} {name}"
+    raise AssertionError("two weeks are two weeks")
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> count(1, "trial"), count(3, "trial")
+    ('1 trial', '3 trials')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from jackpot import wording
 from jackpot.contract import DIVERGED, Metric
 from trainer import datasets
 from trainer.execution import estimate, group_size, images
@@ -108,7 +109,7 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
             if speeds is None:
                 speeds = calibration.calibrated(config, sorted({1, size}), measured)
         groups = in_turn(todo, size)
-        time_left = report.duration(estimate.seconds(groups, speeds))
+        time_left = wording.duration(estimate.seconds(groups, speeds))
         console.print(
             f"Estimated time in one process: {time_left}, from {speeds.origin}"
             f"{f', {size} runs side by side' if size > 1 else ''}."

@@ -1,40 +1,82 @@
 """Table 4 as a chart: masks of one learning rate, trained at another."""
 
+from collections.abc import Sequence
+
 import altair as alt
 import polars as pl
 
 from explorer.figures import appearance
 
+_HEIGHT, _WIDTH = 340, 420
 
-def chart(table: pl.DataFrame) -> alt.Chart:
-    """Table 4 as a chart: accuracy by the subnetwork's rate, one line per pretraining rate.
+
+def panels(table: pl.DataFrame) -> pl.DataFrame:
+    """The points of each panel.
 
     Args:
-        table: `pretrain_learning_rate learning_rate pruner accuracy trials`, accuracy in percent.
+        table: `pretrain_learning_rate learning_rate setting pruner accuracy deviation trials`,
+            accuracy in percent.
+
+    Returns:
+        The same, and `method line panel low high`.
     """
-    data = table.with_columns(
-        pl.format("mask from {}", pl.col("pretrain_learning_rate")).alias("mask"),
-        pl.Series("pruner", [appearance.method(pruner) for pruner in table["pruner"]]),
+    deviation = pl.col("deviation").fill_null(0.0)
+    rate = pl.col("pretrain_learning_rate").map_elements("{:g}".format, pl.String)
+    return appearance.named(table).with_columns(
+        pl.format("mask of pretraining at {}", rate).alias("panel"),
+        (pl.col("accuracy") - deviation).alias("low"),
+        (pl.col("accuracy") + deviation).alias("high"),
+    )
+
+
+def panel(
+    data: pl.DataFrame, of: pl.DataFrame | None = None, alone: Sequence[str] = ()
+) -> appearance.Layers:
+    """Accuracy by the subnetwork's rate, a line per pruner; the rule is the mask's own rate.
+
+    Args:
+        data: from `panels`.
+        of: all panels of the figure, whose axes this one has, its legend being elsewhere; None:
+            it stands alone.
+        alone: lines that are singled out; none: all are alike.
+    """
+    own = of is None
+    of = data if of is None else of
+    legend = appearance.legend(of)
+    chosen, fade = appearance.lit(alone)
+    x = appearance.learning_rate_axis(of, "learning rate of the subnetwork")
+    y = alt.Y("accuracy:Q", title="accuracy (%)", scale=appearance.shared(of, "low", "high"))
+    base = alt.Chart(data)
+    mask = base.mark_rule(strokeDash=[2, 2], color=appearance.NEUTRAL).encode(
+        x=alt.X("pretrain_learning_rate:Q", title="learning rate of the subnetwork")
+    )
+    spread = base.mark_rule().encode(
+        x=x, y="low:Q", y2="high:Q", color=legend.colour(), opacity=fade
+    )
+    line = base.mark_line(strokeWidth=2).encode(
+        x=x, y=y, color=legend.colour(), strokeDash=legend.dash(), opacity=fade
+    )
+    dots = base.mark_point(size=62, strokeWidth=1.6).encode(
+        x=x,
+        y=y,
+        opacity=fade,
+        **legend.points(shown=own),
+        tooltip=[
+            alt.Tooltip("line:N", title="setting"),
+            alt.Tooltip("pretrain_learning_rate:Q", title="mask's rate", format="~g"),
+            alt.Tooltip("learning_rate:Q", title="learning rate", format="~g"),
+            alt.Tooltip("accuracy:Q", title="accuracy, mean (%)", format=".2f"),
+            alt.Tooltip("trials:Q", title="trials"),
+        ],
     )
     return (
-        alt.Chart(data)
-        .mark_line(point=True)
-        .encode(
-            x=appearance.learning_rate_axis(data, "learning rate of the subnetwork"),
-            y=alt.Y("accuracy:Q", title="accuracy (%)", scale=alt.Scale(zero=False)),
-            color=alt.Color("mask:N", title=None, legend=alt.Legend(orient="top")),
-            strokeDash=alt.StrokeDash(
-                "pruner:N",
-                title=None,
-                legend=alt.Legend(orient="top", symbolStrokeColor=appearance.NEUTRAL),
-            ),
-            tooltip=[
-                "mask:N",
-                "pruner:N",
-                alt.Tooltip("learning_rate:Q", format="~g"),
-                alt.Tooltip("accuracy:Q", format=".2f"),
-                "trials:Q",
-            ],
-        )
-        .properties(height=340)
+        alt.layer(mask, spread, line, dots.add_params(chosen))
+        # Else Vega-Lite takes lines' having no legend for points' having none.
+        .resolve_legend(color="independent", strokeDash="independent")
+        .properties(width=_WIDTH, height=_HEIGHT)
     )
+
+
+def chart(data: pl.DataFrame) -> alt.FacetChart:
+    """All panels, for print."""
+    return panel(data).facet(alt.Facet("panel:N", title=None, sort=None), columns=2)

@@ -1,26 +1,39 @@
-"""How settings and pruners look in legends: names, colours, dashes, shapes, and their order.
+"""How everything looks, on screen and in print: one palette, the same in every chart and theme.
 
-Settings take theirs from the table (`jackpot.settings`). Whatever else a store names gets a colour,
-a dash and a shape of its own: nothing that was trained is left out of a figure.
+Settings take colour and shape from their table (`jackpot.settings`). Whatever else a store names
+gets its own: nothing that was trained is left out of a figure. Pruners differ by dashes, and by
+points that are filled or not. Colours are at least 3 : 1 against white and against the dark theme,
+and stay apart to colour-blind eyes; no colour is alone in saying anything.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 import polars as pl
 
-from jackpot import plugins, settings
-from jackpot.conditions import Verdict
+from jackpot import plugins, settings, wording
+from jackpot.conditions import Condition, Verdict
+from jackpot.contrasts import Decision
+from jackpot.definition import Judgement
 
+Layers = alt.LayerChart | alt.FacetChart
+"""What `alt.layer` says that it gives."""
 DENSE = "dense"
-BOXES = {Verdict.JACKPOT: "#2ca02c", Verdict.TICKET: "#8fae1b", Verdict.SECONDARY: "#d4a20a"}
-NEUTRAL = "#7f7f7f"
+NEUTRAL = "#949494"
+# The paper's box of a secondary prize is green.
+PRIZES = {Verdict.JACKPOT: "#c08a00", Verdict.SECONDARY: "#1a8f5a"}
+DECISIONS = {Decision.HOLDS: "#1f6fd0", Decision.FAILS: "#c8501e", Decision.UNDECIDED: NEUTRAL}
+# Of conditions; △ is the paper's "at the boundary": the trials do not decide.
+MARKS = {Decision.HOLDS: "✓", Decision.FAILS: "×", Decision.UNDECIDED: "△", None: "?"}
+UNDECIDED_DASH = [3, 2]
+OPEN = ", undecided"
+"""After a prize that the means give and the trials leave open."""
 # Of networks without a mask, of the paper's two pruners, and of whatever else there is.
 _DASHES = {DENSE: [1, 0], "IMP": [1, 0], "OMP": [5, 3]}
-_SHAPES = {DENSE: "circle", "IMP": "circle", "OMP": "triangle-up"}
 _OTHER_DASHES = ([2, 2], [8, 3, 2, 3], [1, 3], [10, 4], [6, 2, 1, 2, 1, 2])
-_OTHER_SHAPES = ("square", "diamond", "cross", "triangle-down", "triangle-right")
+_FILLED = (DENSE, "IMP")
 
 
 def method(pruner: str | None) -> str:
@@ -42,6 +55,19 @@ def line(setting: str, pruner: str | None = None) -> str:
     return label if pruner is None else f"{label}-{method(pruner)}"
 
 
+def ticket(judgement: Judgement) -> str:
+    """A ticket's short name within a study: pruner and sparsity."""
+    return f"{method(judgement.pruner)} at {wording.sparsity(judgement.sparsity)}"
+
+
+def asked(condition: Condition) -> str:
+    """A condition's row in charts.
+
+    Its number is in plain digits: few fonts for print have them in circles.
+    """
+    return f"({condition.name}) {condition.plain or condition.words}"
+
+
 def named(frame: pl.DataFrame) -> pl.DataFrame:
     """A frame with `setting` and `pruner`, and how these are called: `method` and `line`."""
     pairs = frame.select("setting", "pruner").unique()
@@ -60,45 +86,52 @@ class Legend:
 
     Attributes:
         lines: its entries, in order: settings as in the table, each dense, IMP, OMP, others.
-        colours, dashes: of each entry.
-        methods: pruners, as on screen.
-        shapes: of the points of each.
+        colours, dashes, shapes, filled: of each entry.
     """
 
     lines: list[str]
     colours: list[str]
     dashes: list[list[int]]
-    methods: list[str]
     shapes: list[str]
+    filled: list[bool]
 
     def colour(self) -> alt.Color:
-        """Colour by `line`."""
-        return alt.Color(
-            "line:N",
-            title=None,
-            scale=alt.Scale(domain=self.lines, range=self.colours),
-            legend=_entries(),
-        )
+        """Colour of lines by `line`; the legend is that of points."""
+        return alt.Color("line:N", scale=self._scale(self.colours), legend=None)
 
     def dash(self) -> alt.StrokeDash:
-        """Dashes by `line`, in the same legend as the colours."""
-        return alt.StrokeDash(
-            "line:N",
-            title=None,
-            scale=alt.Scale(domain=self.lines, range=self.dashes),
-            legend=_entries(),
-        )
+        """Dashes by `line`."""
+        return alt.StrokeDash("line:N", scale=self._scale(self.dashes), legend=None)
 
-    def shape(self) -> alt.Shape:
-        """Shapes by `method`."""
-        scale = alt.Scale(domain=self.methods, range=self.shapes)
-        return alt.Shape("method:N", legend=None, scale=scale)
+    def points(self, shown: bool = True) -> dict[str, Any]:
+        """Encodings of points by `line`: shape, stroke and fill.
+
+        Args:
+            shown: whether the chart has the legend.
+        """
+        entry = None
+        if shown:
+            entry = alt.Legend(orient="top", labelLimit=180, symbolSize=90, symbolOpacity=1)
+        fills = [
+            colour if filled else "transparent"
+            for colour, filled in zip(self.colours, self.filled, strict=True)
+        ]
+        return {
+            "stroke": alt.Stroke(
+                "line:N", title=None, scale=self._scale(self.colours), legend=entry
+            ),
+            "fill": alt.Fill("line:N", title=None, scale=self._scale(fills), legend=entry),
+            "shape": alt.Shape("line:N", title=None, scale=self._scale(self.shapes), legend=entry),
+        }
+
+    def _scale(self, values: list) -> alt.Scale:
+        return alt.Scale(domain=self.lines, range=values)
 
 
 def legend(points: pl.DataFrame) -> Legend:
     """The legend of points with `setting method line`."""
     names = settings.ordered(points["setting"])
-    colours = settings.colours(names)
+    colours, shapes = settings.colours(names), settings.shapes(names)
     methods = _ordered_methods(points["method"])
     rows = sorted(
         points.select("setting", "method", "line").unique().rows(),
@@ -106,13 +139,12 @@ def legend(points: pl.DataFrame) -> Legend:
     )
     others = [found for found in methods if found not in _DASHES]
     dashes = _DASHES | {m: _OTHER_DASHES[i % len(_OTHER_DASHES)] for i, m in enumerate(others)}
-    shapes = _SHAPES | {m: _OTHER_SHAPES[i % len(_OTHER_SHAPES)] for i, m in enumerate(others)}
     return Legend(
         lines=[entry for _, _, entry in rows],
         colours=[colours[setting] for setting, _, _ in rows],
         dashes=[dashes[found] for _, found, _ in rows],
-        methods=methods,
-        shapes=[shapes[found] for found in methods],
+        shapes=[shapes[setting] for setting, _, _ in rows],
+        filled=[found in _FILLED for _, found, _ in rows],
     )
 
 
@@ -121,12 +153,19 @@ def _ordered_methods(methods: Iterable[str]) -> list[str]:
     return [*(m for m in _DASHES if m in found), *sorted(found - set(_DASHES))]
 
 
-def _entries() -> alt.Legend:
-    return alt.Legend(orient="top", symbolType="stroke", columns=9, labelLimit=120)
+def lit(alone: Sequence[str] = ()) -> tuple[alt.Parameter, Any]:
+    """The selection that a click on the legend makes, and the opacity that it gives: others fade.
+
+    Args:
+        alone: lines that are singled out from elsewhere; none: by the click.
+    """
+    chosen = alt.selection_point(name="single_out", fields=["line"], bind="legend")
+    one = alt.FieldOneOfPredicate("line", list(alone)) if alone else chosen
+    return chosen, alt.condition(one, alt.value(1.0), alt.value(0.12))
 
 
 def links(data: pl.DataFrame) -> dict[str, alt.Href]:
-    """Links marks to their runs in MLflow, if the data has their addresses."""
+    """Links marks to their evidence, if the data has its addresses."""
     return {"href": alt.Href("link:N")} if "link" in data.columns else {}
 
 
@@ -136,9 +175,75 @@ def learning_rate_axis(data: pl.DataFrame, title: str = "learning rate") -> alt.
     return alt.X(
         "learning_rate:Q",
         title=title,
-        scale=alt.Scale(type="log", nice=False, padding=16),
-        axis=alt.Axis(values=rates, format="~g"),
+        scale=alt.Scale(type="log", nice=False, padding=16, domain=_ends(rates)),
+        axis=alt.Axis(values=rates, format="~g", labelOverlap="greedy"),
     )
+
+
+def _ends(rates: Sequence[float]) -> Any:
+    return [rates[0], rates[-1]] if len(rates) > 1 else alt.Undefined
+
+
+def shared(data: pl.DataFrame, *columns: str) -> alt.Scale:
+    """A scale over all of some columns, a little wider: the same in each panel of a figure."""
+    values = data.select(pl.concat_list(*columns).explode().alias("value"))["value"].drop_nulls()
+    values = values.filter(values.is_finite())
+    if values.is_empty():
+        return alt.Scale(zero=False)
+    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]
+    margin = 0.05 * (high - low) or 0.5
+    return alt.Scale(domain=[low - margin, high + margin], nice=False, zero=False)
+
+
+def key(legend: Legend, boxes: Sequence[str] = ()) -> Layers:
+    """The legend alone, above panels that have none; a click on an entry chooses it.
+
+    Args:
+        legend: of the lines.
+        boxes: the boxes of tickets that are in the panels; see `boxes`.
+
+    Returns:
+        A chart with the selection `line`.
+    """
+    chosen = alt.selection_point(name="line", fields=["line"], bind="legend")
+    lines = (
+        alt.Chart(pl.DataFrame({"line": legend.lines}))
+        .mark_point(opacity=0)
+        .encode(**legend.points())
+        .add_params(chosen)
+    )
+    around = (
+        alt.Chart(pl.DataFrame({"box": list(boxes)}, schema={"box": pl.String}))
+        .mark_point(opacity=0, shape="square")
+        .encode(color=outline(boxes))
+    )
+    shown = [lines, around] if boxes else [lines]
+    return alt.layer(*shown).properties(
+        width=20, height=1, autosize="pad", padding=0, view=alt.ViewConfig(stroke=None)
+    )
+
+
+def outline(boxes: Sequence[str], legend: bool = True) -> alt.Color:
+    """The colour of boxes by `box`: a prize, and whether the trials leave it open."""
+    colours = [PRIZES[Verdict(name.removesuffix(OPEN))] for name in boxes]
+    entry = alt.Legend(orient="top", symbolSize=140, symbolOpacity=1) if legend else None
+    scale = alt.Scale(domain=list(boxes), range=colours)
+    return alt.Color("box:N", title=None, legend=entry, scale=scale)
+
+
+def box(judgement: Judgement) -> tuple[Verdict, bool] | None:
+    """The prize that a ticket has by the means, and whether the trials decide it; None: no prize.
+
+    A verdict `ticket` is decided to be a secondary prize at least.
+    """
+    prize = judgement.point_verdict
+    if prize not in PRIZES or judgement.verdict is Verdict.NONE:
+        return None
+    decided = {
+        Verdict.JACKPOT: judgement.verdict is Verdict.JACKPOT,
+        Verdict.SECONDARY: judgement.wins,
+    }
+    return prize, decided[prize] and not judgement.pending
 
 
 def span(counts: tuple[int, int]) -> str:

@@ -1,4 +1,4 @@
-"""Figure 3: accuracy against learning rate, a panel for each sparsity."""
+"""Figure 3: accuracy against learning rate, a panel for each sparsity (or network)."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,13 @@ import altair as alt
 import polars as pl
 
 from explorer.figures import appearance
-from explorer.figures.appearance import BOXES, NEUTRAL
+from explorer.figures.appearance import NEUTRAL, OPEN, PRIZES
 from explorer.figures.points import points
 from jackpot import Criteria, Judgement, settings, wording
 from jackpot.trials import best, curve, means
 
-_PANEL_HEIGHT = 300
+_BOXES = [f"{prize}{more}" for prize in PRIZES for more in ("", OPEN)]
+_HEIGHT, _WIDTH = 360, 440
 
 
 def panels(
@@ -26,9 +27,9 @@ def panels(
         dataset: whose tolerance counts.
 
     Returns:
-        As `explorer.figures.points.points`, and `panel`, `ticket` (its verdict, at the learning
-        rate of a ticket), `best` (accuracy of pretraining at the rate that is chosen) and
-        `similar` (the tolerance below it).
+        As `explorer.figures.points.points`, and `panel`, `box` (the prize that the means give, at
+        the learning rate of the ticket; and whether the trials leave it open), `best` (accuracy
+        of pretraining at the rate that is chosen) and `similar` (the tolerance below it).
     """
     found = points(runs)
     dense, sparse = found.filter(pl.col("sparsity") == 0), found.filter(pl.col("sparsity") > 0)
@@ -37,17 +38,22 @@ def panels(
     )
     highest = 100 * best(pretraining).accuracy if pretraining else None
     similar = None if highest is None else highest - 100 * criteria.tolerance_for(dataset)
-    tickets = pl.DataFrame(
+    boxes = pl.DataFrame(
         [
-            (appearance.line(j.ticket, j.pruner), j.sparsity, j.learning_rate, str(j.verdict))
+            (
+                appearance.line(j.ticket, j.pruner),
+                j.sparsity,
+                j.learning_rate,
+                f"{box[0]}{'' if box[1] else OPEN}",
+            )
             for j in judgements
-            if j.verdict in BOXES
+            if (box := appearance.box(j)) is not None
         ],
         schema={
             "line": pl.String,
             "sparsity": pl.Float64,
             "learning_rate": pl.Float64,
-            "ticket": pl.String,
+            "box": pl.String,
         },
         orient="row",
     )
@@ -59,78 +65,94 @@ def panels(
     ]
     data = pl.concat(shown) if shown else found.clear().with_columns(panel=pl.lit("", pl.String))
     return data.join(
-        tickets, on=["line", "sparsity", "learning_rate"], how="left", maintain_order="left"
+        boxes, on=["line", "sparsity", "learning_rate"], how="left", maintain_order="left"
     ).with_columns(
         pl.lit(highest, pl.Float64).alias("best"), pl.lit(similar, pl.Float64).alias("similar")
     )
 
 
-def chart(data: pl.DataFrame, columns: int = 2, width: int = 380) -> alt.FacetChart:
+def boxes(data: pl.DataFrame) -> list[str]:
+    """The boxes that are in a figure."""
+    return [name for name in _BOXES if name in data["box"].unique().to_list()]
+
+
+def panel(
+    data: pl.DataFrame, of: pl.DataFrame | None = None, alone: Sequence[str] = ()
+) -> appearance.Layers:
     """Lines per setting and pruner over the learning rate.
 
     The grey band lies between the best pretraining accuracy and the tolerance below it: a ticket
-    that reaches it meets condition 5. Boxes mark the points that make a ticket.
+    that reaches it meets condition 5. Boxes mark the points that make a ticket: solid where the
+    trials decide that, dashed where only the means say so.
 
     Args:
         data: from `panels`.
-        columns: panels in a row.
-        width: of one panel, in pixels.
+        of: all panels of the figure, whose axes this one has, its legend being elsewhere; None:
+            it stands alone.
+        alone: lines that are singled out; none: all are alike.
     """
-    legend = appearance.legend(data)
-    marked = data["ticket"].is_not_null().any()
-    chosen = alt.selection_point(fields=["line"], bind="legend")
-    x, colour = appearance.learning_rate_axis(data), legend.colour()
-    y = alt.Y("accuracy:Q", title="accuracy (%)", scale=alt.Scale(zero=False, nice=True))
-    fade = alt.condition(chosen, alt.value(1.0), alt.value(0.12))
+    own = of is None
+    of = data if of is None else of
+    legend = appearance.legend(of)
+    chosen, fade = appearance.lit(alone)
+    x, colour = appearance.learning_rate_axis(of), legend.colour()
+    y = alt.Y("accuracy:Q", title="accuracy (%)", scale=appearance.shared(of, "low", "high"))
     tooltip = [
         alt.Tooltip("line:N", title="setting"),
         alt.Tooltip("learning_rate:Q", title="learning rate", format="~g"),
         alt.Tooltip("accuracy:Q", title="accuracy, mean (%)", format=".2f"),
         alt.Tooltip("deviation:Q", title="standard deviation", format=".2f"),
         alt.Tooltip("trials:Q", title="trials"),
-        alt.Tooltip("ticket:N", title="ticket"),
+        alt.Tooltip("box:N", title="ticket"),
     ]
     base = alt.Chart(data)
-    band = base.mark_rect(color=NEUTRAL, opacity=0.15).encode(
+    band = base.mark_rect(color=NEUTRAL, opacity=0.15, clip=True).encode(
         y=alt.Y("min(similar):Q", title="accuracy (%)"), y2="max(best):Q"
     )
-    rule = base.mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y="max(best):Q")
+    rule = base.mark_rule(color=NEUTRAL, strokeDash=[2, 2], clip=True).encode(y="max(best):Q")
     spread = base.mark_rule(strokeWidth=1.2).encode(
         x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour, opacity=fade
     )
     line = base.mark_line(strokeWidth=2).encode(
         x=x, y=y, color=colour, strokeDash=legend.dash(), opacity=fade
     )
-    dots = base.mark_point(filled=True, size=52).encode(
+    dots = base.mark_point(size=62, strokeWidth=1.6).encode(
         x=x,
         y=y,
-        color=colour,
-        shape=legend.shape(),
         opacity=fade,
+        **legend.points(shown=own),
         tooltip=tooltip,
         **appearance.links(data),
     )
-    boxes = (
-        base.transform_filter("datum.ticket != null")
-        .mark_point(shape="square", size=420, strokeWidth=2.2, fill="transparent")
-        .encode(
-            x=x,
-            y=y,
-            stroke=alt.Stroke(
-                "ticket:N",
-                title=None,
-                legend=alt.Legend(orient="top") if marked else None,
-                scale=alt.Scale(domain=[str(v) for v in BOXES], range=list(BOXES.values())),
-            ),
-            tooltip=tooltip,
-            **appearance.links(data),
+    layers = [band, rule, spread, line, dots.add_params(chosen)]
+    found = boxes(of)
+    for name in found:
+        dash = appearance.UNDECIDED_DASH if name.endswith(OPEN) else [1, 0]
+        layers.append(
+            base.transform_filter(alt.datum.box == name)
+            .mark_point(shape="square", size=420, strokeWidth=2.2, strokeDash=dash)
+            .encode(
+                x=x,
+                y=y,
+                color=appearance.outline(found, legend=own),
+                tooltip=tooltip,
+                **appearance.links(data),
+            )
         )
-    )
     return (
-        alt.layer(band, rule, spread, line, dots, boxes)
-        .add_params(chosen)
-        .properties(width=width, height=_PANEL_HEIGHT)
-        .facet(alt.Facet("panel:N", title=None, sort=None), columns=columns)
-        .resolve_scale(x="shared", y="shared")
-        .configure_view(strokeOpacity=0.25)
+        alt.layer(*layers)
+        .resolve_scale(color="independent")
+        # Else Vega-Lite takes lines' having no legend for points' having none.
+        .resolve_legend(color="independent", strokeDash="independent")
+        .properties(width=_WIDTH, height=_HEIGHT)
     )
+
+
+def chart(data: pl.DataFrame, columns: int = 2) -> alt.FacetChart:
+    """All panels, for print.
+
+    Args:
+        data: from `panels`.
+        columns: panels in a row.
+    """
+    return panel(data).facet(alt.Facet("panel:N", title=None, sort=None), columns=columns)

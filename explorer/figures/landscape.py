@@ -7,15 +7,16 @@ import altair as alt
 import numpy as np
 import polars as pl
 
+from explorer.figures import appearance
 from explorer.landscape import Landscape, contours, path
 
 _GOLD, _RED = "#d4a20a", "#d62728"
 
 
-def chart(
-    found: Mapping[str, Landscape], levels: Sequence[float], basin: float, width: int = 380
-) -> alt.HConcatChart:
-    """Figures 4 and 5: contours of the loss, the basin and the path of training, side by side.
+def panels(
+    found: Mapping[str, Landscape], levels: Sequence[float], basin: float, width: int = 300
+) -> dict[str, appearance.Layers]:
+    """Contours of the loss, the basin and the path of training, by the names of the runs.
 
     Args:
         found: landscapes by the names of their runs.
@@ -28,13 +29,19 @@ def chart(
     ]
     # One length of scale for all panels and both axes: sizes compare by eye.
     across = max(high - low for low, high in corners)
-    panels = [_landscape(name, one, levels, basin, across, width) for name, one in found.items()]
-    return alt.hconcat(*panels).resolve_scale(color="shared").configure_view(strokeOpacity=0.25)
+    return {
+        name: _landscape(name, one, levels, basin, across, width) for name, one in found.items()
+    }
+
+
+def chart(of: Mapping[str, appearance.Layers]) -> alt.HConcatChart:
+    """All panels side by side, for print."""
+    return alt.hconcat(*of.values()).resolve_scale(color="shared")
 
 
 def _landscape(
     name: str, one: Landscape, levels: Sequence[float], basin: float, across: float, width: int
-) -> alt.LayerChart | alt.FacetChart:
+) -> appearance.Layers:
     def axis(field: str, grid: np.ndarray, share: float | None) -> dict[str, Any]:
         middle = float(grid.min() + grid.max()) / 2
         explained = "" if share is None else f" ({share:.0%} of the variance)"
@@ -89,7 +96,7 @@ def _landscape(
                 "level:Q",
                 title="loss",
                 scale=alt.Scale(type="log", scheme="viridis", domain=[min(levels), max(levels)]),
-                legend=alt.Legend(orient="bottom", gradientLength=2 * width, format="~g"),
+                legend=alt.Legend(orient="bottom", format="~g"),
             ),
         )
     )

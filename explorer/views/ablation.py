@@ -3,29 +3,33 @@
 import polars as pl
 import streamlit as st
 
-from explorer import show, sidebar
-from explorer.figures import ablation
+from explorer import asked, show, sidebar, tables
+from explorer.figures import ablation, appearance
 from jackpot import wording
-from jackpot.settings import LT
+from jackpot.settings import LT, PRETRAIN
 
 st.title("Learning-rate ablation")
 study = sidebar.chosen()
-finished = study.runs.filter(
-    pl.col("status") == "FINISHED",
+done = study.runs.filter(pl.col("status") == "FINISHED", pl.col("val_accuracy").is_not_null())
+finished = done.filter(
     pl.col("setting") == LT.name,
-    pl.col("val_accuracy").is_not_null(),
+    pl.col("pretrain_learning_rate").is_not_null(),
+    pl.col("learning_rate").is_not_null(),
 )
 if finished.is_empty():
     st.info("No lottery ticket of this study has finished yet: come back when one has.")
     st.stop()
 labels = {wording.sparsity(s): s for s in finished["sparsity"].unique().sort().to_list()}
-label = st.selectbox(
-    "Sparsity", list(labels), index=len(labels) - 1, key="ablation_sparsity", bind="query-params"
-)
+label = asked.one("Sparsity", list(labels), "ablation_sparsity", list(labels)[-1])
+accuracy = 100 * pl.col("val_accuracy")
 table = (
     finished.filter(pl.col("sparsity") == labels[label])
-    .group_by("pretrain_learning_rate", "learning_rate", "pruner")
-    .agg((100 * pl.col("val_accuracy")).mean().alias("accuracy"), pl.len().alias("trials"))
+    .group_by("pretrain_learning_rate", "learning_rate", "setting", "pruner")
+    .agg(
+        accuracy.mean().alias("accuracy"),
+        accuracy.std().alias("deviation"),
+        pl.len().alias("trials"),
+    )
     .sort("pretrain_learning_rate", "pruner", "learning_rate")
 )
 if table.filter(pl.col("pretrain_learning_rate") != pl.col("learning_rate")).is_empty():
@@ -33,14 +37,31 @@ if table.filter(pl.col("pretrain_learning_rate") != pl.col("learning_rate")).is_
         "Every subnetwork of this study is trained at the learning rate at which its mask was "
         "found, so each mask has one point. The paper's Table 4 crosses the two rates."
     )
+name = f"{study.name}-ablation"
+data = ablation.panels(table)
+alone = show.key(appearance.legend(data), name)
 show.figure(
-    ablation.chart(table),
-    f"{study.name}-ablation",
+    ablation.chart(data),
+    name,
     f"Accuracy of lottery tickets of study {study.name} by both learning rates.",
+    panels={
+        str(title): ablation.panel(here, data, alone)
+        for (title,), here in data.group_by("panel", maintain_order=True)
+    },
 )
+st.caption(
+    "Bars are one standard deviation over trials; the dotted line is the rate at which the mask "
+    "was found. Hollow points are OMP."
+)
+pretraining = done.filter(pl.col("setting") == PRETRAIN.name)
+dense = dict(pretraining.group_by("learning_rate").agg(accuracy.mean()).rows())
 best = pl.col("accuracy").max().over("pretrain_learning_rate", "pruner")
 show.table(
-    table.with_columns(pl.when(pl.col("accuracy") == best).then(pl.lit("best")).alias("")),
-    f"{study.name}-ablation",
+    table.drop("setting").with_columns(
+        pl.when(pl.col("accuracy") == best).then(pl.lit("best")).alias("")
+    ),
+    name,
+    tables.table_4(table, dense),
     accuracy=st.column_config.NumberColumn(format="%.2f"),
+    deviation=st.column_config.NumberColumn(format="%.2f"),
 )

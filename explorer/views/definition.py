@@ -1,6 +1,7 @@
 """The five conditions as a checklist, at every sparsity."""
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -8,18 +9,14 @@ import streamlit as st
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from explorer import citation, settling, show, sidebar, snapshot
+from explorer import asked, citation, links, reading, settling, show, sidebar, snapshot
 from explorer.figures import appearance, definition
 from explorer.readers import StoreUnavailable
-from jackpot import settings, stores, wording
+from jackpot import settings, stores
 from jackpot.conditions import Criteria, Verdict
 from jackpot.contract import Artifact
-from jackpot.contrasts import Decision
 from jackpot.definition import Judgement
 from jackpot.settling import settle
-
-# Of conditions; △ is the paper's "at the boundary": the trials do not decide.
-MARKS = {Decision.HOLDS: "✓", Decision.FAILS: "×", Decision.UNDECIDED: "△", None: "?"}
 
 
 def points(value: float | None) -> float | None:
@@ -27,15 +24,16 @@ def points(value: float | None) -> float | None:
     return None if value is None else round(100 * value, 2)
 
 
-def row(judgement: Judgement) -> dict:
+def row(judgement: Judgement, view: Mapping[str, str]) -> dict[str, Any]:
     """One line of the overview of all sparsities."""
-    conditions = {f.condition.symbol: MARKS[f.decision] for f in judgement.conditions}
+    conditions = {f.condition.symbol: appearance.MARKS[f.decision] for f in judgement.conditions}
     return {
         "pruner": appearance.method(judgement.pruner),
         "sparsity": judgement.sparsity,
         **conditions,
         "verdict": str(judgement),
         "by the means": str(judgement.point_verdict),
+        "evidence": links.page("definition", **view, detail=appearance.ticket(judgement)),
     }
 
 
@@ -84,24 +82,23 @@ def yaml_of(values: dict[str, Any]) -> str:
 
 st.title("Definition")
 study = sidebar.chosen()
-criteria, which = sidebar.criteria()
-judgements = study.judged(criteria, which, sidebar.conditions())
-criteria = study.read_by(criteria)
+chosen, which = sidebar.criteria()
+judgements = study.judged(chosen, which, sidebar.conditions())
+criteria = study.read_by(chosen)
+changed = reading.changes(criteria, which)
+show.chips(changed)
 if not judgements:
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
 show.table(
-    pl.DataFrame([row(j) for j in judgements]),
+    pl.DataFrame([row(j, study.view) for j in judgements]),
     f"{study.name}-conditions",
+    evidence=st.column_config.LinkColumn(display_text="open"),
 )
-labels = {f"{appearance.method(j.pruner)} at {wording.sparsity(j.sparsity)}": j for j in judgements}
+labels = {appearance.ticket(j): j for j in judgements}
 complete = [label for label, j in labels.items() if not j.missing]
-label = st.selectbox(
-    "Ticket in detail",
-    list(labels),
-    index=list(labels).index(complete[-1]) if complete else 0,
-    key="detail",
-    bind="query-params",
+label = asked.one(
+    "Ticket in detail", list(labels), "detail", complete[-1] if complete else next(iter(labels))
 )
 judgement = labels[label]
 st.subheader("Verdict", anchor=False)
@@ -114,7 +111,7 @@ show.table(
             {
                 "": c.condition.symbol,
                 "condition": c.condition.words,
-                "holds": MARKS[c.decision],
+                "holds": appearance.MARKS[c.decision],
                 "margin (points)": points(c.margin),
                 "from": points(c.low),
                 "to": points(c.high),
@@ -134,7 +131,8 @@ if any(c.margin is not None for c in judgement.conditions):
     show.figure(
         definition.chart(definition.comparisons(judgement)),
         f"{study.name}-definition-{label.replace(' ', '-')}",
-        f"What the conditions compare for {label}.",
+        f"Margins of the conditions for {label}, and the bounds that decide.",
+        reading.footnote(changed),
     )
 open_conditions = settle(judgement)
 if judgement.verdict in (Verdict.UNDECIDED, Verdict.TICKET) and open_conditions:

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import streamlit as st
 
-from explorer import landscape, show, sidebar
+from explorer import asked, landscape, show, sidebar
 from explorer.figures import landscape as figure
 from explorer.readers import StoreUnavailable
 from jackpot import artifacts
@@ -20,14 +20,8 @@ if measured.is_empty():
     )
     st.stop()
 names = dict(measured.select("run_id", "name").rows())
-chosen = st.multiselect(
-    "Runs",
-    list(names),
-    default=list(names)[:2],
-    format_func=names.__getitem__,
-    max_selections=4,
-    key="landscapes",
-    bind="query-params",
+chosen = asked.some(
+    "Runs", list(names), "landscapes", list(names)[:2], names.__getitem__, max_selections=4
 )
 kinds = {
     "pca": "principal directions (Lorch 2016)",
@@ -67,16 +61,30 @@ lowest = min(float(np.nanmin(one.loss)) for one in found.values())
 basin = st.slider(
     "Basin: loss up to", lowest, max(at), min(lowest + 0.1 * (max(at) - lowest), max(at))
 )
+panels = figure.panels(found, at, basin)
 show.figure(
-    figure.chart(found, at, basin),
+    figure.chart(panels),
     f"{study.name}-landscape",
     f"Loss around the final weights of {len(found)} runs of study {study.name}.",
+    panels=panels,
+    # One length of scale for both axes.
+    is_square=True,
 )
+
+
+def area(one: landscape.Landscape) -> str | None:
+    """The basin's, and whether it goes on beyond the grid."""
+    if not one.compares:
+        return None
+    found = f"{landscape.basin(one, basin):.4g}"
+    return f"≥ {found} (cut off by the grid)" if landscape.is_cut_off(one, basin) else found
+
+
 rows = [
     {
         "run": name,
         "lowest loss": float(np.nanmin(one.loss)),
-        "basin (area)": landscape.basin(one, basin) if one.compares else None,
+        "basin (area)": area(one),
         "batch-norm statistics": one.batch_norm,
         "variance along a and b": "–"
         if one.explained is None
@@ -93,8 +101,8 @@ said = [
 if any(one.compares for one in found.values()):
     said.append(
         "Coordinates, and the areas of basins, are in lengths of the filters: at distance 1 the "
-        "filters have moved by their own lengths, in root mean square. A basin counts up to the "
-        "edge of the grid."
+        "filters have moved by their own lengths, in root mean square. A basin that reaches the "
+        "edge of the grid is at least as large as what is counted."
     )
 if not all(one.compares for one in found.values()):
     said.append(

@@ -3,31 +3,29 @@
 import polars as pl
 import streamlit as st
 
-from explorer import links, show, sidebar
+from explorer import asked, links, reading, show, sidebar
 from explorer.figures import appearance, by_learning_rate
 from explorer.figures.points import points
 from jackpot import settings, wording
 
 st.title("Accuracy vs learning rate")
 study = sidebar.chosen()
-criteria, which = sidebar.criteria()
+chosen, which = sidebar.criteria()
 runs = study.accuracies(which)
 if runs.filter(pl.col("sparsity") > 0).is_empty():
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
 
-judgements = study.judged(criteria, which, sidebar.conditions())
-criteria = study.read_by(criteria)
+judgements = study.judged(chosen, which, sidebar.conditions())
+criteria = study.read_by(chosen)
+changed = reading.changes(criteria, which)
+show.chips(changed)
 sparsities = runs.filter(pl.col("sparsity") > 0)["sparsity"].unique().sort().to_list()
 # Where every setting was trained there is something to compare.
 compared = [j.sparsity for j in judgements if not j.missing] or sparsities
 labels = {wording.sparsity(s): s for s in sparsities}
-shown = st.multiselect(
-    "Sparsities",
-    list(labels),
-    default=[label for label, s in labels.items() if s in compared][:6],
-    key="sparsities",
-    bind="query-params",
+shown = asked.some(
+    "Sparsities", list(labels), "sparsities", [lb for lb, s in labels.items() if s in compared][:6]
 )
 tickets = [s.name for s in settings.SETTINGS.values() if s.is_ticket]
 trained = settings.ordered(runs["setting"])
@@ -41,7 +39,7 @@ lines = st.pills(
     key="settings",
     bind="query-params",
 )
-wanted = links.of_points(runs, sidebar.mlflow_ui()).filter(
+wanted = links.of_points(runs, study.view).filter(
     (pl.col("sparsity") == 0) | pl.col("sparsity").is_in([labels[s] for s in shown]),
     pl.col("setting").is_in(lines or [settings.PRETRAIN.name]),
 )
@@ -50,32 +48,42 @@ if not shown or wanted.filter(pl.col("sparsity") > 0).is_empty():
     st.stop()
 dataset = str(runs["dataset"][0])
 data = by_learning_rate.panels(wanted, judgements, criteria, dataset)
+name = f"{study.name}-accuracy-vs-learning-rate"
+alone = show.key(appearance.legend(data), name, by_learning_rate.boxes(data))
 show.figure(
     by_learning_rate.chart(data),
-    f"{study.name}-accuracy-vs-learning-rate",
+    name,
     f"Accuracy of every setting of study {study.name} against the learning rate, by sparsity.",
+    reading.footnote(changed),
+    {
+        str(title): by_learning_rate.panel(here, data, alone)
+        for (title,), here in data.group_by("panel", maintain_order=True)
+    },
 )
 means = points(wanted)
 trials = means["trials"].to_list()
 counted = appearance.span((min(trials), max(trials)))
 st.caption(
-    f"Points are means over n = {counted} trials, bars one standard deviation; dashed lines are "
-    "OMP. The band reaches from the best pretraining accuracy down to the tolerance. Click the "
-    "legend to single out a line, Ctrl-click a point to open its "
-    "runs in MLflow."
+    f"Points are means over n = {counted} trials, bars one standard deviation; dashed lines and "
+    "hollow points are OMP. The band reaches from the best pretraining accuracy down to the "
+    "tolerance. "
+    + (
+        "A box marks a ticket, by the means; it is solid where the trials decide that, and dashed "
+        "(△) where they leave it open. "
+        if by_learning_rate.boxes(data)
+        else "No point makes a ticket, by the means. "
+    )
+    + "Click the legend to single out a line, a point to see what it rests on."
+    + (f" {study.pending.height} planned runs are to come." if study.pending.height else "")
 )
 numbers = means.select(
-    "line",
-    "sparsity",
-    "learning_rate",
-    "accuracy",
-    "deviation",
-    "trials",
-    pl.col("link").alias("MLflow"),
+    "line", "sparsity", "learning_rate", "accuracy", "deviation", "trials", evidence="link"
 )
 with st.expander("Numbers"):
     show.table(
         numbers,
-        f"{study.name}-accuracy-vs-learning-rate",
-        MLflow=st.column_config.LinkColumn(display_text="open"),
+        name,
+        evidence=st.column_config.LinkColumn(display_text="open"),
+        accuracy=st.column_config.NumberColumn(format="%.2f"),
+        deviation=st.column_config.NumberColumn(format="%.2f"),
     )

@@ -1,26 +1,102 @@
-"""Every study: how far it is, and what its tickets are worth."""
+"""Every study's answer at a glance, and what the questions mean."""
+
+import time
+from pathlib import Path
 
 import polars as pl
 import streamlit as st
 
-from explorer import show, sidebar, snapshot
-from explorer.figures import appearance
-from jackpot import settings, wording
+from explorer import answer, links, reading, show, sidebar, snapshot
+from explorer.figures import verdicts
+from jackpot import wording
 from jackpot.conditions import Verdict
-from jackpot.marks import NAMES, PUBLISHED, marks
+from jackpot.definition import Judgement
+
+ASKED = Path(__file__).parents[1] / "asked.md"
+# Maps of more studies are shown when they are asked for.
+FEW = 4
+
+
+def shown(judgements: list[Judgement]) -> list[Judgement]:
+    """Those at whose sparsities every setting was trained, if there are any."""
+    return [j for j in judgements if not j.missing] or judgements
+
+
+def one(study: snapshot.Study, judgements: list[Judgement], is_open: bool) -> None:
+    """A study's sentence, its map of verdicts, and where to read on."""
+    st.subheader(show.plain(study.name), anchor=False)
+    if not study.plan.height:
+        st.warning("The plan of its launch cannot be read, so its runs are not known.")
+        return
+    st.markdown(show.plain(answer.sentence(judgements, study.plan, study.runs)))
+    pages = {
+        "definition": "Conditions and margins",
+        "learning_rate": "Accuracy vs learning rate",
+        "runs": "Runs and tickets",
+    }
+    st.markdown(
+        " · ".join(f"[{label}]({links.page(name, **study.view)})" for name, label in pages.items())
+    )
+    if not judgements or not is_open:
+        return
+    cells = verdicts.cells(shown(judgements), study.view)
+    name = f"{study.name}-verdicts"
+    show.figure(
+        verdicts.chart(cells),
+        name,
+        f"Verdict and conditions of every ticket of study {study.name}.",
+        reading.footnote(reading.changes(judgements[0].criteria, which)),
+        panels={
+            f"{pruner} of {network} on {dataset}": verdicts.panel(here)
+            for (network, dataset, pruner), here in cells.group_by(
+                "network", "dataset", "pruner", maintain_order=True
+            )
+        },
+    )
+    with st.expander("As a table"):
+        show.table(
+            cells.select("pruner", "sparsity", "row", "mark", "means", evidence="link"),
+            name,
+            evidence=st.column_config.LinkColumn(display_text="open"),
+        )
+
+
+@st.fragment(run_every=snapshot.REFRESH_S)
+def age() -> None:
+    """How old the page is; the page is drawn again as soon as the store has something new."""
+    known = sidebar.refreshed()
+    if known.version != drawn:
+        st.rerun()
+    ago = max(time.time() - known.read_at, 0)
+    st.caption(f"The store was read {wording.duration(ago)} ago. This page refreshes by itself.")
+
 
 st.title("Does your winning ticket really win?")
-studies = snapshot.studies(sidebar.opened())
+known = sidebar.opened()
+drawn = known.version
+studies = snapshot.studies(known)
 criteria, which = sidebar.criteria()
 conditions = sidebar.conditions()
-judged = [
-    (study, study.accuracies(which), study.judged(criteria, which, conditions)) for study in studies
-]
+age()
+show.chips(reading.changes(criteria, which))
+judged = [(study, study.judged(criteria, which, conditions)) for study in studies]
+every = len(judged) <= FEW or st.toggle(
+    f"Show the maps of all {len(judged)} studies", key="all_maps", bind="query-params"
+)
+for i, (study, judgements) in enumerate(judged):
+    one(study, judgements, every or i < FEW)
+st.caption(
+    "★ jackpot ticket, ✓ secondary prize (of a condition: holds), × no ticket (fails), △ the "
+    "trials leave it open, ? runs are missing. What the trials decide is filled; what they leave "
+    "open is grey, its border in the colour of what the means say. Click a cell for its evidence. "
+    "Sparsities at which a setting was not trained are left out."
+)
 
-st.subheader("Studies")
+st.header("Studies", anchor=False)
 progress = []
-for study in studies:
+for study, judgements in judged:
     counts = dict(study.runs.group_by("status").len().iter_rows())
+    decided = [j for j in judgements if j.verdict is not Verdict.NOT_ENOUGH_RUNS]
     progress.append(
         {
             "study": study.name,
@@ -30,69 +106,16 @@ for study in studies:
             "failed": counts.get("FAILED", 0) + counts.get("KILLED", 0),
             "planned": study.plan.height,
             "done": counts.get("FINISHED", 0) / max(study.plan.height, 1),
+            "ticket up to sparsity": answer.up_to(decided),
+            "evidence": links.page("definition", **study.view),
         }
     )
 show.table(
-    pl.DataFrame(progress),
+    pl.DataFrame(progress, infer_schema_length=None),
     "studies",
     done=st.column_config.ProgressColumn("done", min_value=0, max_value=1, format="percent"),
+    evidence=st.column_config.LinkColumn(display_text="open"),
 )
 
-st.subheader("Marks of the paper's Table 3")
-summary = [
-    {
-        "study": study.name,
-        "network": network,
-        "dataset": dataset,
-        "own marks": str(own),
-        "published": str(PUBLISHED.get((network, dataset), "")),
-        "ticket up to sparsity": "–" if highest is None else wording.sparsity(highest),
-    }
-    for study, runs, _ in judged
-    for (network, dataset), (own, highest) in marks(
-        runs, study.read_by(criteria), study.pending, conditions
-    ).items()
-]
-if not summary:
-    st.info("No run has finished yet.")
-    st.stop()
-show.table(pl.DataFrame(summary), "table-3")
-st.caption(
-    f"In this order: {', '.join(NAMES)}. ✓ yes, × no, △ the trials leave it open, ? not enough "
-    f"runs. A ticket exists if there is one at any sparsity of {criteria.sparsity:g} or more; the "
-    "more are looked at, the surer each must be (Holm). A small learning rate is preferred where, "
-    "at most of these sparsities, the best ticket is trained at a smaller one than the best dense "
-    f"network; IMP where at most of them the best LT-IMP is over {100 * criteria.gap:g} points "
-    "better than the best LT-OMP. The published marks are for the paper's recipe and all its "
-    "sparsities."
-)
-
-st.subheader("Verdicts")
-verdicts = [
-    {
-        "study": study.name,
-        "network": j.network,
-        "dataset": j.dataset,
-        "pruner": appearance.method(j.pruner),
-        "sparsity": j.sparsity,
-        "verdict": str(j),
-        "by the means": str(j.point_verdict),
-        "trials": appearance.span(j.trials),
-        "missing": ", ".join(settings.label(name) for name in j.missing),
-    }
-    for study, _, judgements in judged
-    for j in judgements
-]
-if not verdicts:
-    st.info("No sparse run has finished yet.")
-    st.stop()
-frame = pl.DataFrame(verdicts)
-decided = frame.filter(~pl.col("verdict").str.starts_with(Verdict.NOT_ENOUGH_RUNS))
-show.table(
-    decided.drop("missing") if decided.height else frame,
-    "verdicts",
-)
-st.caption(
-    "Sparsities at which a setting was not trained are left out; the page Definition names what "
-    "is missing."
-)
+st.header("What is being asked", anchor=False)
+st.markdown(ASKED.read_text(encoding="utf-8"))

@@ -5,7 +5,7 @@ from functools import partial
 import polars as pl
 import streamlit as st
 
-from explorer import links, show, sidebar, snapshot
+from explorer import asked, links, show, sidebar, snapshot
 from explorer.readers import StoreUnavailable
 from jackpot import artifacts, stores, wording
 from jackpot.contract import Artifact
@@ -34,22 +34,24 @@ if study.runs.is_empty():
 shown = study.runs
 for column, name in zip(st.columns(len(FILTERS)), FILTERS, strict=True):
     values = study.runs[name].drop_nulls().unique().sort().to_list()
-    label = name.replace("_", " ")
-    wanted = column.multiselect(
-        label,
-        values,
-        format_func=partial(shown_as, name),
-        key=f"runs_{name}",
-        placeholder="all",
-        bind="query-params",
-    )
+    with column:
+        wanted = asked.some(
+            name.replace("_", " "),
+            values,
+            f"runs_{name}",
+            format_func=partial(shown_as, name),
+            placeholder="all",
+        )
     if wanted:
         shown = shown.filter(pl.col(name).is_in(wanted))
 st.caption(f"{shown.height} of {study.runs.height} runs")
 ui = sidebar.mlflow_ui()
 show.table(
-    shown.select(*COLUMNS, links.of_run(ui).alias("MLflow")),
+    links.of_points(shown, study.view).select(
+        *COLUMNS, pl.col("link").alias("evidence"), links.of_run(ui).alias("MLflow")
+    ),
     f"{study.name}-runs",
+    evidence=st.column_config.LinkColumn(display_text="open"),
     MLflow=st.column_config.LinkColumn(display_text="open"),
     val_accuracy=st.column_config.NumberColumn(format="percent"),
     best_val_accuracy=st.column_config.NumberColumn(format="percent"),
@@ -58,11 +60,12 @@ tickets = shown.filter(pl.col("status") == "FINISHED")
 # Sparse ones first: they are what the page is opened for.
 tickets = tickets.sort(pl.col("pruner").is_null(), maintain_order=True)
 names = dict(tickets.select("run_id", "name").rows())
-run_id = st.selectbox(
-    "Ticket", list(names), format_func=names.__getitem__, key="ticket_run", bind="query-params"
-)
-if run_id is None:
+if not names:
+    st.info("None of these runs has finished.")
     st.stop()
+run_id = asked.one(
+    "Ticket", list(names), "ticket_run", next(iter(names)), format_func=names.__getitem__
+)
 run = tickets.row(by_predicate=pl.col("run_id") == run_id, named=True)
 st.subheader("Lineage")
 by_id = dict(study.runs.select("run_id", "name").rows())

@@ -3,22 +3,47 @@
 import polars as pl
 import streamlit as st
 
-from explorer import links, show, sidebar
-from explorer.figures import by_sparsity
+from explorer import links, reading, show, sidebar
+from explorer.figures import appearance, by_sparsity
+from explorer.figures.points import points
 
 st.title("Accuracy vs sparsity")
 study = sidebar.chosen()
-_, which = sidebar.criteria()
+chosen, which = sidebar.criteria()
 runs = study.accuracies(which)
 if runs.filter(pl.col("sparsity") > 0).is_empty():
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
+changed = ["accuracy of the best epoch"] if which == "best" else []
+show.chips(changed)
+linked = links.of_points(runs, study.view)
+data = by_sparsity.panels(linked)
+name = f"{study.name}-accuracy-vs-sparsity"
+alone = show.key(appearance.legend(data), name)
 show.figure(
-    by_sparsity.chart(links.of_points(runs, sidebar.mlflow_ui())),
-    f"{study.name}-accuracy-vs-sparsity",
+    by_sparsity.chart(data),
+    name,
     f"Accuracy of every setting of study {study.name} against sparsity, by learning rate.",
+    reading.footnote(changed),
+    {
+        str(title): by_sparsity.panel(here, data, alone)
+        for (title,), here in data.group_by("panel", maintain_order=True)
+    },
 )
+trials = data["trials"].to_list()
 st.caption(
-    "The dashed line is the dense network at the same learning rate. Ctrl-click a point to "
-    "open its runs in MLflow."
+    f"Points are means over n = {appearance.span((min(trials), max(trials)))} trials, bars one "
+    "standard deviation; dashed lines and hollow points are OMP. The dashed line across is the "
+    "dense network at the same learning rate. Click the legend to single out a line, a point to "
+    "see what it rests on."
 )
+with st.expander("Numbers"):
+    show.table(
+        points(linked).select(
+            "line", "sparsity", "learning_rate", "accuracy", "deviation", "trials", evidence="link"
+        ),
+        name,
+        evidence=st.column_config.LinkColumn(display_text="open"),
+        accuracy=st.column_config.NumberColumn(format="%.2f"),
+        deviation=st.column_config.NumberColumn(format="%.2f"),
+    )

@@ -68,7 +68,8 @@ def test_a_link_opens_the_figure_in_either_theme(app, browser, scheme):
     ).first.wait_for()
     page.get_by_role("link", name="Overview").wait_for()
     with page.expect_download() as download:
-        page.get_by_role("button", name="SVG").click()
+        page.get_by_role("button", name="Download figure").click()
+        page.get_by_role("button", name="SVG, one column").click()
     svg = Path(download.value.path()).read_text()
     assert svg.startswith("<svg")
     assert "LT-IMP" in svg

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from explorer.figures import landscape as figure
-from explorer.landscape import Landscape, basin, contours, levels, path
+from explorer.landscape import Landscape, basin, contours, is_cut_off, levels, path
 
 
 def bowl(points: int = 41, curvature: float = 1.0) -> Landscape:
@@ -35,6 +35,12 @@ def test_the_basin_of_a_bowl_is_its_disc():
     assert basin(hollow, 0.5) == pytest.approx(np.pi * (1.5**2 - 0.5**2), rel=0.02)
 
 
+def test_a_basin_that_reaches_the_edge_is_cut_off():
+    # The nearest edge of the bowl is at distance 2, where the loss is 0.1 + 4.
+    assert not is_cut_off(bowl(), 4.0)
+    assert is_cut_off(bowl(), 4.11)
+
+
 def test_levels_are_shared_and_within_what_was_measured():
     both = levels([bowl(), bowl(curvature=10.0)])
     assert both == sorted(both)
@@ -48,7 +54,7 @@ def test_the_path_ends_at_the_origin():
 
 def test_two_runs_are_drawn_on_one_scale():
     found = {"one": bowl(), "two": bowl(curvature=9.0)}
-    chart = figure.chart(found, levels(found.values()), 0.5).to_dict()
+    chart = figure.chart(figure.panels(found, levels(found.values()), 0.5)).to_dict()
     first, second = chart["hconcat"]
     assert [first["title"], second["title"]] == ["one", "two"]
     scales = [panel["layer"][1]["encoding"]["color"]["scale"] for panel in (first, second)]

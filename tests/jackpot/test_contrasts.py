@@ -75,7 +75,7 @@ def test_bounds_decide(low, high, decision):
 def test_without_noise_nothing_is_decided():
     assert exceeds(cells(99.0), cells(50.0), 0.0, None).decision is Decision.UNDECIDED
     assert len(possibly_best(cells(90, 91, 50), None, 0.05)) == 3
-    assert prefers_small(cells(92, 90), cells(90, 92), None) is Decision.UNDECIDED
+    assert prefers_small(cells(92, 90), cells(90, 92), None).decision is Decision.UNDECIDED
 
 
 def test_what_is_surely_exceeded_cannot_be_best():
@@ -87,15 +87,15 @@ def test_what_is_surely_exceeded_cannot_be_best():
 
 def test_a_preference_by_hand():
     small, large = cells(92, 90, 88), cells(88, 90, 92)
-    assert prefers_small(small, large, KNOWN) is Decision.HOLDS
-    assert prefers_small(large, large, KNOWN) is Decision.FAILS
-    assert prefers_small(cells(90, 90, 90), large, KNOWN) is Decision.UNDECIDED
+    assert prefers_small(small, large, KNOWN).decision is Decision.HOLDS
+    assert prefers_small(large, large, KNOWN).decision is Decision.FAILS
+    assert prefers_small(cells(90, 90, 90), large, KNOWN).decision is Decision.UNDECIDED
     # Either of two rates may be the dense network's best, which matters here and not there.
     flat = cells(88, 92.0, 91.95)
-    assert prefers_small(cells(88, 92, 88), flat, KNOWN) is Decision.UNDECIDED
-    assert prefers_small(small, flat, KNOWN) is Decision.HOLDS
+    assert prefers_small(cells(88, 92, 88), flat, KNOWN).decision is Decision.UNDECIDED
+    assert prefers_small(small, flat, KNOWN).decision is Decision.HOLDS
     # Its best is the smallest rate: nothing can be smaller.
-    assert prefers_small(small, cells(92, 90, 88), KNOWN) is Decision.FAILS
+    assert prefers_small(small, cells(92, 90, 88), KNOWN).decision is Decision.FAILS
 
 
 def drawn(rng: np.random.Generator, means: dict[str, list[float]], scale: list[float]) -> dict:

@@ -19,7 +19,7 @@ FOUR = CONDITIONS[3]
         (LT, {"name": ""}, "lower-case"),
         (LT, {"label": " "}, "needs a label"),
         (LT, {"label": "LT-2"}, "without '-'"),
-        (LT, {"colour": "blue"}, "expected a colour such as '#1f77b4', found 'blue'"),
+        (LT, {"colour": "blue"}, "expected a colour such as '#548cf1', found 'blue'"),
         (LT, {"weights": "θ₀"}, "weights must be one of"),
         (LT, {"first_epoch": 0}, "first_epoch must be one of"),
         (LT, {"mask": "imp"}, r"a function \(mask, rng\) -> mask"),

@@ -15,8 +15,8 @@ from rich.progress import (
 )
 
 from jackpot.contract import Metric
+from jackpot.wording import duration
 from trainer.execution.outcome import Outcome, Reporter
-from trainer.report.tables import duration
 from trainer.study.plan import RunSpec
 
 _EVERY_S = 30.0

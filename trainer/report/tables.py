@@ -12,17 +12,6 @@ from trainer.execution.outcome import Outcome
 from trainer.study.plan import Plan, RunSpec
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them: `45 s`, `3 min`, `2 h 05 min`, `3 d 4 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
-
-
 def planned(plan: Plan, known: Iterable[str]) -> RenderableType:
     """Runs by setting, sparsity and learning rate: how many trials, how many finished already."""
     known = set(known)

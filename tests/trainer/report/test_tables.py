@@ -2,7 +2,6 @@
 
 import io
 
-import pytest
 from rich.console import Console, RenderableType
 
 from tests.trainer.study.test_plan import study
@@ -21,23 +20,6 @@ def printed(table: RenderableType) -> list[list[str]]:
     lines = [line.replace("│", "|").replace("┃", "|") for line in file.getvalue().splitlines()]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
     return [[lines[0].strip()], *rows]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.4, "0 s"),
-        (89, "89 s"),
-        (90, "2 min"),
-        (5369, "89 min"),
-        (5400, "1 h 30 min"),
-        (7500, "2 h 05 min"),
-        (172_799, "2 d 0 h"),
-        (280_800, "3 d 6 h"),
-    ],
-)
-def test_a_duration_is_said_as_people_say_it(seconds: float, words: str):
-    assert tables.duration(seconds) == words
 
 
 def test_a_plan_says_how_many_trials_and_what_is_done():

@@ -1,0 +1,112 @@
+"""What a study says, in one sentence. Pure."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from explorer import settling
+from explorer.figures import appearance
+from jackpot import settings, wording
+from jackpot.conditions import PRIZES, Verdict
+from jackpot.definition import Judgement
+from jackpot.settling import settle
+
+_NAMES = {Verdict.JACKPOT: "a jackpot ticket", Verdict.SECONDARY: "a secondary prize ticket"}
+
+
+def sentence(judgements: Sequence[Judgement], plan: pl.DataFrame, runs: pl.DataFrame) -> str:
+    """The study's answer: its best ticket, what is open, and what would settle it.
+
+    Args:
+        judgements: of the study.
+        plan: its planned runs.
+        runs: of the plan, as the store has them.
+    """
+    complete = [j for j in judgements if not j.missing]
+    said = _answer(complete, judgements, plan, runs)
+    waiting = sum(status == "RUNNING" for status in runs["status"]) if runs.height else 0
+    done = runs.filter(pl.col("status") == "FINISHED").height if runs.height else 0
+    failed = runs.height - done - waiting
+    if done < plan.height:
+        said += f" {done} of {wording.count(plan.height, 'planned run')} have finished"
+        said += f", {failed} failed." if failed else "."
+    return said
+
+
+def _answer(
+    complete: Sequence[Judgement],
+    every: Sequence[Judgement],
+    plan: pl.DataFrame,
+    runs: pl.DataFrame,
+) -> str:
+    if not every:
+        return "No sparse run has finished yet."
+    if not complete:
+        missing = dict.fromkeys(name for j in every for name in j.missing)
+        names = ", ".join(settings.label(name) for name in missing)
+        return f"Nothing can be judged yet: runs of {names} are missing."
+    best = min(complete, key=_rank)
+    name = f"{appearance.line(best.ticket, best.pruner)} at {wording.sparsity(best.sparsity)}"
+    rate = f" at learning rate {best.learning_rate:g}" if best.learning_rate else ""
+    if best.verdict in PRIZES:
+        no_more = "" if best.verdict is Verdict.JACKPOT else "; none is a jackpot ticket"
+        if no_more and any(j.verdict in (Verdict.UNDECIDED, Verdict.TICKET) for j in complete):
+            no_more = "; whether another is a jackpot ticket, the trials leave open"
+        return f"{name} is {_NAMES[best.verdict]}{rate}{no_more}."
+    if best.verdict is Verdict.NONE:
+        depths = sorted({wording.sparsity(j.sparsity) for j in complete})
+        where = depths[0] if len(depths) == 1 else f"{depths[0]} to {depths[-1]}"
+        of = "The one ticket" if len(complete) == 1 else f"None of {len(complete)} tickets"
+        return f"{of} at sparsity {where} {'is not' if len(complete) == 1 else 'is'} a winning one."
+    if best.noise is None:
+        return (
+            "Nothing is decided: one trial of each does not tell how much trials vary. By the "
+            f"means, {_by_means(best, name, rate)}. Set trials: 3 and launch the study again."
+        )
+    if best.verdict is Verdict.TICKET:
+        said = f"{name} is a secondary prize ticket{rate}; whether it is a jackpot is undecided"
+    else:
+        said = f"Whether any ticket wins is undecided; by the means, {_by_means(best, name, rate)}"
+    return f"{said}{_more(best, plan, runs)}."
+
+
+def up_to(judgements: Sequence[Judgement]) -> str:
+    """The highest sparsity with a ticket, with △ where only the means give it; `–` for none."""
+    decided = max((j.sparsity for j in judgements if j.wins and not j.pending), default=0.0)
+    means = max((j.sparsity for j in judgements if appearance.box(j)), default=0.0)
+    said = [wording.sparsity(decided)] if decided else []
+    return " ".join([*said, f"△ {wording.sparsity(means)}"] if means > decided else said) or "–"
+
+
+def _rank(judgement: Judgement) -> tuple[int, int, float]:
+    """The best first: what is decided, then what the means say, then the sparser."""
+    decided = [Verdict.JACKPOT, Verdict.SECONDARY, Verdict.TICKET, Verdict.UNDECIDED, Verdict.NONE]
+    order = decided.index(judgement.verdict)
+    # A secondary prize that may yet be a jackpot says more than one that is none.
+    if judgement.verdict is Verdict.TICKET:
+        order = decided.index(Verdict.SECONDARY)
+    means = list(_NAMES)
+    point = judgement.point_verdict
+    return order, means.index(point) if point in means else len(means), -judgement.sparsity
+
+
+def _by_means(judgement: Judgement, name: str, rate: str) -> str:
+    prize = _NAMES.get(judgement.point_verdict)
+    return f"{name} would be {prize}{rate}" if prize else "none would"
+
+
+def _more(judgement: Judgement, plan: pl.DataFrame, runs: pl.DataFrame) -> str:
+    """What would settle it, as the end of a sentence."""
+    open_ones = settle(judgement)
+    wanted = settling.launch(open_ones, judgement, plan, runs)
+    if wanted is None:
+        return ", and more trials would not settle it: it is at the boundary"
+    more = wording.count(wanted.trials - judgement.trials[0], "more trial")
+    rates = wording.count(len(wanted.learning_rates), "learning rate")
+    hours = wanted.hours
+    took = "" if hours is None else f", about {wording.duration(3600 * hours)} of training"
+    stuck = [found.finding.condition.symbol for found in open_ones if found.trials is None]
+    if stuck:
+        at_edge = " and ".join(stuck)
+        return f": {more} at {rates}{took} may settle part of it; {at_edge} at the boundary"
+    return f": {more} at {rates}{took}"

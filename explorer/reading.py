@@ -1,0 +1,44 @@
+"""How the definition is read, in words. Pure."""
+
+from typing import Literal
+
+from jackpot import settings
+from jackpot.conditions import Criteria
+
+
+def changes(criteria: Criteria, which: Literal["last", "best"] = "last") -> list[str]:
+    """What is not as the paper has it, a few words each; empty where all of it is.
+
+    Args:
+        criteria: of the reader and the study (`Study.read_by`).
+        which: epoch whose accuracy counts.
+
+    >>> changes(Criteria()), changes(Criteria(gap=0.01, reading="joint"), "best")
+    ([], ['clear gap: over 1 points', 'joint reading', 'accuracy of the best epoch'])
+    """
+    default = Criteria()
+    said = {
+        "tolerance": f"similar: within {100 * (criteria.tolerance or 0):g} points",
+        "gap": f"clear gap: over {100 * criteria.gap:g} points",
+        "sparsity": f"non-trivial sparsity: {criteria.sparsity:g}",
+        "epochs": f"sufficient epochs: {criteria.epochs}",
+        "floor": f"decent rate: dense within {100 * criteria.floor:g} points",
+        "any_rate": "masks of another rate count",
+        "reading": f"{criteria.reading} reading",
+        "ticket": f"ticket: {settings.label(criteria.ticket)}",
+        "rate_by": "best rate by held-out images",
+        "alpha": f"level {100 * criteria.alpha:g} %",
+    }
+    found = [
+        words for name, words in said.items() if getattr(criteria, name) != getattr(default, name)
+    ]
+    return found + (["accuracy of the best epoch"] if which == "best" else [])
+
+
+def footnote(changed: list[str]) -> str:
+    """A line below a figure in print; empty where nothing is changed.
+
+    >>> footnote(["joint reading"])
+    'Criteria other than the paper’s: joint reading.'
+    """
+    return f"Criteria other than the paper’s: {'; '.join(changed)}." if changed else ""

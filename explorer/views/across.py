@@ -1,0 +1,177 @@
+"""Studies side by side: Table 3, figure 3's grid, figure 1's recipes, figure 6's networks."""
+
+import polars as pl
+import streamlit as st
+
+from explorer import asked, correlating, links, reading, show, sidebar, snapshot, tables
+from explorer.figures import appearance, by_learning_rate, correlation, recipes
+from explorer.figures.points import points
+from jackpot import settings, stores, wording
+from jackpot.marks import NAMES, marks
+from jackpot.trials import OWN_RATE
+
+st.title("Across studies")
+known = sidebar.opened()
+criteria, which = sidebar.criteria()
+conditions = sidebar.conditions()
+changed = reading.changes(criteria, which)
+show.chips(changed)
+every = {study.name: study for study in snapshot.studies(known)}
+names = asked.some("Studies", list(every), "across", list(every)[:6])
+chosen = [every[name] for name in names]
+runs = {study.name: study.accuracies(which) for study in chosen}
+sparse = [frame.filter(pl.col("sparsity") > 0) for frame in runs.values()]
+if not sparse or all(frame.is_empty() for frame in sparse):
+    st.info("Choose a study of which a sparse run has finished.")
+    st.stop()
+
+st.header("Table 3: what tickets there are", anchor=False)
+own = [
+    (study.name, network, dataset, str(found))
+    for study in chosen
+    for (network, dataset), (found, _) in marks(
+        runs[study.name], study.read_by(criteria), study.pending, conditions
+    ).items()
+]
+table = tables.table_3(own)
+show.table(table, "table-3", tables.table_3_latex(table))
+st.caption(
+    f"In this order: {', '.join(NAMES)}. ✓ yes, × no, △ the trials leave it open, ? not enough "
+    f"runs. A ticket exists if there is one at any sparsity of {criteria.sparsity:g} or more; the "
+    "more are looked at, the surer each must be (Holm). A small learning rate is preferred where, "
+    "at most of these sparsities, the best ticket is trained at a smaller one than the best dense "
+    f"network; IMP where at most of them the best LT-IMP is over {100 * criteria.gap:g} points "
+    "better than the best LT-OMP. The paper's marks are for its recipe and all its sparsities."
+)
+
+depths = {wording.sparsity(s): s for s in pl.concat(sparse)["sparsity"].unique().sort().to_list()}
+label = asked.one("Sparsity", list(depths), "across_sparsity", list(depths)[-1])
+depth = depths[label]
+
+
+def at_depth(frame: pl.DataFrame) -> pl.DataFrame:
+    """Dense runs, and those at the chosen sparsity."""
+    return frame.filter((pl.col("sparsity") == 0) | ((pl.col("sparsity") - depth).abs() < 1e-6))
+
+
+st.header("Figure 3: accuracy against learning rate", anchor=False)
+grid = []
+for study in chosen:
+    judgements = study.judged(criteria, which, conditions)
+    for (network, dataset), here in at_depth(runs[study.name]).group_by(
+        "network", "dataset", maintain_order=True
+    ):
+        wanted = links.of_points(here.filter(pl.col("setting") != settings.WR.name), study.view)
+        panel = by_learning_rate.panels(
+            wanted,
+            [j for j in judgements if (j.network, j.dataset) == (network, dataset)],
+            study.read_by(criteria),
+            str(dataset),
+        )
+        title = f"{network} on {dataset} ({study.name})"
+        grid.append(panel.with_columns(pl.lit(title).alias("panel")))
+data = pl.concat(grid)
+if data.is_empty():
+    st.info("None of these studies was trained at this sparsity.")
+else:
+    alone = show.key(appearance.legend(data), "across-3", by_learning_rate.boxes(data))
+    show.figure(
+        by_learning_rate.chart(data).resolve_scale(y="independent", x="independent"),
+        "across-accuracy-vs-learning-rate",
+        f"Accuracy against learning rate at sparsity {label} for {len(grid)} networks.",
+        reading.footnote(changed),
+        {
+            # Each network has its own axes.
+            str(title): by_learning_rate.panel(here, here, alone)
+            for (title,), here in data.group_by("panel", maintain_order=True)
+        },
+    )
+
+st.header("Figure 1: recipes", anchor=False)
+shown = pl.concat(
+    [
+        points(links.of_points(runs[study.name], study.view)).with_columns(
+            pl.lit(study.name).alias("study")
+        )
+        for study in chosen
+        if not runs[study.name].is_empty()
+    ]
+).with_columns(
+    pl.col("learning_rate").map_elements("{:g}".format, pl.String).alias("learning rate")
+)
+trained = settings.ordered(shown["setting"])
+lines = st.pills(
+    "Settings",
+    trained,
+    selection_mode="multi",
+    default=[s for s in trained if s in ("pretrain", "lt", "rr")],
+    format_func=settings.label,
+    key="across_settings",
+    bind="query-params",
+)
+rates = shown["learning rate"].unique(maintain_order=True).to_list()
+rates = sorted(rates, key=float)
+rate = asked.one("Learning rate at which studies meet", rates, "across_rate", rates[0])
+pruners = [m for m in shown["method"].unique().sort() if m != appearance.DENSE]
+pruner = asked.one("Pruner", pruners, "across_pruner", "IMP" if "IMP" in pruners else pruners[0])
+shown = shown.filter(
+    pl.col("setting").is_in(lines or [settings.PRETRAIN.name]),
+    pl.col("method").is_in([appearance.DENSE, pruner]),
+)
+if shown.is_empty():
+    st.info("Choose a setting.")
+else:
+    panels = {
+        f"{name}, each rate": recipes.panel(here, "learning rate", shown)
+        for (name,), here in shown.group_by("study", maintain_order=True)
+    }
+    met = shown.filter(pl.col("learning rate") == rate)
+    if len(chosen) > 1 and not met.is_empty():
+        panels[f"all studies at learning rate {rate}"] = recipes.panel(met, "study", shown)
+    show.figure(
+        recipes.chart(panels),
+        "across-accuracy-vs-sparsity",
+        "Accuracy against sparsity by study and learning rate.",
+        reading.footnote(changed),
+        panels,
+    )
+    with st.expander("Numbers"):
+        show.table(
+            shown.select(
+                "study", "line", "sparsity", "learning_rate", "accuracy", "deviation", "trials"
+            ),
+            "across-accuracy-vs-sparsity",
+        )
+
+st.header("Figure 6: correlation of weights", anchor=False)
+if st.toggle("Compare weights (seconds per run)", key="across_weights", bind="query-params"):
+    p = 0.1
+    found = []
+    with st.spinner("comparing weights …"):
+        for study in chosen:
+            finished = study.runs.filter(pl.col("status") == "FINISHED", OWN_RATE)
+            masks = finished.filter(
+                pl.col("pruner").is_not_null(), (pl.col("sparsity") - depth).abs() < 1e-6
+            )
+            for name, exact in masks.select("pruner", "sparsity").unique().sort("pruner").rows():
+                if appearance.method(name) != pruner:
+                    continue
+                means = correlating.compare(
+                    stores.tracking_uri(), finished, name, exact, p, correlating.OF_PRETRAINING
+                ).means
+                found.append(means.with_columns(pl.lit(study.name).alias("panel")))
+    compared = pl.concat(found) if found else None
+    if compared is None or compared.is_empty():
+        st.info("None of these studies has masks of this pruner at this sparsity.")
+    else:
+        show.figure(
+            correlation.chart(compared, p),
+            "across-correlation",
+            f"Correlation of weights at sparsity {label} by study.",
+            panels={
+                str(name): correlation.panel(here, p)
+                for (name,), here in compared.group_by("panel", maintain_order=True)
+            },
+        )
+        with st.expander("Numbers"):
+            show.table(compared.drop("setting"), "across-correlation")

@@ -132,6 +132,10 @@ PARENT_TAG = "mlflow.parentRunId"
 SOURCE_NAME_TAG, SOURCE_TYPE_TAG = "mlflow.source.name", "mlflow.source.type"
 USER_TAG = "mlflow.user"
 """MLflow's own tags for what made a run, and who."""
+NOTE_TAG = "mlflow.note.content"
+"""MLflow's own tag for the description of an experiment, in Markdown."""
+DATASET_CONTEXT_TAG = "mlflow.data.context"
+"""MLflow's own tag of a run's dataset for what it is used for."""
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 
 

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
 from jackpot.contract import DEFAULT_TRACKING_URI
 
@@ -58,6 +59,18 @@ def shown(uri: str) -> str:
 def is_server(uri: str) -> bool:
     """Whether the store is a tracking server's address."""
     return uri.startswith(("http://", "https://"))
+
+
+def local_folder(uri: str) -> Path | None:
+    """The folder of artifacts that an address names, if it is on this machine.
+
+    >>> local_folder("file:///data/my%20runs"), local_folder("s3://bucket/runs")
+    (PosixPath('/data/my runs'), None)
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return Path(url2pathname(parts.path))
+    return Path(uri) if not parts.scheme and Path(uri).is_absolute() else None
 
 
 def experiment_settings(uri: str, study: str) -> dict[str, Any]:

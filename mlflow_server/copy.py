@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from jackpot import schema, stores
-from jackpot.contract import PARENT_TAG, Kind, Tag
+from jackpot.contract import NOTE_TAG, PARENT_TAG, Kind, Tag
 from jackpot.stores import experiment_settings
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def copy(
         runs = sorted(_runs(source, experiment), key=lambda run: run.info.start_time)
         if not runs:
             continue
-        into = _experiment(target, target_uri, experiment.name)
+        into = _experiment(target, target_uri, experiment.name, experiment.tags.get(NOTE_TAG, ""))
         there = {_identity(run): run for run in _runs(target, into)}
         ids: dict[str, str] = {}
         copied = known = running = 0
@@ -123,11 +123,14 @@ def _identity(run: "Run") -> tuple[str | None, ...]:
     return tags.get(Tag.KIND), tags.get(Tag.RUN_KEY, tags.get(Tag.PLAN_KEY)), run.info.start_time
 
 
-def _experiment(target: "MlflowClient", uri: str, name: str) -> "Experiment":
+def _experiment(target: "MlflowClient", uri: str, name: str, note: str) -> "Experiment":
     found = target.get_experiment_by_name(name)
     if found is not None:
         return found
-    return target.get_experiment(target.create_experiment(name, **experiment_settings(uri, name)))
+    made = target.create_experiment(name, **experiment_settings(uri, name))
+    if note:
+        target.set_experiment_tag(made, NOTE_TAG, note)
+    return target.get_experiment(made)
 
 
 def _copied(
@@ -148,6 +151,8 @@ def _copied(
     params = [Param(*item) for item in run.data.params.items()]
     for first in range(0, len(params), _PARAMS):
         target.log_batch(new, params=params[first : first + _PARAMS])
+    if run.inputs is not None and run.inputs.dataset_inputs:
+        target.log_inputs(new, run.inputs.dataset_inputs)
     points = [
         point
         for metric in run.data.metrics

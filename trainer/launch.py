@@ -4,7 +4,7 @@ import hashlib
 import re
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -79,13 +79,15 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
     plan_ = images.planned(config, digest, None, stored, work)
     known = _accuracies(plan_, stored, work)
     todo = [spec for spec in plan_.runs if spec.key not in known]
-    console.print(report.planned(plan_, known))
     epochs = sum(spec.epochs for spec in plan_.runs)
     left = sum(spec.epochs for spec in todo)
     console.print(
         f"{len(plan_.runs)} runs, {epochs:,} epochs; {len(plan_.runs) - len(todo)} runs are "
         f"finished, {len(todo)} runs with {left:,} epochs are left."
     )
+    if todo:
+        console.print(_cost(config, todo, stored, console), highlight=False)
+    console.print(report.planned(plan_, known))
     from trainer.execution.start import check_network
 
     chosen = config.dataset
@@ -97,23 +99,28 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
         )
     for said in check_network(config, plan_, datasets.find(chosen.name), train):
         console.print(said, markup=False, highlight=False)
-    if todo:
-        from trainer.execution import calibration
-        from trainer.training.process import device_name
 
-        # Measured anew, since the machine may have been busy the last time; and nothing is written.
-        with TemporaryDirectory(prefix="jackpot-") as folder:
-            measured = SharedFiles(Path(folder))
-            size = group_size.here(config, measured)
-            speeds = estimate.from_earlier_runs(config, stored.values(), device_name())
-            if speeds is None:
-                speeds = calibration.calibrated(config, sorted({1, size}), measured)
-        groups = in_turn(todo, size)
-        time_left = wording.duration(estimate.seconds(groups, speeds))
-        console.print(
-            f"Estimated time in one process: {time_left}, from {speeds.origin}"
-            f"{f', {size} runs side by side' if size > 1 else ''}."
-        )
+
+def _cost(
+    config: Study, todo: list[RunSpec], stored: Mapping[str, StoredRun], console: Console
+) -> str:
+    """How long the runs that are left may take."""
+    from trainer.execution import calibration
+    from trainer.training.process import device_name
+
+    # Measured anew, since the machine may have been busy the last time; and nothing is written.
+    with (
+        TemporaryDirectory(prefix="jackpot-") as folder,
+        console.status("measuring how fast this machine trains it …"),
+    ):
+        measured = SharedFiles(Path(folder))
+        size = group_size.here(config, measured)
+        speeds = estimate.from_earlier_runs(config, stored.values(), device_name())
+        if speeds is None:
+            speeds = calibration.calibrated(config, sorted({1, size}), measured)
+    time_left = wording.duration(estimate.seconds(in_turn(todo, size), speeds))
+    side = f", {size} runs side by side" if size > 1 else ""
+    return f"Estimated time in one process: {time_left}, from {speeds.origin}{side}."
 
 
 def launch(

@@ -55,6 +55,21 @@ def test_sql_and_api_give_equal_frames_on_postgresql(
     assert merged(before, sql.runs([]), listing["run_id"]).equals(api.runs())
 
 
+def test_sql_and_api_read_equal_artifacts(trained: str):
+    sql, api = reader(trained), ApiReader(trained)
+    (launch,) = launches(sql.runs())["run_id"]
+    assert sql.plan(launch).equals(api.plan(launch))
+    with sql.artifact(launch, "config.yaml") as here, api.artifact(launch, "config.yaml") as copy:
+        assert here.read_bytes() == copy.read_bytes()
+        assert here != copy
+    for missing in ("nothing.json", "../../mlflow.db"):
+        with (
+            pytest.raises(StoreUnavailable, match="cannot be had"),
+            sql.artifact(launch, missing),
+        ):
+            pass
+
+
 def test_the_frame_holds_what_was_trained(trained: str):
     runs = trainings(reader(trained).runs())
     finished = runs.filter(pl.col("status") == "FINISHED")

@@ -47,6 +47,21 @@ def test_a_study_moves_from_a_file_to_a_server(
         assert [(m.step, m.timestamp, m.value) for m in first] == [
             (m.step, m.timestamp, m.value) for m in second
         ]
+    # What MLflow's own UI shows: the images, and the description of the study.
+    first, second = (
+        MlflowClient(uri).get_run(run_id).inputs.dataset_inputs
+        for uri, run_id in (
+            (store_uri, run["run_id"]),
+            (postgresql_server, translated[run["run_id"]]),
+        )
+    )
+    assert [i.to_dictionary() for i in first] == [i.to_dictionary() for i in second]
+    assert len(first) == 1
+    notes = {
+        MlflowClient(uri).get_experiment_by_name("tiny").tags["mlflow.note.content"]
+        for uri in (store_uri, postgresql_server)
+    }
+    assert len(notes) == 1
     sparse = trainings(there).filter(pl.col("pruner") == "omp").row(0, named=True)
     _, mask = load_ticket(sparse["run_id"], postgresql_server)
     assert mask

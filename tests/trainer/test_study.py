@@ -152,6 +152,24 @@ def _the_store_follows_the_contract(study, store_uri):
             assert parent.data.tags["run_key"] in tags["parent_run_keys"].split(",")
 
 
+def test_mlflow_shows_what_a_study_is_about(train, write_config, store_uri):
+    config = write_config(settings="[lt]", pruners="[omp]")
+    assert train(config) == 0
+    client = MlflowClient(store_uri)
+    experiment = client.get_experiment_by_name("tiny")
+    note = experiment.tags["mlflow.note.content"]
+    assert note.startswith("Study **tiny**: does a winning ticket of lenet-300-100 on digits")
+    assert "?study=tiny" in note
+    (images,) = stored.labelled(store_uri)["lt-omp s=0.750"].inputs.dataset_inputs
+    assert images.dataset.name == "digits"
+    tags = stored.labelled(store_uri)["lt-omp s=0.750"].data.tags
+    assert tags["dataset_sha256"].startswith(images.dataset.digest)
+    # Somebody's own words stay.
+    client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", "Mine.")
+    assert train(write_config(settings="[lt, rr]", pruners="[omp]")) == 0
+    assert client.get_experiment_by_name("tiny").tags["mlflow.note.content"] == "Mine."
+
+
 def _a_ticket_is_read_back(study, store_uri):
     run = study["lt-imp s=0.750"]
     client = MlflowClient(store_uri)

@@ -9,7 +9,7 @@ from datetime import datetime
 from filelock import Timeout
 from ruamel.yaml import YAML
 
-from jackpot import stores
+from jackpot import stores, wording
 from jackpot.contract import Artifact, Kind, Tag
 from trainer.execution import environment
 from trainer.store.delivery import Delivery
@@ -100,6 +100,7 @@ def recorded(
                     Tag.STUDY: plan.study,
                     Tag.PLAN_KEY: plan.key,
                 },
+                about=about(plan, config),
             )
         )
         delivery.alive.add(plan.key)
@@ -107,6 +108,29 @@ def recorded(
         yield folder
     finally:
         lock.release()
+
+
+def about(plan: Plan, config: Study) -> str:
+    """The description of a study's experiment in MLflow, in Markdown."""
+    rates = ", ".join(f"{rate:g}" for rate in config.learning_rates)
+    depths = ", ".join(wording.sparsity(s) for s in sorted(set(reported(config))))
+    settings = ", ".join(setting.label for setting in config.chosen_settings)
+    pruners = ", ".join(config.pruners)
+    return f"""Study **{plan.study}**: does a winning ticket of {config.network} on \
+{config.dataset.name} really win?
+
+- settings: {settings}; pruners: {pruners}
+- learning rates: {rates}
+- sparsities: {depths}
+- {wording.count(config.trials, "trial")} of each, {config.training.epochs} epochs
+
+Each run is a child of the launch that trained it; the launch has the config, the plan and the \
+environment as artifacts. Group the runs by `setting`, `pruner` or `sparsity`, show the columns \
+`sparsity` and `learning_rate`, and use the chart view to compare their curves. The table loads \
+100 runs at a time: a chart shows what is loaded.
+
+Verdicts and figures: `streamlit run explorer/app.py` with `MLFLOW_TRACKING_URI` set to this \
+store, then `/?study={plan.study}`. After Ma et al., NeurIPS 2021."""
 
 
 def write_record(folder: RunFolder, plan: Plan, config: Study) -> None:

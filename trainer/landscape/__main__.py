@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         store, file = Store(uri), sqlite_file(uri)
         if file is not None and not file.is_file():
             raise ValueError(f"{uri}: there is no such file")
-        landscape(store, options.run, chosen, options.network)
+        print(landscape(store, options.run, chosen, options.network))
     except (ArtifactError, DatasetError, StoreAway, StoreRefused, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT

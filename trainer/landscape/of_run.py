@@ -96,8 +96,8 @@ class Kept:
     trajectory: list[artifacts.Arrays]
 
 
-def landscape(store: Store, run_id: str, options: Options, network: str | None = None) -> None:
-    """Measures a run's landscape and stores it as an artifact of the run.
+def landscape(store: Store, run_id: str, options: Options, network: str | None = None) -> str:
+    """Measures a run's landscape, stores it as an artifact of the run, and says what it did.
 
     Coordinates are in lengths of the filters, see `trainer.landscape.plane`. Points of the
     trajectory are projected on the plane: the loss drawn under one is the plane's, not its own.
@@ -140,6 +140,12 @@ def landscape(store: Store, run_id: str, options: Options, network: str | None =
         )
     _store(store, run_id, options, identity, arrays)
     progress.unlink()
+    loss = arrays["loss"][np.isfinite(arrays["loss"])]
+    return (
+        f"Measured {options.points} × {options.points} points on {len(dataset.train):,} training "
+        f"images: loss from {loss.min():.3g} to {loss.max():.3g}. It is stored with run {run_id}; "
+        "the explorer's page Loss landscape draws it."
+    )
 
 
 def measured(

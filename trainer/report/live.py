@@ -20,6 +20,7 @@ from trainer.execution.outcome import Outcome, Reporter
 from trainer.study.plan import RunSpec
 
 _EVERY_S = 30.0
+_NARROW = 90
 
 
 class _Pace:
@@ -97,12 +98,14 @@ class LiveView:
 
     def __init__(self, console: Console, epochs: int) -> None:
         self._pace = _Pace(epochs)
+        # What a narrow terminal has no room for is left out, not cut.
+        is_narrow = console.width < _NARROW
+        wide = [] if is_narrow else [TextColumn("epochs"), TimeElapsedColumn()]
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            *([] if is_narrow else [BarColumn(bar_width=None)]),
             MofNCompleteColumn(),
-            TextColumn("epochs"),
-            TimeElapsedColumn(),
+            *wide,
             TextColumn("{task.fields[note]}"),
             console=console,
             expand=True,

@@ -13,18 +13,43 @@ from trainer.study.plan import Plan, RunSpec
 
 
 def planned(plan: Plan, known: Iterable[str]) -> RenderableType:
-    """Runs by setting, sparsity and learning rate: how many trials, how many finished already."""
+    """A line for each setting and pruner: at which sparsities, how many runs, how many finished."""
     known = set(known)
-    frame = _frame(plan.runs).with_columns(
-        pl.Series("known", [spec.key in known for spec in plan.runs])
+    rates = sorted({spec.learning_rate for spec in plan.runs})
+    trials = max((spec.trial for spec in plan.runs), default=0)
+    table = Table()
+    for name in ("setting", "sparsity", "runs", "finished"):
+        table.add_column(name, justify="right" if name in ("runs", "finished") else "left")
+    for label, runs in _by_label(plan).items():
+        depths = sorted({spec.sparsity for spec in runs if spec.sparsity})
+        done = sum(spec.key in known for spec in runs)
+        table.add_row(label, _range(depths), f"{len(runs):,}", f"{done:,}" if done else "–")
+    at = ", ".join(f"{rate:g}" for rate in rates)
+    title = (
+        f"Plan of study '{plan.study}': {wording.count(trials, 'trial')} at "
+        f"{'learning rate' if len(rates) == 1 else 'each of the learning rates'} {at}"
     )
-    cells = frame.group_by("label", "sparsity", "rate").agg(pl.len(), pl.col("known").sum())
+    return Group(Text(title), table)
 
-    def cell(group: dict) -> str:
-        trials = f"{group['len']} trial{'s' * (group['len'] > 1)}"
-        return f"{trials}, {group['known']} done" if group["known"] else trials
 
-    return _table(plan, cells, cell, f"Plan of study '{plan.study}'")
+def _by_label(plan: Plan) -> dict[str, list[RunSpec]]:
+    names = settings.ordered(spec.setting.name for spec in plan.runs)
+    found: dict[str, list[RunSpec]] = {}
+    for spec in sorted(plan.runs, key=lambda spec: (names.index(spec.setting.name), spec.label)):
+        found.setdefault(spec.label, []).append(spec)
+    return found
+
+
+def _range(depths: Sequence[float]) -> str:
+    """Sparsities, all of them if they are few.
+
+    >>> _range([]), _range([0.59, 0.832]), _range([0.2, 0.36, 0.488, 0.59, 0.672])
+    ('dense', '0.590, 0.832', '5 from 0.200 to 0.672')
+    """
+    names = [wording.sparsity(depth) for depth in depths]
+    if len(names) > 4:
+        return f"{len(names)} from {names[0]} to {names[-1]}"
+    return ", ".join(names) or "dense"
 
 
 def results(

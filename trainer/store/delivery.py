@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jackpot.contract import PARENT_TAG, Kind, Tag
+from jackpot.contract import PARENT_TAG, Kind, Param, Tag
 from trainer.store.journal import Event, RunFolder, RunStart, WorkDir
 from trainer.store.tracking import STALE_AFTER_S, Store, StoreAway, StoreRefused
 
@@ -218,7 +218,11 @@ class Delivery:
         self._ids[folder.key] = run_id
         events = list(folder.events(notes.get("offset", 0)))
         if events:
-            self._send(run_id, [event for event, _ in events])
+            tags = self._send(run_id, [event for event, _ in events])
+            first = folder.first()
+            if Tag.DATASET_SHA256 in tags and first is not None:
+                name = first["params"].get(Param.DATASET, "")
+                self._store.log_dataset(run_id, name, tags[Tag.DATASET_SHA256])
             folder.note_delivered(offset=events[-1][1], again=False)
         if folder.key in self.alive:
             self._beat(run_id)
@@ -303,8 +307,8 @@ class Delivery:
                 self._store.log(run.run_id, [], {Tag.FAILURE: "its process went away"})
                 self._store.terminate(run.run_id, "KILLED")
 
-    def _send(self, run_id: str, events: list[Event]) -> None:
-        """Sends the metrics and tags of `events` in one call."""
+    def _send(self, run_id: str, events: list[Event]) -> dict[str, str]:
+        """Sends the metrics and tags of `events` in one call, and returns the tags."""
         told = [event for event in events if event["event"] in ("metrics", "summary")]
         points = [
             (name, value, event["time"], event["step"])
@@ -314,3 +318,4 @@ class Delivery:
         tags = {name: value for event in told for name, value in event.get("tags", {}).items()}
         if points or tags:
             self._store.log(run_id, points, tags)
+        return tags

@@ -39,6 +39,7 @@ class RunStart:
         params, tags: set when the run is made.
         launch: plan key of the launch that this training belongs to; None for a launch.
         init_key, mask_key: run keys whose MLflow run ids become tags.
+        about: description of the experiment, in Markdown; of a launch.
     """
 
     key: str
@@ -50,6 +51,7 @@ class RunStart:
     launch: str | None = None
     init_key: str | None = None
     mask_key: str | None = None
+    about: str = ""
 
 
 class RunFolder:

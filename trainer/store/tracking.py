@@ -1,6 +1,7 @@
 """The trainer's only interface to MLflow."""
 
 import getpass
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -12,7 +13,16 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from jackpot import schema, stores
-from jackpot.contract import DIVERGED, SOURCE_NAME_TAG, SOURCE_TYPE_TAG, USER_TAG, Kind, Tag
+from jackpot.contract import (
+    DATASET_CONTEXT_TAG,
+    DIVERGED,
+    NOTE_TAG,
+    SOURCE_NAME_TAG,
+    SOURCE_TYPE_TAG,
+    USER_TAG,
+    Kind,
+    Tag,
+)
 from trainer.store.journal import RunStart
 
 if TYPE_CHECKING:
@@ -161,7 +171,35 @@ class Store:
             )
             self._experiments[start.experiment] = experiment
             run_id: str = run.info.run_id
+            if start.about:
+                self._describe(experiment, start.about)
         return run_id
+
+    def _describe(self, experiment: str, about: str) -> None:
+        """Sets the experiment's description, unless somebody has written another."""
+        client = self._connected()
+        known = client.get_experiment(experiment).tags.get(NOTE_TAG, "")
+        if not known or known.partition("\n")[0] == about.partition("\n")[0]:
+            client.set_experiment_tag(experiment, NOTE_TAG, about)
+
+    def log_dataset(self, run_id: str, name: str, digest: str) -> None:
+        """Says which images the run was trained on; the same again is no error.
+
+        Args:
+            run_id: of the run.
+            name: of the dataset.
+            digest: SHA-256 of its images and labels.
+
+        Raises:
+            StoreAway, StoreRefused.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        # MLflow's digests have 36 characters at most.
+        images = Dataset(name, digest[:36], "code", json.dumps({"tags": {"dataset": name}}))
+        used = [InputTag(DATASET_CONTEXT_TAG, "training")]
+        with _errors():
+            self._connected().log_inputs(run_id, [DatasetInput(images, used)])
 
     def log_params(self, run_id: str, params: dict[str, str]) -> None:
         """Logs params; the same again is no error. Raises: StoreAway, StoreRefused."""

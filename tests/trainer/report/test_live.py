@@ -115,3 +115,16 @@ def test_a_terminal_has_a_bar_for_the_study_and_one_for_each_run():
     text = file.getvalue()
     assert "pretrain lr=0.1 trial=1: 50.0 %" in text
     assert "trial=2: skipped: it needs 'x', which failed" in text
+
+
+def test_a_narrow_terminal_shows_all_of_it():
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=60)
+    view = live.reporter(console, 320)
+    with view as told:
+        told.run_began(FIRST, 40)
+        told.epoch_ended(FIRST, 41, GOOD)
+        view._progress.refresh()
+    drawn = file.getvalue()
+    assert "pretrain lr=0.1 trial=1  41/160 87.5 %" in drawn
+    assert "…" not in drawn

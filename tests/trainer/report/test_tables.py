@@ -25,14 +25,25 @@ def printed(table: RenderableType) -> list[list[str]]:
 def test_a_plan_says_how_many_trials_and_what_is_done():
     done = [run.key for run in PLAN.runs if run.setting.is_pretraining and run.learning_rate == 0.1]
     assert printed(tables.planned(PLAN, done[:1])) == [
-        ["Plan of study 's'"],
-        ["setting", "sparsity", "lr 0.01", "lr 0.1"],
-        ["pretrain", "0", "2 trials", "2 trials, 1 done"],
-        ["lt-imp", "0.200", "2 trials", "2 trials"],
-        ["sdt", "0.200", "2 trials", "2 trials"],
-        ["lt-imp", "0.360", "2 trials", "2 trials"],
-        ["sdt", "0.360", "2 trials", "2 trials"],
+        ["Plan of study 's': 2 trials at each of the learning rates 0.01, 0.1"],
+        ["setting", "sparsity", "runs", "finished"],
+        ["pretrain", "dense", "4", "1"],
+        ["lt-imp", "0.200, 0.360", "8", "–"],
+        ["sdt", "0.200, 0.360", "8", "–"],
     ]
+
+
+def test_the_plan_of_a_large_study_fits_a_terminal():
+    long = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.5]
+    rounds = {"rounds": 14}
+    large = plan(study(learning_rates=long, pruners=["imp"], pruning=rounds))
+    file = io.StringIO()
+    Console(file=file, width=80).print(tables.planned(large, []))
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    # One line for each of pretrain, lt-imp, rr-imp and sdt.
+    assert sum(line.startswith("│") for line in lines) == 4
+    assert "14 from 0.200 to 0.956" in file.getvalue()
 
 
 def test_results_are_means_with_their_spread_over_trials():

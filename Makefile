@@ -16,7 +16,7 @@ demo: .venv/installed
 
 # Opens the explorer on mlflow.db, or on the store that MLFLOW_TRACKING_URI names.
 explore: .venv/installed
-	$(BIN)/streamlit run explorer/app.py
+	$(BIN)/python -m explorer
 
 # Side by side: tests wait for servers and browsers, in which time the others go on.
 test: .venv/installed

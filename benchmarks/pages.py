@@ -27,6 +27,7 @@ TITLES = {
     "Definition": "Definition",
     "Correlation": "Correlation",
     "Learning-rate ablation": "Learning-rate ablation",
+    "Across studies": "Across studies",
     "Guideline": "Guideline",
     "Training curves": "Training curves",
     "Runs and tickets": "Runs and tickets",
@@ -37,7 +38,7 @@ TITLES = {
 def serve(database: Path, port: int) -> subprocess.Popen:
     """The explorer on a database; returns once it answers."""
     server = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "explorer/app.py", f"--server.port={port}"],
+        [sys.executable, "-m", "explorer", f"--server.port={port}"],
         cwd=ROOT,
         env=os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{database.absolute()}"},
         stdout=subprocess.DEVNULL,
@@ -90,7 +91,8 @@ def main() -> None:
             for visit in ("first", "again"):
                 for link, title in TITLES.items():
                     began = time.perf_counter()
-                    page.get_by_role("link", name=link, exact=True).click()
+                    menu = page.get_by_test_id("stSidebar")
+                    menu.get_by_role("link", name=link, exact=True).click()
                     there(page, title)
                     print(f"{f'{link} ({visit})':>32}: {time.perf_counter() - began:5.2f} s")
             browser.close()

@@ -19,13 +19,33 @@ _DOTS_PER_INCH = 300
 _VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 # Specifications hold their data: nothing else is shared by threads.
 alt.data_transformers.enable("default", max_rows=None)
-# Panels side by side, as many as the window has room for.
-_GRID = """<style>
+_PAGE = """<style>
+/* Panels side by side, as many as the window has room for. */
 [class*="st-key-panels-"] {
   display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 23rem), 1fr));
 }
 [class*="st-key-panels-"] > div { min-width: 0; width: 100%; }
-</style>"""
+/* White on the dark theme's primary colour would have a contrast of 3 : 1. */
+[data-tag] { background-color: #1a5f94 !important; color: #ffffff !important; }
+</style>
+<script>
+// Vega follows a mark's link by an anchor of its own. Those to pages of this app open beside it.
+if (!window.linksOpenBeside) {
+  window.linksOpenBeside = true;
+  const follow = HTMLAnchorElement.prototype.dispatchEvent;
+  HTMLAnchorElement.prototype.dispatchEvent = function (event) {
+    if (!this.isConnected && (this.getAttribute("href") || "").startsWith("./")) {
+      this.target = "_blank";
+    }
+    return follow.call(this, event);
+  };
+}
+</script>"""
+
+
+def page() -> None:
+    """What every page needs once: how panels share a window, and where links open."""
+    st.html(_PAGE, unsafe_allow_javascript=True)
 
 
 def figure(
@@ -74,7 +94,6 @@ def figure(
 
 def grid(panels: Mapping[str, Chart], name: str, description: str, is_square: bool = False) -> None:
     """Charts side by side, as many in a row as the window has room for."""
-    st.html(_GRID)
     with st.container(key=f"panels-{_as_key(name)}"):
         for title, panel in panels.items():
             spec = panel.properties(title=title).to_dict()
@@ -106,10 +125,9 @@ def _draw(
 
 
 def _on_page(spec: printing.Spec) -> printing.Spec:
-    """Streamlit's theme decides what the specification does not; links open beside the app."""
+    """Streamlit's theme decides what the specification does not."""
     own = {name: value for name, value in spec.get("config", {}).items() if name != "view"}
-    options = {"embedOptions": {"loader": {"target": "_blank"}}}
-    made = {**spec, "config": own, "usermeta": options}
+    made = {**spec, "config": own}
     if isinstance(spec.get("height"), dict):
         # A chart with a row for each thing is as high as its rows.
         made["autosize"] = {"type": "fit-x", "contains": "padding"}

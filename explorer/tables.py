@@ -22,11 +22,12 @@ _SYMBOLS = {
     ord("×"): r"\ensuremath{\times}",
     ord("′"): r"\ensuremath{'}",
     ord("?"): "?",
+    # At the beginning of a row they would be arguments of the end of the one before.
+    **{ord(c): f"{{{c}}}" for c in "[]*"},
     # Two of these would be one dash, or a quotation mark.
     ord("-"): "{-}",
     ord("'"): "{'}",
     ord("`"): "{`}",
-    ord('"'): r"{\textquotedbl}",
     ord("|"): r"\textbar{}",
     **dict.fromkeys((ord("\n"), ord("\r"), ord("\t")), " "),
 }

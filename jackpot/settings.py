@@ -159,7 +159,7 @@ WR = Setting(
     is_ticket=True,
     shape="diamond",
 )
-SDT = Setting("sdt", "SDT", "#a32c91", Weights.NARROW, mask=None, shape="cross")
+SDT = Setting("sdt", "SDT", "#ab3099", Weights.NARROW, mask=None, shape="cross")
 
 
 def table(rows: Iterable[Setting]) -> Mapping[str, Setting]:

@@ -41,6 +41,10 @@ def test_links_lead_somewhere(page: Path):
             assert anchor in anchors(linked), f"{page.name} links to {target}"
 
 
+def test_the_readme_asks_what_the_overview_asks():
+    assert (ROOT / "explorer" / "asked.md").read_text() in (ROOT / "README.md").read_text()
+
+
 def test_excerpts_are_in_the_examples():
     found = blocks("docs/extending.md", "python")
     assert len(found) >= 6

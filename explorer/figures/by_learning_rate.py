@@ -130,7 +130,7 @@ def panel(
         dash = appearance.UNDECIDED_DASH if name.endswith(OPEN) else [1, 0]
         layers.append(
             base.transform_filter(alt.datum.box == name)
-            .mark_point(shape="square", size=420, strokeWidth=2.2, strokeDash=dash)
+            .mark_point(shape="square", size=420, strokeWidth=2.2, strokeDash=dash, opacity=1)
             .encode(
                 x=x,
                 y=y,

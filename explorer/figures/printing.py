@@ -50,6 +50,9 @@ def printed(spec: Mapping[str, Any], panel: float, columns: int, footnote: str =
     for part in ("axis", "legend", "header"):
         config[part] = {**config.get(part, {}), **fonts}
     config["legend"] |= {"columns": 3 * columns, "labelLimit": 180, "gradientLength": panel}
+    if isinstance(spec.get("height"), dict):
+        # Rows have long names, beside which a legend has little room to the right.
+        config["legend"]["layout"] = {"top": {"anchor": "end"}}
     config["title"] = {"fontSize": _FONT}
     config["text"] = {"fontSize": _FONT}
     config["font"] = "Helvetica, Arial, Liberation Sans, sans-serif"

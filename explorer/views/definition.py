@@ -150,7 +150,9 @@ if judgement.verdict in (Verdict.UNDECIDED, Verdict.TICKET) and open_conditions:
         written = written_config(stores.tracking_uri(), study.launch_id)
         if written is not None:
             with st.expander("Config to copy"):
-                st.code(yaml_of(settling.config(written, wanted, judgement)), "yaml")
+                st.code(
+                    yaml_of(settling.config(written, wanted, judgement)), "yaml", wrap_lines=True
+                )
 if judgement.noise is None and not judgement.missing:
     st.text("Nothing tells how much trials vary: set trials: 3 in the config and launch it again.")
 with st.expander("Copy as text"):

@@ -142,4 +142,5 @@ model, mask = load_ticket("{run_id}", tracking_uri="{sidebar.shown_uri()}")
 model.compile("sgd", loss=...)
 model.fit(images, labels, callbacks=[ApplyMask(mask)])""",
     language="python",
+    wrap_lines=True,
 )

@@ -129,7 +129,7 @@ environment as artifacts. Group the runs by `setting`, `pruner` or `sparsity`, s
 `sparsity` and `learning_rate`, and use the chart view to compare their curves. The table loads \
 100 runs at a time: a chart shows what is loaded.
 
-Verdicts and figures: `streamlit run explorer/app.py` with `MLFLOW_TRACKING_URI` set to this \
+Verdicts and figures: `python -m explorer` with `MLFLOW_TRACKING_URI` set to this \
 store, then `/?study={plan.study}`. After Ma et al., NeurIPS 2021."""
 
 

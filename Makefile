@@ -25,7 +25,7 @@ test: .venv/installed
 tests: .venv/installed
 	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder -m "not slow"
 
-# Trains on real CIFAR-10 (set TFDS_DATA_DIR to a folder that holds it, or let TFDS download it).
+# Trains on real CIFAR-10 (set TFDS_DATA_DIR to a folder that holds it).
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow --timeout 3600
 

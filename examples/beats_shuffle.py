@@ -2,8 +2,8 @@
 
     JACKPOT_CONDITIONS=examples.beats_shuffle:beats_shuffle make explore
 
-It is shown beside the paper's five; no verdict needs it. The pages Definition and Accuracy vs
-learning rate draw it as they draw the others.
+It is shown beside the paper's five, on the page Definition and in the map of verdicts on
+Overview; no verdict needs it.
 """
 
 from examples.shuffled import shuffled

@@ -190,6 +190,24 @@ def table(frame: pl.DataFrame, name: str, tex: str | None = None, **columns: Any
             )
 
 
+def numbers(points: pl.DataFrame, name: str) -> None:
+    """The numbers of a figure: the points' means and deviations, and what each rests on.
+
+    Args:
+        points: as `explorer.figures.points.points` has them, with links.
+        name: of the files.
+    """
+    columns = ("line", "sparsity", "learning_rate", "accuracy", "deviation", "trials")
+    with st.expander("Numbers"):
+        table(
+            points.select(*columns, evidence="link"),
+            name,
+            evidence=st.column_config.LinkColumn(display_text="open"),
+            accuracy=st.column_config.NumberColumn(format="%.2f"),
+            deviation=st.column_config.NumberColumn(format="%.2f"),
+        )
+
+
 def chips(said: Sequence[str]) -> None:
     """What a reader has changed, where it cannot be overlooked."""
     if said:

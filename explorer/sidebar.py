@@ -4,7 +4,7 @@ import os
 import re
 from contextlib import suppress
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 import streamlit as st
@@ -20,6 +20,42 @@ from jackpot.contract import Tag
 _READINGS: list[Literal["literal", "joint"]] = ["literal", "joint"]
 _EPOCHS: list[Literal["last", "best"]] = ["last", "best"]
 _IMAGES: list[Literal["test", "heldout"]] = ["test", "heldout"]
+
+
+_IN_POINTS = ("tolerance", "gap", "floor")
+# Of each number: label, least, most, step, what stands if the reader names none, help.
+_NUMBERS: dict[str, tuple[str, float, float, float, str, str | None]] = {
+    "tolerance": (
+        "Similar: within (points)",
+        *(0.0, 20.0, 0.1),
+        "the study's, or the paper's",
+        "The paper: 0.5 on CIFAR-10, 1 on CIFAR-100 and Tiny-ImageNet, 1.5 on ImageNet-1K.",
+    ),
+    "gap": (
+        "Clear gap: over (points)",
+        *(0.0, 20.0, 0.1),
+        f"the study's, or {100 * CLEAR_GAP:g}",
+        None,
+    ),
+    "sparsity": (
+        "Non-trivial sparsity",
+        *(0.0, 1.0, 0.01),
+        f"the study's, or {NON_TRIVIAL_SPARSITY:g}",
+        None,
+    ),
+    "epochs": (
+        "Sufficient epochs",
+        *(1, 1_000_000, 1),
+        "the study's, or the paper's",
+        "The paper's recipe for the dataset: 160, on ImageNet-1K 90.",
+    ),
+    "floor": (
+        "Decent rate: dense within (points)",
+        *(0.0, 100.0, 1.0),
+        f"the study's, or {100 * DECENT:g}",
+        "Condition 4 counts at rates at which the dense network is that near to its best.",
+    ),
+}
 
 
 def opened() -> Snapshot:
@@ -115,56 +151,20 @@ def mlflow_ui() -> str:
 def criteria() -> tuple[Criteria, Literal["last", "best"]]:
     """How the definition is read, chosen in the sidebar and kept in the link."""
     with st.sidebar.expander("Criteria", expanded=False):
-        own = st.toggle("Own tolerance", key="own", bind="query-params")
-        tolerance = st.number_input(
-            "Similar: within (points)",
-            0.0,
-            20.0,
-            0.5,
-            0.1,
-            key="tolerance",
-            bind="query-params",
-            disabled=not own,
-            help="The paper: 0.5 on CIFAR-10, 1 on CIFAR-100 and Tiny-ImageNet, "
-            "1.5 on ImageNet-1K.",
-        )
-        gap = st.number_input(
-            "Clear gap: over (points)",
-            0.0,
-            20.0,
-            100 * CLEAR_GAP,
-            0.1,
-            key="gap",
-            bind="query-params",
-        )
-        sparsity = st.number_input(
-            "Non-trivial sparsity",
-            0.0,
-            1.0,
-            NON_TRIVIAL_SPARSITY,
-            0.01,
-            key="sparsity",
-            bind="query-params",
-        )
-        epochs = st.number_input(
-            "Sufficient epochs",
-            0,
-            10_000,
-            0,
-            key="epochs",
-            bind="query-params",
-            help="0: those of the paper's recipe for the dataset: 160, on ImageNet-1K 90.",
-        )
-        floor = st.number_input(
-            "Decent rate: dense within (points)",
-            0.0,
-            100.0,
-            100 * DECENT,
-            1.0,
-            key="floor",
-            bind="query-params",
-            help="Condition 4 counts at rates at which the dense network is that near to its best.",
-        )
+        named = {
+            name: st.number_input(
+                label,
+                low,
+                high,
+                None,
+                step,
+                key=name,
+                bind="query-params",
+                placeholder=placeholder,
+                help=said,
+            )
+            for name, (label, low, high, step, placeholder, said) in _NUMBERS.items()
+        }
         any_rate = st.toggle(
             "Masks of another rate",
             key="any_rate",
@@ -207,17 +207,19 @@ def criteria() -> tuple[Criteria, Literal["last", "best"]]:
             help="Held-out images count where a study sets dataset.validation_images. The "
             "accuracies compared are those on test images either way.",
         )
+    numbers: dict[str, Any] = {
+        name: value / 100 if name in _IN_POINTS else value
+        for name, value in named.items()
+        if value is not None
+    }
     return (
         Criteria(
-            tolerance=tolerance / 100 if own else None,
-            gap=gap / 100,
-            sparsity=sparsity,
+            **numbers,
             reading=reading,
             ticket=ticket,
             rate_by=rate_by,
-            epochs=epochs or None,
-            floor=floor / 100,
             any_rate=any_rate,
+            stands=frozenset(numbers),
         ),
         which,
     )

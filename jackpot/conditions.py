@@ -77,6 +77,7 @@ class Criteria:
         floor: how far below the best dense network the one at a rate may be for that rate to be
             a decent one in condition 4. Where no network learns, each would be as good as dense.
         alpha: how often a verdict that is not `undecided` may be wrong.
+        stands: names of the numbers that a study's own do not replace (see `with_said`).
         rate_by: accuracy by which each setting's best learning rate is chosen: on the `test`
             split, as the paper does, or on `heldout` images where all trials have that. Test
             accuracies are compared either way.
@@ -96,6 +97,7 @@ class Criteria:
     any_rate: bool = False
     floor: float = DECENT
     alpha: float = ALPHA
+    stands: frozenset[str] = frozenset()
 
     def tolerance_for(self, dataset: str) -> float:
         """The tolerance on a dataset; CIFAR-10's where the paper names none (see `assumed`)."""
@@ -128,7 +130,7 @@ SAID = ("tolerance", "gap", "sparsity", "epochs", "floor")
 
 
 def with_said(criteria: Criteria, said: Mapping[str, object]) -> Criteria:
-    """Criteria with a study's own numbers, where the reader has left the default.
+    """Criteria with a study's own numbers, where the reader has named none.
 
     Args:
         criteria: of the reader.
@@ -139,6 +141,7 @@ def with_said(criteria: Criteria, said: Mapping[str, object]) -> Criteria:
         name: said[name]
         for name in SAID
         if isinstance(said.get(name), int | float)
+        and name not in criteria.stands
         and getattr(criteria, name) == getattr(default, name)
     }
     return replace(criteria, **own)

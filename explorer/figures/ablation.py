@@ -5,9 +5,7 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from explorer.figures import appearance
-
-_HEIGHT, _WIDTH = 340, 420
+from explorer.figures import appearance, curves
 
 
 def panels(table: pl.DataFrame) -> pl.DataFrame:
@@ -42,41 +40,23 @@ def panel(
     """
     own = of is None
     of = data if of is None else of
-    legend = appearance.legend(of)
-    chosen, fade = appearance.lit(alone)
-    x = appearance.learning_rate_axis(of, "learning rate of the subnetwork")
-    y = alt.Y("accuracy:Q", title="accuracy (%)", scale=appearance.shared(of, "low", "high"))
+    title = "learning rate of the subnetwork"
     base = alt.Chart(data)
     mask = base.mark_rule(strokeDash=[2, 2], color=appearance.NEUTRAL).encode(
-        x=alt.X("pretrain_learning_rate:Q", title="learning rate of the subnetwork")
+        x=alt.X("pretrain_learning_rate:Q", title=title)
     )
-    spread = base.mark_rule().encode(
-        x=x, y="low:Q", y2="high:Q", color=legend.colour(), opacity=fade
-    )
-    line = base.mark_line(strokeWidth=2).encode(
-        x=x, y=y, color=legend.colour(), strokeDash=legend.dash(), opacity=fade
-    )
-    dots = base.mark_point(size=62, strokeWidth=1.6).encode(
-        x=x,
-        y=y,
-        opacity=fade,
-        **legend.points(shown=own),
-        tooltip=[
-            alt.Tooltip("line:N", title="setting"),
-            alt.Tooltip("pretrain_learning_rate:Q", title="mask's rate", format="~g"),
-            alt.Tooltip("learning_rate:Q", title="learning rate", format="~g"),
-            alt.Tooltip("accuracy:Q", title="accuracy, mean (%)", format=".2f"),
-            alt.Tooltip("trials:Q", title="trials"),
-        ],
-    )
-    return (
-        alt.layer(mask, spread, line, dots.add_params(chosen))
-        # Else Vega-Lite takes lines' having no legend for points' having none.
-        .resolve_legend(color="independent", strokeDash="independent")
-        .properties(width=_WIDTH, height=_HEIGHT)
-    )
+    tooltip = [
+        alt.Tooltip("line:N", title="setting"),
+        alt.Tooltip("pretrain_learning_rate:Q", title="mask's rate", format="~g"),
+        alt.Tooltip("learning_rate:Q", title="learning rate", format="~g"),
+        alt.Tooltip("accuracy:Q", title="accuracy, mean (%)", format=".2f"),
+        alt.Tooltip("trials:Q", title="trials"),
+    ]
+    x = appearance.learning_rate_axis(of, title)
+    legend, y = appearance.legend(of), curves.accuracy(of)
+    return curves.layered([mask, *curves.curves(base, legend, x, y, tooltip, alone, own)])
 
 
 def chart(data: pl.DataFrame) -> alt.FacetChart:
     """All panels, for print."""
-    return panel(data).facet(alt.Facet("panel:N", title=None, sort=None), columns=2)
+    return curves.faceted(panel(data))

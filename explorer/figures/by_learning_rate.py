@@ -5,14 +5,13 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from explorer.figures import appearance
+from explorer.figures import appearance, curves
 from explorer.figures.appearance import NEUTRAL, OPEN, PRIZES
 from explorer.figures.points import points
 from jackpot import Criteria, Judgement, settings, wording
 from jackpot.trials import best, curve, means
 
 _BOXES = [f"{prize}{more}" for prize in PRIZES for more in ("", OPEN)]
-_HEIGHT, _WIDTH = 360, 440
 
 
 def panels(
@@ -93,10 +92,7 @@ def panel(
     """
     own = of is None
     of = data if of is None else of
-    legend = appearance.legend(of)
-    chosen, fade = appearance.lit(alone)
-    x, colour = appearance.learning_rate_axis(of), legend.colour()
-    y = alt.Y("accuracy:Q", title="accuracy (%)", scale=appearance.shared(of, "low", "high"))
+    x, y = appearance.learning_rate_axis(of), curves.accuracy(of)
     tooltip = [
         alt.Tooltip("line:N", title="setting"),
         alt.Tooltip("learning_rate:Q", title="learning rate", format="~g"),
@@ -105,26 +101,13 @@ def panel(
         alt.Tooltip("trials:Q", title="trials"),
         alt.Tooltip("box:N", title="ticket"),
     ]
-    base = alt.Chart(data)
+    base, links = alt.Chart(data), appearance.links(data)
     band = base.mark_rect(color=NEUTRAL, opacity=0.15, clip=True).encode(
         y=alt.Y("min(similar):Q", title="accuracy (%)"), y2="max(best):Q"
     )
     rule = base.mark_rule(color=NEUTRAL, strokeDash=[2, 2], clip=True).encode(y="max(best):Q")
-    spread = base.mark_rule(strokeWidth=1.2).encode(
-        x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour, opacity=fade
-    )
-    line = base.mark_line(strokeWidth=2).encode(
-        x=x, y=y, color=colour, strokeDash=legend.dash(), opacity=fade
-    )
-    dots = base.mark_point(size=62, strokeWidth=1.6).encode(
-        x=x,
-        y=y,
-        opacity=fade,
-        **legend.points(shown=own),
-        tooltip=tooltip,
-        **appearance.links(data),
-    )
-    layers = [band, rule, spread, line, dots.add_params(chosen)]
+    lines = curves.curves(base, appearance.legend(of), x, y, tooltip, alone, own, **links)
+    layers = [band, rule, *lines]
     found = boxes(of)
     for name in found:
         dash = appearance.UNDECIDED_DASH if name.endswith(OPEN) else [1, 0]
@@ -136,16 +119,10 @@ def panel(
                 y=y,
                 color=appearance.outline(found, legend=own),
                 tooltip=tooltip,
-                **appearance.links(data),
+                **links,
             )
         )
-    return (
-        alt.layer(*layers)
-        .resolve_scale(color="independent")
-        # Else Vega-Lite takes lines' having no legend for points' having none.
-        .resolve_legend(color="independent", strokeDash="independent")
-        .properties(width=_WIDTH, height=_HEIGHT)
-    )
+    return curves.layered(layers)
 
 
 def chart(data: pl.DataFrame, columns: int = 2) -> alt.FacetChart:
@@ -155,4 +132,4 @@ def chart(data: pl.DataFrame, columns: int = 2) -> alt.FacetChart:
         data: from `panels`.
         columns: panels in a row.
     """
-    return panel(data).facet(alt.Facet("panel:N", title=None, sort=None), columns=columns)
+    return curves.faceted(panel(data), columns)

@@ -5,10 +5,15 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from explorer.figures import appearance
+from explorer.figures import appearance, curves
 from explorer.figures.points import points
 
-_HEIGHT, _WIDTH = 320, 400
+TOOLTIP = (
+    alt.Tooltip("line:N", title="setting"),
+    alt.Tooltip("sparsity:Q", format=".5~r"),
+    alt.Tooltip("accuracy:Q", title="accuracy, mean (%)", format=".2f"),
+    alt.Tooltip("trials:Q", title="trials"),
+)
 
 
 def panels(runs: pl.DataFrame) -> pl.DataFrame:
@@ -41,45 +46,25 @@ def panel(
     """
     own = of is None
     of = data if of is None else of
-    legend = appearance.legend(of)
-    colour = legend.colour()
-    chosen, fade = appearance.lit(alone)
-    y = alt.Y("accuracy:Q", title="accuracy (%)", scale=appearance.shared(of, "low", "high"))
-    depths = of.filter(pl.col("sparsity") > 0)["sparsity"].unique().sort().to_list()
+    legend, y = appearance.legend(of), curves.accuracy(of)
     base = alt.Chart(data)
+    _, fade = appearance.lit(alone)
     dense = (
         base.transform_filter("datum.sparsity == 0")
         .mark_rule(strokeDash=[4, 3], strokeWidth=1.6)
-        .encode(y=y, color=colour, opacity=fade)
+        .encode(y=y, color=legend.colour(), opacity=fade)
     )
-    sparse = base.transform_filter("datum.sparsity > 0").encode(
-        x=alt.X(
-            "sparsity:Q",
-            title="sparsity",
-            scale=alt.Scale(zero=False),
-            axis=alt.Axis(values=depths, format=".3~f", labelOverlap="greedy"),
-        ),
-        opacity=fade,
-    )
-    spread = sparse.mark_rule().encode(y="low:Q", y2="high:Q", color=colour)
-    line = sparse.mark_line(strokeWidth=2).encode(y=y, color=colour, strokeDash=legend.dash())
-    dots = sparse.mark_point(size=50, strokeWidth=1.6).encode(
-        y=y,
-        **legend.points(shown=own),
-        tooltip=[
-            alt.Tooltip("line:N", title="setting"),
-            alt.Tooltip("sparsity:Q", format=".5~r"),
-            alt.Tooltip("accuracy:Q", title="accuracy, mean (%)", format=".2f"),
-            alt.Tooltip("trials:Q", title="trials"),
-        ],
+    lines = curves.curves(
+        base.transform_filter("datum.sparsity > 0"),
+        legend,
+        curves.sparsity(of),
+        y,
+        TOOLTIP,
+        alone,
+        own,
         **appearance.links(data),
     )
-    return (
-        alt.layer(dense, spread, line, dots.add_params(chosen))
-        # Else Vega-Lite takes lines' having no legend for points' having none.
-        .resolve_legend(color="independent", strokeDash="independent")
-        .properties(width=_WIDTH, height=_HEIGHT)
-    )
+    return curves.layered([dense, *lines], width=400, height=320)
 
 
 def chart(data: pl.DataFrame, columns: int = 3) -> alt.FacetChart:
@@ -89,4 +74,4 @@ def chart(data: pl.DataFrame, columns: int = 3) -> alt.FacetChart:
         data: from `panels`.
         columns: panels in a row.
     """
-    return panel(data).facet(alt.Facet("panel:N", title=None, sort=None), columns=columns)
+    return curves.faceted(panel(data), columns)

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from explorer.figures import appearance
+from explorer.figures import appearance, curves
 from jackpot import settings
-
-_HEIGHT, _WIDTH = 360, 420
 
 
 def legend(table: pl.DataFrame) -> appearance.Legend:
@@ -43,37 +41,23 @@ def panel(
     """
     own = of is None
     of = table if of is None else of
-    look = legend(of)
-    chosen, fade = appearance.lit(alone)
     base = alt.Chart(table.with_columns(pl.col("pair").alias("line"), pl.lit(p).alias("chance")))
-    x = appearance.learning_rate_axis(of)
+    title = f"correlation R, p = {p:g}"
     scale = appearance.shared(of.with_columns(zero=0.0), "low", "high", "zero")
-    y = alt.Y("correlation:Q", title=f"correlation R, p = {p:g}", scale=scale)
+    y = alt.Y("correlation:Q", title=title, scale=scale)
     chance = base.mark_rule(strokeDash=[4, 3], color=appearance.NEUTRAL).encode(
-        y=alt.Y("mean(chance):Q", title=f"correlation R, p = {p:g}")
+        y=alt.Y("mean(chance):Q", title=title)
     )
-    spread = base.mark_rule().encode(x=x, y="low:Q", y2="high:Q", color=look.colour(), opacity=fade)
-    line = base.mark_line(strokeWidth=2).encode(x=x, y=y, color=look.colour(), opacity=fade)
-    dots = base.mark_point(size=62, strokeWidth=1.6).encode(
-        x=x,
-        y=y,
-        opacity=fade,
-        **look.points(shown=own),
-        tooltip=[
-            "pair:N",
-            alt.Tooltip("learning_rate:Q", title="learning rate", format="~g"),
-            alt.Tooltip("correlation:Q", format=".3f"),
-            "trials:Q",
-        ],
-    )
-    return (
-        alt.layer(chance, spread, line, dots.add_params(chosen))
-        # Else Vega-Lite takes lines' having no legend for points' having none.
-        .resolve_legend(color="independent")
-        .properties(width=_WIDTH, height=_HEIGHT)
-    )
+    tooltip = [
+        "pair:N",
+        alt.Tooltip("learning_rate:Q", title="learning rate", format="~g"),
+        alt.Tooltip("correlation:Q", format=".3f"),
+        "trials:Q",
+    ]
+    x = appearance.learning_rate_axis(of)
+    return curves.layered([chance, *curves.curves(base, legend(of), x, y, tooltip, alone, own)])
 
 
 def chart(table: pl.DataFrame, p: float) -> alt.FacetChart:
     """A panel for each `panel` of the table, for print."""
-    return panel(table, p).facet(alt.Facet("panel:N", title=None, sort=None), columns=2)
+    return curves.faceted(panel(table, p))

@@ -3,9 +3,8 @@
 import altair as alt
 import polars as pl
 
-from explorer.figures import appearance
+from explorer.figures import appearance, by_sparsity, curves
 
-_HEIGHT, _WIDTH = 340, 420
 _DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [1, 3], [10, 4]]
 
 
@@ -31,44 +30,26 @@ def panel(data: pl.DataFrame, by: str, of: pl.DataFrame | None = None) -> appear
             orient="top", symbolType="stroke", symbolStrokeColor=appearance.NEUTRAL, symbolSize=300
         ),
     )
-    depths = whole.filter(pl.col("sparsity") > 0)["sparsity"].unique().sort().to_list()
-    scale = appearance.shared(whole, "low", "high")
-    y = alt.Y("accuracy:Q", title="accuracy (%)", scale=scale)
+    y = curves.accuracy(whole)
     base = alt.Chart(data)
     dense = (
         base.transform_filter("datum.sparsity == 0")
         .mark_rule(strokeWidth=1.6)
         .encode(y=y, color=legend.colour(), strokeDash=dash)
     )
-    sparse = base.transform_filter("datum.sparsity > 0").encode(
-        x=alt.X(
-            "sparsity:Q",
-            title="sparsity",
-            scale=alt.Scale(zero=False),
-            axis=alt.Axis(values=depths, format=".3~f", labelOverlap="greedy"),
-        ),
-        detail=f"{by}:N",
-    )
-    spread = sparse.mark_rule().encode(y="low:Q", y2="high:Q", color=legend.colour())
-    line = sparse.mark_line(strokeWidth=2).encode(y=y, color=legend.colour(), strokeDash=dash)
-    dots = sparse.mark_point(size=50, strokeWidth=1.6).encode(
-        y=y,
-        **legend.points(),
-        tooltip=[
-            alt.Tooltip("line:N", title="setting"),
-            alt.Tooltip(f"{by}:N"),
-            alt.Tooltip("sparsity:Q", format=".5~r"),
-            alt.Tooltip("accuracy:Q", title="accuracy, mean (%)", format=".2f"),
-            alt.Tooltip("trials:Q", title="trials"),
-        ],
+    sparse = base.transform_filter("datum.sparsity > 0").encode(detail=f"{by}:N")
+    spread, line, dots = curves.curves(
+        sparse,
+        legend,
+        curves.sparsity(whole),
+        y,
+        [*by_sparsity.TOOLTIP, alt.Tooltip(f"{by}:N")],
+        (),
+        True,
         **appearance.links(data),
     )
-    return (
-        alt.layer(dense, spread, line, dots)
-        # Else Vega-Lite takes lines' having no legend for points' having none.
-        .resolve_legend(color="independent")
-        .properties(width=_WIDTH, height=_HEIGHT)
-    )
+    layers = [dense, spread, line.encode(strokeDash=dash), dots]
+    return curves.layered(layers).resolve_legend(strokeDash="shared")
 
 
 def chart(of: dict[str, appearance.Layers]) -> alt.HConcatChart:

@@ -3,18 +3,18 @@
 import altair as alt
 import polars as pl
 
-from explorer.figures import appearance
+from explorer.figures import appearance, curves
 
 COLUMNS = ["line", "sparsity", "learning_rate", "step", "mean", "low", "high", "trials"]
 """Of its table."""
 
 
-def bands(curves: pl.DataFrame, runs: pl.DataFrame, metric: str) -> pl.DataFrame:
+def bands(points: pl.DataFrame, runs: pl.DataFrame, metric: str) -> pl.DataFrame:
     """Means over the trials of each point of a study.
 
     Args:
-        curves: `run_id step value`.
-        runs: of the curves: `run_id setting pruner sparsity learning_rate`.
+        points: `run_id step value`.
+        runs: of the points: `run_id setting pruner sparsity learning_rate`.
         metric: which one it is; accuracies come out in percent.
 
     Returns:
@@ -25,7 +25,7 @@ def bands(curves: pl.DataFrame, runs: pl.DataFrame, metric: str) -> pl.DataFrame
     point = ("setting", "pruner", "sparsity", "learning_rate")
     deviation = pl.col("value").std().fill_null(0.0)
     return (
-        curves.join(runs.select("run_id", *point), on="run_id")
+        points.join(runs.select("run_id", *point), on="run_id")
         .with_columns((pl.col("value") * scale).alias("value"))
         .filter(pl.col("value").is_finite())
         .group_by(*point, "step", maintain_order=True)
@@ -51,37 +51,22 @@ def chart(data: pl.DataFrame, metric: str) -> appearance.Layers:
         metric: which one it is.
     """
     legend = appearance.legend(data)
-    chosen, fade = appearance.lit()
-    unit = " (%)" if metric.endswith("accuracy") else ""
-    base = alt.Chart(data).encode(
-        x=alt.X("step:Q", title="epoch", axis=alt.Axis(tickMinStep=1)),
-        detail=["sparsity:Q", "learning_rate:Q"],
-    )
-    y = alt.Y("mean:Q", title=f"{metric}{unit}", scale=appearance.shared(data, "low", "high"))
+    title = f"{metric}{' (%)' if metric.endswith('accuracy') else ''}"
+    base = alt.Chart(data).encode(detail=["sparsity:Q", "learning_rate:Q"])
+    x = alt.X("step:Q", title="epoch", axis=alt.Axis(tickMinStep=1))
+    y = alt.Y("mean:Q", title=title, scale=appearance.shared(data, "low", "high"))
+    tooltip = [
+        alt.Tooltip("line:N", title="setting"),
+        alt.Tooltip("sparsity:Q", format=".5~r"),
+        alt.Tooltip("learning_rate:Q", title="learning rate", format="~g"),
+        alt.Tooltip("step:Q", title="epoch"),
+        alt.Tooltip("mean:Q", format=".4g"),
+        alt.Tooltip("low:Q", title="− s.d.", format=".4g"),
+        alt.Tooltip("high:Q", title="+ s.d.", format=".4g"),
+        "trials:Q",
+    ]
     band = base.mark_area(opacity=0.18).encode(
-        y=alt.Y("low:Q", title=f"{metric}{unit}"), y2="high:Q", color=legend.colour()
+        x=x, y=alt.Y("low:Q", title=title), y2="high:Q", color=legend.colour()
     )
-    line = base.mark_line(strokeWidth=2).encode(
-        y=y, color=legend.colour(), strokeDash=legend.dash(), opacity=fade
-    )
-    dots = base.mark_point(size=40, strokeWidth=1.4).encode(
-        y=y,
-        opacity=fade,
-        **legend.points(),
-        tooltip=[
-            alt.Tooltip("line:N", title="setting"),
-            alt.Tooltip("sparsity:Q", format=".5~r"),
-            alt.Tooltip("learning_rate:Q", title="learning rate", format="~g"),
-            alt.Tooltip("step:Q", title="epoch"),
-            alt.Tooltip("mean:Q", format=".4g"),
-            alt.Tooltip("low:Q", title="− s.d.", format=".4g"),
-            alt.Tooltip("high:Q", title="+ s.d.", format=".4g"),
-            "trials:Q",
-        ],
-    )
-    return (
-        alt.layer(band, line, dots.add_params(chosen))
-        # Else Vega-Lite takes lines' having no legend for points' having none.
-        .resolve_legend(color="independent", strokeDash="independent")
-        .properties(height=400)
-    )
+    _, line, dots = curves.curves(base, legend, x, y, tooltip)
+    return curves.layered([band, line, dots], height=400)

@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from explorer import links
-from explorer.figures import appearance
+from explorer.figures import appearance, curves
 from jackpot import Judgement, wording
 from jackpot.conditions import Verdict
 from jackpot.contrasts import Decision
@@ -157,4 +157,4 @@ def panel(data: pl.DataFrame) -> appearance.Layers:
 
 def chart(data: pl.DataFrame) -> alt.FacetChart:
     """All pruners, for print."""
-    return panel(data).facet(alt.Facet("pruner:N", title=None, sort=None), columns=2)
+    return curves.faceted(panel(data.with_columns(pl.col("pruner").alias("panel"))))

@@ -87,6 +87,12 @@ else:
         },
     )
 
+    with st.expander("Numbers"):
+        show.table(
+            data.select("panel", "line", "learning_rate", "accuracy", "deviation", "trials", "box"),
+            "across-accuracy-vs-learning-rate",
+        )
+
 st.header("Figure 1: recipes", anchor=False)
 shown = pl.concat(
     [

@@ -76,14 +76,4 @@ st.caption(
     + "Click the legend to single out a line, a point to see what it rests on."
     + (f" {study.pending.height} planned runs are to come." if study.pending.height else "")
 )
-numbers = means.select(
-    "line", "sparsity", "learning_rate", "accuracy", "deviation", "trials", evidence="link"
-)
-with st.expander("Numbers"):
-    show.table(
-        numbers,
-        name,
-        evidence=st.column_config.LinkColumn(display_text="open"),
-        accuracy=st.column_config.NumberColumn(format="%.2f"),
-        deviation=st.column_config.NumberColumn(format="%.2f"),
-    )
+show.numbers(means, name)

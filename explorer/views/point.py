@@ -125,5 +125,7 @@ show.figure(
     f"{study.name}-point-{metric}",
     f"{metric} by epoch of {appearance.line(setting, pruner)} and what it is compared with.",
 )
+with st.expander("Numbers"):
+    show.table(data.select(training_curves.COLUMNS), f"{study.name}-point-{metric}")
 names = ", ".join(settings.label(name) for name in settings.ordered(beside["setting"]))
 st.caption(show.plain(f"Means over trials of {names}, and one standard deviation."))

@@ -37,13 +37,4 @@ st.caption(
     "dense network at the same learning rate. Click the legend to single out a line, a point to "
     "see what it rests on."
 )
-with st.expander("Numbers"):
-    show.table(
-        points(linked).select(
-            "line", "sparsity", "learning_rate", "accuracy", "deviation", "trials", evidence="link"
-        ),
-        name,
-        evidence=st.column_config.LinkColumn(display_text="open"),
-        accuracy=st.column_config.NumberColumn(format="%.2f"),
-        deviation=st.column_config.NumberColumn(format="%.2f"),
-    )
+show.numbers(points(linked), name)

@@ -111,6 +111,9 @@ def test_a_study_is_read_by_its_own_criteria(store_uri: str, write_config, train
     # The reader's own stand above them.
     app.number_input(key="epochs").set_value(7).run()
     assert "sufficient epochs: 7" in app.code[-1].value
+    # The paper's own number too, where the study says another.
+    app.number_input(key="tolerance").set_value(0.5).run()
+    assert "Similar: within 0.5 points" in app.code[-1].value
 
 
 def test_names_from_the_store_are_data(store_uri: str, monkeypatch):
@@ -281,6 +284,36 @@ def test_a_page_is_calm_when_artifacts_were_deleted(
         assert "its plan is gone" in app.dataframe[-1].value["launch"][0]
     elif page in OF_A_STORE and page.stem not in ("guideline", "across"):
         assert "The plan of this launch cannot be read" in texts(app)
+
+
+def test_a_link_shows_the_same_view_after_another_launch(small: Path, tmp_path: Path, monkeypatch):
+    copy_database(small / "mlflow.db", tmp_path / "later.db")
+    uri = f"sqlite:///{tmp_path}/later.db"
+    client = MlflowClient(uri)
+    runs = reader(uri).runs()
+    (launch,) = runs.filter(pl.col("kind") == "launch").to_dicts()
+    first = trainings(runs)["run_key"][0]
+    (tmp_path / "plan.json").write_text(json.dumps({"runs": [{"run_key": first, "name": "one"}]}))
+    later = client.create_run(
+        client.create_experiment("elsewhere", (tmp_path / "artifacts").as_uri()),
+        start_time=launch["start_time"] + 1000,
+        tags={"kind": "launch", "study": "small", "plan_key": "another"},
+    )
+    client.log_artifact(later.info.run_id, str(tmp_path / "plan.json"))
+
+    def shown(**asked: str) -> int:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        app = AppTest.from_file(str(PAGE["runs"]), default_timeout=60)
+        for name, value in asked.items():
+            app.query_params[name] = value
+        app.run()
+        assert not app.exception
+        # The address names what is shown, for the next reader.
+        assert app.query_params["study"] == "small" or app.query_params["study"] == ["small"]
+        return len(app.dataframe[0].value)
+
+    assert shown() == 1, "the newest launch, which plans one run"
+    assert shown(study="small", launch=launch["run_id"]) == 6
 
 
 def test_runs_are_filtered(trained: str, monkeypatch):

@@ -117,7 +117,7 @@ def test_every_page_shows_them(page: Path, study: str, monkeypatch: pytest.Monke
     if page.stem == "correlation":
         assert "SH: θ⊙m and θ_T⊙m" in set(app.dataframe[0].value["pair"])
     if page.stem == "overview":
-        assert {"IMP", "LAMP", "SNIP"} <= set(app.dataframe[2].value["pruner"])
+        assert {"IMP", "LAMP", "SNIP"} <= set(app.dataframe[0].value["pruner"])
 
 
 def test_a_condition_of_ones_own_is_judged_beside_the_five(study: str):

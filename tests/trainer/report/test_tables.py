@@ -41,8 +41,8 @@ def test_the_plan_of_a_large_study_fits_a_terminal():
     Console(file=file, width=80).print(tables.planned(large, []))
     lines = file.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
-    # One line for each of pretrain, lt-imp, rr-imp and sdt.
-    assert sum(line.startswith("│") for line in lines) == 4
+    # One line for each of pretrain, lt-imp, rr-imp, wr-imp and sdt.
+    assert sum(line.startswith("│") for line in lines) == 5
     assert "14 from 0.200 to 0.956" in file.getvalue()
 
 

@@ -48,20 +48,21 @@ def _answer(
     best = min(complete, key=_rank)
     name = f"{appearance.line(best.ticket, best.pruner)} at {wording.sparsity(best.sparsity)}"
     rate = f" at learning rate {best.learning_rate:g}" if best.learning_rate else ""
+    waiting = any(j.pending for j in every)
     if best.verdict in PRIZES:
-        no_more = "" if best.verdict is Verdict.JACKPOT else "; none is a jackpot ticket"
-        if no_more and any(j.verdict in (Verdict.UNDECIDED, Verdict.TICKET) for j in complete):
-            no_more = "; whether another is a jackpot ticket, the trials leave open"
-        return f"{name} is {_NAMES[best.verdict]}{rate}{no_more}."
+        prize = f"{name} is {_NAMES[best.verdict]}{rate}{_others(best, every)}."
+        return f"So far, {prize}" if waiting else prize
     if best.verdict is Verdict.NONE:
         depths = sorted({wording.sparsity(j.sparsity) for j in complete})
         where = depths[0] if len(depths) == 1 else f"{depths[0]} to {depths[-1]}"
         of = "The one ticket" if len(complete) == 1 else f"None of {len(complete)} tickets"
-        return f"{of} at sparsity {where} {'is not' if len(complete) == 1 else 'is'} a winning one."
+        said = f"{of} at sparsity {where} {'is not' if len(complete) == 1 else 'is'} a winning one."
+        return f"So far: {said[0].lower()}{said[1:]}" if waiting else said
     if best.noise is None:
         return (
             "Nothing is decided: one trial of each does not tell how much trials vary. By the "
-            f"means, {_by_means(best, name, rate)}. Set trials: 3 and launch the study again."
+            f"means, {_by_means(best, name, rate)}."
+            + ("" if waiting else " Set trials: 3 and launch the study again.")
         )
     if best.verdict is Verdict.TICKET:
         said = f"{name} is a secondary prize ticket{rate}; whether it is a jackpot is undecided"
@@ -76,6 +77,16 @@ def up_to(judgements: Sequence[Judgement]) -> str:
     means = max((j.sparsity for j in judgements if appearance.box(j)), default=0.0)
     said = [wording.sparsity(decided)] if decided else []
     return " ".join([*said, f"△ {wording.sparsity(means)}"] if means > decided else said) or "–"
+
+
+def _others(best: Judgement, every: Sequence[Judgement]) -> str:
+    """What is known of a jackpot beside a secondary prize, as the end of a sentence."""
+    if best.verdict is Verdict.JACKPOT or any(j.pending for j in every):
+        return ""
+    judged = [j for j in every if not j.missing]
+    if any(j.verdict in (Verdict.UNDECIDED, Verdict.TICKET) for j in judged):
+        return "; whether another is a jackpot ticket, the trials leave open"
+    return "; none of those trained is a jackpot ticket"
 
 
 def _rank(judgement: Judgement) -> tuple[int, int, float]:
@@ -101,7 +112,7 @@ def _more(judgement: Judgement, plan: pl.DataFrame, runs: pl.DataFrame) -> str:
     wanted = settling.launch(open_ones, judgement, plan, runs)
     if wanted is None:
         return ", and more trials would not settle it: it is at the boundary"
-    more = wording.count(wanted.trials - judgement.trials[0], "more trial")
+    more = wording.count(wanted.more, "more trial")
     rates = wording.count(len(wanted.learning_rates), "learning rate")
     hours = wanted.hours
     took = "" if hours is None else f", about {wording.duration(3600 * hours)} of training"

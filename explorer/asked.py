@@ -23,8 +23,11 @@ def one(
         format_func: how an option is shown.
     """
     # Not bound to the widget: Streamlit's own binding leaves the default out of the address.
-    _said(key, label, options)
-    known = st.query_params.get(key) or st.session_state.get(_kept(key))
+    mine = st.session_state.get(_kept(key))
+    named = st.query_params.get(key)
+    if named != mine:
+        _said(key, label, [named] if named else [], options)
+    known = named or mine
     chosen = str(known) if known in options else default
     st.session_state[_kept(key)] = st.session_state[_widget(key)] = chosen
     st.query_params[key] = chosen
@@ -58,8 +61,10 @@ def some(
         format_func: how an option is shown, and named in the link.
         how: further arguments of `st.multiselect`.
     """
-    _said(key, label, [format_func(option) for option in options])
-    return st.multiselect(
+    mine = st.session_state.get(_kept(key), [])
+    named = [value for value in st.query_params.get_all(key) if value and value not in mine]
+    _said(key, label, named, [format_func(option) for option in options])
+    chosen = st.multiselect(
         label,
         options,
         default=list(default) or None,
@@ -70,16 +75,19 @@ def some(
         args=(key,),
         **how,
     )
+    # What this session has chosen of another study is no link to what is not there.
+    st.session_state[_kept(key)] = [*mine, *map(format_func, chosen)]
+    return chosen
 
 
-def _said(key: str, label: str, options: Sequence[str]) -> None:
+def _said(key: str, label: str, named: Sequence[str], options: Sequence[str]) -> None:
     """A warning about what the link names and is not there, until something else is chosen."""
-    gone = [value for value in st.query_params.get_all(key) if value and value not in options]
+    gone = [value for value in named if value not in options]
     if gone:
         st.session_state[_gone(key)] = gone
     for value in st.session_state.get(_gone(key), []):
         if value not in options:
-            st.warning(f"The link names something under “{label}” that is not in this store:")
+            st.warning(f"The link names something under “{label}” that is not here:")
             st.text(value)
 
 

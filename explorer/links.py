@@ -6,6 +6,8 @@ from urllib.parse import quote, urlencode
 
 import polars as pl
 
+from jackpot.trials import OWN_RATE
+
 # MLflow opens experiments that have no traces in its GenAI view otherwise.
 _VIEW = "?workflowType=machine_learning"
 _RUN = "{}/#/experiments/{}/runs/{}" + _VIEW
@@ -67,6 +69,8 @@ def of_points(runs: pl.DataFrame, view: Mapping[str, str]) -> pl.DataFrame:
         runs: rows of the store; see `explorer.readers.frames.SCHEMA`.
         view: study and launch, as addresses name them.
     """
+    # A figure's points have masks of their own rate; Table 4's others have a page of their own.
+    own = OWN_RATE if "pretrain_learning_rate" in runs.columns else pl.lit(True)
     points = runs.select(POINT).unique()
     found = [
         page("point", **view, setting=setting, pruner=pruner, s=sparsity, lr=rate)
@@ -78,4 +82,4 @@ def of_points(runs: pl.DataFrame, view: Mapping[str, str]) -> pl.DataFrame:
         how="left",
         nulls_equal=True,
         maintain_order="left",
-    )
+    ).with_columns(pl.when(own).then("link").alias("link"))

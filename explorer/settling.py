@@ -19,6 +19,7 @@ class Launch:
     Attributes:
         trials: of each setting, in all.
         learning_rates: at which they matter.
+        more: of these, at most how many are missing of a setting at a rate.
         runs: to be trained, the masks' own included.
         hours: one run after another, by the time that runs of this study took; None if none
             has finished.
@@ -26,6 +27,7 @@ class Launch:
 
     trials: int
     learning_rates: tuple[float, ...]
+    more: int
     runs: int
     hours: float | None
 
@@ -58,25 +60,49 @@ def launch(
         return None
     trials = max(found.trials or 0 for found in able)
     rates = tuple(sorted({r for found in able for of in found.rates.values() for r in of}))
-    one = plan.filter(
-        pl.col("trial") == plan["trial"].min(),
+    one = _needed(plan.filter(pl.col("trial") == plan["trial"].min()), judgement, rates)
+    finished = runs.filter(pl.col("status") == "FINISHED")
+    there = finished.with_columns(pl.col("sparsity").fill_null(0.0)).group_by(_CELL).len("there")
+    took = finished.group_by("setting").agg(
+        ((pl.col("end_time") - pl.col("start_time")) / 3.6e6).mean().alias("hours")
+    )
+    to_train = (
+        one.join(there, on=_CELL, how="left", nulls_equal=True)
+        .join(took, on="setting", how="left")
+        .with_columns(
+            (trials - pl.col("there").cast(pl.Int64).fill_null(0)).clip(0).alias("missing")
+        )
+    )
+    typical = took["hours"].drop_nulls().mean()
+    hours = None
+    if typical is not None:
+        hours = float((to_train["hours"].fill_null(typical) * to_train["missing"]).sum())
+    missing = to_train["missing"]
+    return Launch(trials, rates, int(missing.max() or 0), int(missing.sum()), hours)  # type: ignore[arg-type]
+
+
+_CELL = ["setting", "pruner", "sparsity", "learning_rate"]
+
+
+def _needed(plan: pl.DataFrame, judgement: Judgement, rates: tuple[float, ...]) -> pl.DataFrame:
+    """The planned runs of one trial that a judgement rests on, their parents included."""
+    planned = plan.with_columns(pl.col("sparsity").fill_null(0.0))
+    chosen = planned.filter(
         OWN_RATE,
         pl.col("setting").is_in(judgement.compared),
         pl.col("learning_rate").is_in(rates),
         pl.col("pruner").is_null() | (pl.col("pruner") == judgement.pruner),
-        pl.col("sparsity").fill_null(0.0) <= judgement.sparsity + 1e-9,
+        (pl.col("sparsity") == 0) | ((pl.col("sparsity") - judgement.sparsity).abs() < 1e-9),
     )
-    more = trials - judgement.trials[0]
-    took = (
-        runs.filter(pl.col("status") == "FINISHED")
-        .group_by("setting")
-        .agg(((pl.col("end_time") - pl.col("start_time")) / 3.6e6).mean().alias("hours"))
-    )
-    hours = None
-    if took.height:
-        each = one.join(took, on="setting", how="left")["hours"]
-        hours = more * float(each.fill_null(took["hours"].mean()).sum())
-    return Launch(trials, rates, more * one.height, hours)
+    parents = dict(planned.select("run_key", "parent_run_keys").rows())
+    needed = set(chosen["run_key"])
+    waiting = list(needed)
+    while waiting:
+        for key in (parents.get(waiting.pop()) or "").split(","):
+            if key in parents and key not in needed:
+                needed.add(key)
+                waiting.append(key)
+    return planned.filter(pl.col("run_key").is_in(list(needed)))
 
 
 def config(written: Mapping[str, Any], wanted: Launch, judgement: Judgement) -> dict[str, Any]:
@@ -87,13 +113,13 @@ def config(written: Mapping[str, Any], wanted: Launch, judgement: Judgement) -> 
         wanted: the trials.
         judgement: what is open: its settings, pruner and sparsity alone are trained.
     """
-    pruning = {**written.get("pruning", {}), "sparsities": [judgement.sparsity]}
+    pruning = {**(written.get("pruning") or {}), "sparsities": [judgement.sparsity]}
     pruning.pop("rounds", None)
     changed = {
         "trials": wanted.trials,
         "learning_rates": list(wanted.learning_rates),
         "settings": [
-            s for s in written.get("settings", []) if plugins.short(s) in judgement.compared
+            s for s in written.get("settings") or [] if plugins.short(s) in judgement.compared
         ],
         "pruners": [judgement.pruner],
         "pruning": pruning,

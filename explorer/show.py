@@ -1,5 +1,6 @@
 """Figures and tables on a page, each with its downloads."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -227,5 +228,6 @@ def plain(text: str) -> str:
 
 
 def _as_key(name: str) -> str:
-    """A name as part of a CSS class."""
-    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name)
+    """A name as part of a CSS class; different names have different ones."""
+    told = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name) + f"-{told}"

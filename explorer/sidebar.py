@@ -1,7 +1,6 @@
 """What every page asks for in the sidebar: the study, MLflow's address, how to judge."""
 
 import os
-import re
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from explorer.readers.frames import launches, of_plan
 from explorer.snapshot import Snapshot, Study, snapshot
 from jackpot import Criteria, settings, stores
 from jackpot.conditions import CLEAR_GAP, DECENT, NON_TRIVIAL_SPARSITY, Condition, with_own
-from jackpot.contract import Tag
+from jackpot.contract import Param, Tag
 
 _READINGS: list[Literal["literal", "joint"]] = ["literal", "joint"]
 _EPOCHS: list[Literal["last", "best"]] = ["last", "best"]
@@ -114,6 +113,14 @@ def chosen() -> Study:
         st.text(str(reason))
         st.stop()
     runs = of_plan(found.runs, plan)
+    several = runs.select(Param.NETWORK, Param.DATASET).drop_nulls().unique().sort(pl.all()).rows()
+    if len(several) > 1:
+        # Pages are about one of them: accuracies of two networks have no place in one figure.
+        names = [f"{network} on {dataset}" for network, dataset in several]
+        with st.sidebar:
+            of = several[names.index(asked.one("Network and dataset", names, "of", names[0]))]
+        runs = runs.filter(pl.col(Param.NETWORK) == of[0], pl.col(Param.DATASET) == of[1])
+        plan = plan.filter(pl.col(Param.NETWORK) == of[0])
     return Study(name, labels[launch_id], plan, runs, launch_id, said)
 
 
@@ -127,7 +134,7 @@ def _launch_labels(launches_: pl.DataFrame) -> list[str]:
 
 def shown_uri() -> str:
     """The store's address without a password."""
-    return re.sub(r"://([^:@/]+):[^@/]+@", r"://\1:***@", stores.tracking_uri())
+    return stores.shown(stores.tracking_uri())
 
 
 def mlflow_ui() -> str:

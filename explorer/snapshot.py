@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Literal
 
@@ -11,6 +11,7 @@ import streamlit as st
 
 from explorer.readers import ApiReader, StoreUnavailable, reader
 from explorer.readers.frames import (
+    IMAGES_TOLD_APART,
     PLAN_SCHEMA,
     SCHEMA,
     different,
@@ -21,7 +22,7 @@ from explorer.readers.frames import (
 )
 from jackpot import accuracies
 from jackpot.conditions import CONDITIONS, Condition, Criteria, with_said
-from jackpot.contract import Tag
+from jackpot.contract import Param, Tag
 from jackpot.definition import Judgement, judge
 
 REFRESH_S = 10.0
@@ -124,8 +125,17 @@ class Study:
 
     @property
     def pending(self) -> pl.DataFrame:
-        """Planned runs that may yet finish."""
-        return pending(self.plan, self.runs)
+        """Planned runs that may yet finish, by the names that the runs' datasets have."""
+        waiting = pending(self.plan, self.runs)
+        told_apart = self.runs.select(
+            dataset_name=Param.DATASET,
+            dataset=pl.col(Param.DATASET).str.replace(IMAGES_TOLD_APART, ""),
+        ).unique()
+        return (
+            waiting.join(told_apart, on=Param.DATASET, how="left")
+            .with_columns(pl.coalesce("dataset_name", Param.DATASET).alias(Param.DATASET))
+            .drop("dataset_name")
+        )
 
     def accuracies(
         self, which: Literal["last", "best"] = "last", *, any_rate: bool = False
@@ -145,7 +155,11 @@ class Study:
 
     def read_by(self, criteria: Criteria) -> Criteria:
         """The reader's criteria, with what the study says where the reader says nothing."""
-        return with_said(criteria, self.said)
+        read = with_said(criteria, self.said)
+        if read.rate_by == "heldout" and self.runs["heldout_accuracy"].drop_nulls().is_empty():
+            # It held none out: its rates are chosen on test images, and that is what pages say.
+            read = replace(read, rate_by="test")
+        return read
 
 
 def studies(found: Snapshot) -> list[Study]:

@@ -14,7 +14,7 @@ from jackpot import wording
 from jackpot.marks import PUBLISHED
 
 NEEDS = "% Needs \\usepackage{amssymb,booktabs}."
-PAPER = "the paper"
+PAPER = "Ma et al. (2021)"
 _SYMBOLS = {
     **{ord("①") + i: rf"\textcircled{{\scriptsize {i + 1}}}" for i in range(9)},
     ord("△"): r"\ensuremath{\triangle}",

@@ -4,7 +4,7 @@ Accuracies are fractions; tolerance and gap are fractions too (0.005 is half a p
 is reached, and how often it may be wrong, is in `docs/judging.md`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 
@@ -26,7 +26,7 @@ from jackpot.contract import Param, Tag
 from jackpot.contrasts import Bound, Contrast, Decision, some, together
 from jackpot.noise import Noise
 from jackpot.settings import PRETRAIN, Setting
-from jackpot.trials import OWN_RATE, Cell, best, curve, means, tidy
+from jackpot.trials import OWN_RATE, Cell, able, best, curve, means, tidy
 
 TICKET = ("network", "dataset", "pruner", "sparsity")
 """The columns that name a ticket: each combination of theirs has one judgement."""
@@ -50,6 +50,7 @@ class Finding:
             below. None where no trials tell the noise.
         learning_rates: those of the ticket and of its rival.
         missing: names of the settings whose runs are needed to decide it.
+        own, other: the two cells that the means compare.
         ours, theirs: the cells that were compared: without those that cannot win.
         test_error: standard error of the difference that the number of test images alone gives,
             with other images of the same kind; a fraction. None if that number is not known.
@@ -63,6 +64,8 @@ class Finding:
     high: float | None = None
     learning_rates: tuple[float, ...] = ()
     missing: tuple[str, ...] = ()
+    own: Cell | None = None
+    other: Cell | None = None
     ours: tuple[Cell, ...] = ()
     theirs: tuple[Cell, ...] = ()
     test_error: float | None = None
@@ -206,7 +209,7 @@ def judging(
     return at
 
 
-def _compared(criteria: Criteria, conditions: Sequence[Condition]) -> dict[str, Setting]:
+def compared(criteria: Criteria, conditions: Sequence[Condition]) -> dict[str, Setting]:
     """The settings that a judgement looks at, by name: the ticket, its rivals, pretraining."""
     rivals = [condition.rival for condition in conditions if condition.rival is not None]
     ticket = settings.find(criteria.ticket)
@@ -237,7 +240,7 @@ class _Study:
         self.network, self.dataset, self.criteria, self.conditions = (
             network, dataset, criteria, conditions,
         )  # fmt: skip
-        self.compared = _compared(criteria, conditions)
+        self.compared = compared(criteria, conditions)
         self.noise: Noise | None = noise.of(runs)
         masked = runs.filter(pl.col("pruner").is_not_null())
         self.tickets = masked.select("pruner", "sparsity").unique().rows()
@@ -334,7 +337,7 @@ class _Study:
         absent = tuple(name for name in (ticket, rival.name) if not curves[name] and not lost[name])
         if absent:
             return Finding(condition, None, None, missing=absent)
-        ours, theirs = _able(curves[ticket]), _able(curves[rival.name])
+        ours, theirs = able(curves[ticket]), able(curves[rival.name])
         if condition.at == "same rate":
             trained = {cell.learning_rate for cell in curves[rival.name]} | lost[rival.name]
             rates = {cell.mask_rate for cell in curves[ticket]} | lost[ticket]
@@ -362,6 +365,8 @@ class _Study:
             shown.low,
             shown.high,
             learning_rates=(own.learning_rate, other.learning_rate),
+            own=own,
+            other=other,
             ours=tuple(ours),
             theirs=tuple(theirs),
             test_error=_test_error(own.accuracy, other.accuracy, self.test_images),
@@ -423,11 +428,6 @@ def _test_error(first: float, second: float, images: int | None) -> float | None
         return None
     p = (first + second) / 2
     return float((2 * p * (1 - p) * (1 - 0.5) / images) ** 0.5)
-
-
-def _able(cells: Iterable[Cell]) -> list[Cell]:
-    """The cells that can win: those in which no trial diverged."""
-    return [cell for cell in cells if not cell.diverged]
 
 
 def _decent(dense: list[Cell], floor: float) -> list[Cell]:

@@ -4,20 +4,21 @@ A rule counts as supported, or as contradicted, only where the trials decide it:
 `jackpot.contrasts`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from math import isnan
 from typing import Any
 
 import polars as pl
 
 from jackpot import majority, noise, wording
-from jackpot.conditions import Criteria
+from jackpot.conditions import CONDITIONS, Condition, Criteria
 from jackpot.contract import Tag
 from jackpot.contrasts import Contrast, Decision, exceeds
 from jackpot.definition import judge
 from jackpot.noise import Noise
 from jackpot.preferences import NOWHERE, prefers_small
 from jackpot.settings import LT, PRETRAIN, RR
-from jackpot.trials import Cell, best, curve, means
+from jackpot.trials import Cell, able, best, curve, means
 
 RULES = {
     1: "On a small dataset, IMP is better than OMP for networks with residual connections; "
@@ -63,7 +64,12 @@ def has_residuals(runs: pl.DataFrame, network: str) -> bool | None:
     return _PAPER.get(network.partition(" ")[0])
 
 
-def evidence(runs: pl.DataFrame, criteria: Criteria | None = None) -> pl.DataFrame:
+def evidence(
+    runs: pl.DataFrame,
+    criteria: Criteria | None = None,
+    pending: pl.DataFrame | None = None,
+    conditions: Sequence[Condition] = CONDITIONS,
+) -> pl.DataFrame:
     """What each network and dataset says about the rules: one vote for each rule at most.
 
     The sparsities of a study share its runs: they are one vote, for what is true at more than half
@@ -72,12 +78,14 @@ def evidence(runs: pl.DataFrame, criteria: Criteria | None = None) -> pl.DataFra
     Args:
         runs: as in `jackpot.means`; of one study.
         criteria: gap, tolerance and non-trivial sparsity to count with.
+        pending: planned runs that may yet finish: until then a study has no vote.
+        conditions: see `jackpot.judge`.
 
     Returns:
         One row per rule, network and dataset that can speak to it: `rule network dataset
         sparsities residual measure supports`. `measure` says in words and numbers what was found,
-        with the bounds that decide; `supports` is null where the trials do not decide it, or where
-        it is not known whether the network has residual connections.
+        with the bounds that decide; `supports` is null where the trials do not decide it, where
+        runs are to come, or where it is not known whether the network has residual connections.
     """
     criteria = criteria or Criteria()
     deep = runs.filter(
@@ -90,7 +98,11 @@ def evidence(runs: pl.DataFrame, criteria: Criteria | None = None) -> pl.DataFra
         rows += [
             facts | row for row in _of(here, str(dataset) in SMALL_DATASETS, residual, criteria)
         ]
-    rows += _tickets(runs, criteria)
+    rows += _tickets(runs, criteria, pending, conditions)
+    waiting = [] if pending is None else pending.select("network", "dataset").unique().rows()
+    for row in rows:
+        if (row["network"], row["dataset"]) in waiting:
+            row |= {"measure": f"so far: {row['measure']}", "supports": None}
     return pl.DataFrame(rows, schema=_SCHEMA).sort("rule", "network", "dataset")
 
 
@@ -99,7 +111,7 @@ def _of(
 ) -> Iterator[dict[str, Any]]:
     """Rules 1, 2 and 4 on one network and dataset."""
     table, known = means(runs), noise.of(runs)
-    dense = curve(table.filter(pl.col("setting") == PRETRAIN.name))
+    dense = able(curve(table.filter(pl.col("setting") == PRETRAIN.name)))
     lt, rr = (_by_sparsity(table.filter(pl.col("setting") == s.name)) for s in (LT, RR))
     if small:
         yield from _rule_1(lt, residual, criteria.gap, known)
@@ -112,7 +124,9 @@ def _of(
 def _by_sparsity(table: pl.DataFrame) -> _Curves:
     found: _Curves = {}
     for (sparsity, pruner), cells in table.group_by("sparsity", "pruner", maintain_order=True):
-        found.setdefault(float(sparsity), {})[str(pruner)] = curve(cells)
+        # A rate at which a trial diverged cannot be the best.
+        if can := able(curve(cells)):
+            found.setdefault(float(sparsity), {})[str(pruner)] = can
     return dict(sorted(found.items()))
 
 
@@ -143,12 +157,14 @@ def _rule_2(
     alpha = majority.level(len(lt))
     found = majority.of([prefers_small(_best_of(of), dense, known, alpha) for of in lt.values()])
     peak = best(dense).learning_rate
-    measure = f"pretraining is best at {peak:g}, below which none was tried"
-    if found != NOWHERE:
-        measure = (
-            f"best LT below pretraining's best rate − at or above it = {_points(found, 0.0)} points"
-            f" (pretraining is best at {peak:g})"
-        )
+    measure = (
+        f"best LT below pretraining's best rate − at or above it = {_points(found, 0.0)} points "
+        f"(pretraining is best at {peak:g})"
+    )
+    if found.value == NOWHERE.value:
+        measure = f"pretraining is best at {peak:g}, below which none was tried"
+    elif isnan(found.value):
+        measure = f"pretraining is best at {peak:g}; LT was not trained on both sides of it"
     return {
         "rule": 2,
         "sparsities": _sparsities(lt),
@@ -225,13 +241,18 @@ def _points(contrast: Contrast, allowance: float) -> str:
     return f"{shown} ({low} to {100 * (contrast.high + allowance):+.1f})"
 
 
-def _tickets(runs: pl.DataFrame, criteria: Criteria) -> list[dict[str, Any]]:
+def _tickets(
+    runs: pl.DataFrame,
+    criteria: Criteria,
+    pending: pl.DataFrame | None,
+    conditions: Sequence[Condition],
+) -> list[dict[str, Any]]:
     """Rule 3: the highest sparsity with a ticket, per network; networks are compared by reading."""
     found: dict[tuple[str, str], float | None] = {}
-    for judgement in judge(runs, criteria):
+    for judgement in judge(runs, criteria, pending, conditions):
         key = (judgement.network, judgement.dataset)
         found.setdefault(key, None)
-        if judgement.wins:
+        if judgement.wins and not judgement.pending:
             found[key] = max(found[key] or 0.0, judgement.sparsity)
     return [
         {

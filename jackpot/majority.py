@@ -6,6 +6,7 @@ at a level that allows for the others.
 """
 
 from collections.abc import Sequence
+from math import isnan, nan
 
 from jackpot.conditions import ALPHA
 from jackpot.contrasts import Contrast
@@ -27,11 +28,14 @@ def of(contrasts: Sequence[Contrast]) -> Contrast:
     """The amount that more than half of several reach, with the bounds that decide about it.
 
     Args:
-        contrasts: at least one, each at `level(len(contrasts))`; all bounds are known, or none.
+        contrasts: at least one, each at `level(len(contrasts))`. If a bound or a value of one is
+            not known, none of the result's is.
 
     >>> of([Contrast(0.01, 0.002, 0.02), Contrast(0.03, 0.01, 0.05), Contrast(-0.01, -0.04, 0.0)])
     Contrast(value=0.01, low=0.002, high=0.02)
     """
+    if any(isnan(found.value) for found in contrasts):
+        return Contrast(nan)
     place = len(contrasts) // 2
     values = sorted((found.value for found in contrasts), reverse=True)
     lows = sorted((found.low for found in contrasts if found.low is not None), reverse=True)

@@ -12,11 +12,11 @@ import polars as pl
 from jackpot import majority
 from jackpot.conditions import CONDITIONS, Condition, Criteria, Verdict
 from jackpot.contrasts import Contrast, Decision, exceeds
-from jackpot.definition import Judgement, judging
+from jackpot.definition import Judgement, compared, judging
 from jackpot.noise import Noise
 from jackpot.preferences import prefers_small
 from jackpot.settings import PRETRAIN
-from jackpot.trials import Cell, best, curve, means, tidy
+from jackpot.trials import OWN_RATE, Cell, able, best, curve, means, tidy
 
 YES, NO, BOUNDARY, UNKNOWN = "✓", "×", "△", "?"
 NAMES = ("jackpot", "secondary", "prefers small lr", "prefers IMP")
@@ -98,24 +98,44 @@ def _of(
         return [j for j in at(alpha) if j.sparsity >= least and not j.missing]
 
     table = means(deep)
-    dense = curve(table.filter(pl.col("setting") == PRETRAIN.name))
+    dense = able(curve(table.filter(pl.col("setting") == PRETRAIN.name)))
     tickets = {
-        (float(sparsity), str(pruner)): curve(cells)
+        (float(sparsity), str(pruner)): able(curve(cells))
         for (sparsity, pruner), cells in table.filter(
             pl.col("setting") == criteria.ticket
         ).group_by("sparsity", "pruner", maintain_order=True)
     }
     every = [j for j in at(None) if j.sparsity >= least]
-    waiting, each = any(j.pending for j in every), [j for j in every if not j.missing]
+    each = [j for j in every if not j.missing]
+    waiting = _may_change(runs, criteria, pending, conditions)
     noises = every[0].noise if every else None
     winning = _holm(judged, len(each), criteria.alpha, lambda j: j.wins)
     jackpots = _holm(judged, len(each), criteria.alpha, lambda j: j.verdict is Verdict.JACKPOT)
     return Marks(
-        _exists(jackpots, each, (Verdict.SECONDARY, Verdict.NONE), noises),
-        _exists(winning, each, (Verdict.NONE,), noises),
+        _exists(jackpots, each, (Verdict.SECONDARY, Verdict.NONE), noises, waiting),
+        _exists(winning, each, (Verdict.NONE,), noises, waiting),
         UNKNOWN if waiting else _prefers_small(dense, tickets, noises),
         UNKNOWN if waiting else _prefers_imp(tickets, criteria.gap, noises),
     ), max((j.sparsity for j in winning), default=None)
+
+
+def _may_change(
+    runs: pl.DataFrame,
+    criteria: Criteria,
+    pending: pl.DataFrame | None,
+    conditions: Sequence[Condition],
+) -> bool:
+    """Whether planned runs may yet change a mark: of sparsities not begun, too."""
+    if pending is None or pending.is_empty():
+        return False
+    here = runs.select("network", "dataset").row(0)
+    return not pending.filter(
+        pl.col("network") == here[0],
+        pl.col("dataset") == here[1],
+        pl.col("setting").is_in(compared(criteria, conditions)),
+        (pl.col("sparsity").fill_null(0.0) == 0) | (pl.col("sparsity") >= criteria.sparsity - 1e-9),
+        pl.lit(criteria.any_rate) | OWN_RATE,
+    ).is_empty()
 
 
 def _holm(
@@ -139,10 +159,11 @@ def _exists(
     each: list[Judgement],
     against: tuple[Verdict, ...],
     known: Noise | None,
+    waiting: bool,
 ) -> str:
     if found:
         return YES
-    if not each or any(j.pending for j in each):
+    if not each or waiting:
         return UNKNOWN
     if all(j.verdict in against for j in each):
         return NO
@@ -152,6 +173,7 @@ def _exists(
 def _prefers_small(
     dense: list[Cell], tickets: Mapping[tuple[float, str], list[Cell]], known: Noise | None
 ) -> str:
+    tickets = {key: cells for key, cells in tickets.items() if cells}
     if len(dense) < 2 or not tickets:
         return UNKNOWN
     best_of: dict[float, list[Cell]] = {}
@@ -169,7 +191,7 @@ def _prefers_imp(
     both = [
         (cells, tickets[sparsity, "omp"])
         for (sparsity, pruner), cells in tickets.items()
-        if pruner == "imp" and (sparsity, "omp") in tickets
+        if pruner == "imp" and cells and tickets.get((sparsity, "omp"))
     ]
     if not both:
         return UNKNOWN

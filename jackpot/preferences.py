@@ -1,6 +1,7 @@
 """What subnetworks prefer, as Table 3 and the guideline ask it: decided, or left open. Pure."""
 
 from collections.abc import Sequence
+from math import nan
 
 from jackpot.conditions import ALPHA
 from jackpot.contrasts import Contrast, exceeds, possibly_best
@@ -18,7 +19,8 @@ def prefers_small(
 
     It prefers a small rate if, whichever rate may be the dense network's best, some smaller rate
     is better for the ticket than that one and all larger ones. Each of the two questions has half
-    of the level. The bounds are the widest of all rates that may be the dense network's best.
+    of the level. The bounds are the widest of all rates that may be the dense network's best; the
+    value is NaN where the ticket was trained on one side of that rate alone.
 
     Args:
         ticket, dense: cells at each learning rate; at least one of each.
@@ -53,5 +55,5 @@ def _is_below(
     rest = [cell for cell in ticket if cell.learning_rate >= rate]
     if not below or not rest:
         # It was trained on one side alone: what it would prefer is not known.
-        return Contrast(0.0)
+        return Contrast(nan)
     return exceeds(below, rest, 0.0, noise, alpha=alpha / 2, alpha_against=alpha / 2)

@@ -44,16 +44,13 @@ def settle(judgement: Judgement) -> list[Settling]:
     if judgement.noise is None:
         return []
     return [
-        _settle(found, judgement, judgement.noise)
+        _settle(found, judgement, judgement.noise, found.own, found.other)
         for found in judgement.conditions
-        if found.undecided and found.condition.verdicts and found.margin is not None
+        if found.undecided and found.condition.verdicts and found.own and found.other
     ]
 
 
-def _settle(found: Finding, judgement: Judgement, noise: Noise) -> Settling:
-    own_rate, other_rate = found.learning_rates
-    own = next(cell for cell in found.ours if cell.learning_rate == own_rate)
-    other = next(cell for cell in found.theirs if cell.learning_rate == other_rate)
+def _settle(found: Finding, judgement: Judgement, noise: Noise, own: Cell, other: Cell) -> Settling:
     same_rate = found.condition.at == "same rate"
     level = (
         judgement.criteria.alpha / len(found.ours)

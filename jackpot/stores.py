@@ -53,7 +53,8 @@ def shown(uri: str) -> str:
     >>> shown("postgresql://me:secret@host/runs")
     'postgresql://me:***@host/runs'
     """
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", uri)
+    # To the last "@": where it is not escaped, a password may hold "@", "/" and ":".
+    return re.sub(r"(?<=://)([^/@:]*):.*@", r"\1:***@", uri)
 
 
 def is_server(uri: str) -> bool:

@@ -179,6 +179,11 @@ def curve(table: pl.DataFrame, rate_by: Literal["test", "heldout"] = "test") -> 
     ]
 
 
+def able(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells that can win: those in which no trial diverged."""
+    return [cell for cell in cells if not cell.diverged]
+
+
 def best(cells: Iterable[Cell]) -> Cell:
     """The cell at the best learning rate; of equal ones at the lowest."""
     return max(cells, key=lambda cell: (cell.chosen_by, -cell.learning_rate))

@@ -9,7 +9,7 @@ from explorer.figures import appearance, curves
 from explorer.figures.appearance import NEUTRAL, OPEN, PRIZES
 from explorer.figures.points import points
 from jackpot import Criteria, Judgement, settings, wording
-from jackpot.trials import best, curve, means
+from jackpot.trials import able, best, curve, means
 
 _BOXES = [f"{prize}{more}" for prize in PRIZES for more in ("", OPEN)]
 
@@ -32,8 +32,8 @@ def panels(
     """
     found = points(runs)
     dense, sparse = found.filter(pl.col("sparsity") == 0), found.filter(pl.col("sparsity") > 0)
-    pretraining = curve(
-        means(runs.filter(pl.col("setting") == settings.PRETRAIN.name)), criteria.rate_by
+    pretraining = able(
+        curve(means(runs.filter(pl.col("setting") == settings.PRETRAIN.name)), criteria.rate_by)
     )
     highest = 100 * best(pretraining).accuracy if pretraining else None
     similar = None if highest is None else highest - 100 * criteria.tolerance_for(dataset)

@@ -34,14 +34,9 @@ def comparisons(judgement: Judgement) -> pl.DataFrame:
     rows = []
     for finding in judgement.conditions:
         condition = finding.condition
-        if finding.margin is None or condition.rival is None:
+        ours, theirs = finding.own, finding.other
+        if finding.margin is None or condition.rival is None or ours is None or theirs is None:
             continue
-        ours, theirs = (
-            next(cell for cell in cells if cell.learning_rate == rate)
-            for cells, rate in zip(
-                (finding.ours, finding.theirs), finding.learning_rates, strict=True
-            )
-        )
         pruner = judgement.pruner if condition.rival.is_masked else None
         rows.append(
             (

@@ -39,17 +39,21 @@ def cells(judgements: Sequence[Judgement], view: Mapping[str, str]) -> pl.DataFr
         how the cell looks (`is`: `decided` or `open`); `link`: the page with its evidence.
     """
     rows = []
+    several = len({(j.network, j.dataset) for j in judgements}) > 1
     for judgement in judgements:
+        of = f"{judgement.network} on {judgement.dataset}" if several else None
         about = {
             "network": judgement.network,
             "dataset": judgement.dataset,
             "pruner": appearance.method(judgement.pruner),
             "sparsity": wording.sparsity(judgement.sparsity),
-            "link": links.page("definition", **view, detail=appearance.ticket(judgement)),
+            "link": links.page("definition", **view, of=of, detail=appearance.ticket(judgement)),
         }
         rows.append(about | {"row": VERDICT_ROW} | _verdict(judgement))
         rows += [
-            about | {"row": appearance.asked(found.condition)} | _condition(found.decision)
+            about
+            | {"row": appearance.asked(found.condition)}
+            | _condition(found.decision, judgement.pending)
             for found in judgement.conditions
         ]
     return pl.DataFrame(rows, schema=dict.fromkeys([*_COLUMNS, *_DRAWN], pl.String))
@@ -85,10 +89,12 @@ def _verdict(judgement: Judgement) -> dict[str, str]:
     return _decided(mark, words, judgement.verdict)
 
 
-def _condition(decision: Decision | None) -> dict[str, str]:
+def _condition(decision: Decision | None, pending: int) -> dict[str, str]:
     mark = appearance.MARKS[decision]
     if decision is None or decision is Decision.UNDECIDED:
         return _open(mark, "runs are missing" if decision is None else str(decision))
+    if pending:
+        return _open(mark, f"{decision} so far: {pending} runs to come")
     return _decided(mark, str(decision), decision)
 
 

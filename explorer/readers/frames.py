@@ -23,6 +23,10 @@ _NUMBERS: dict[str, type[pl.DataType]] = {
     Param.SEED: pl.Int64,
 }
 _RATES = (str(Param.LEARNING_RATE), str(Param.PRETRAIN_LEARNING_RATE))
+_NEEDED = (
+    *(Param.NETWORK, Param.DATASET, Param.SETTING, Param.SPARSITY),
+    *(Param.LEARNING_RATE, Param.TRIAL, Param.EPOCHS),
+)
 # A metric that is also a param (learning_rate) appears once, as the param.
 METRICS = [m for m in Metric if str(m) not in {str(param) for param in Param}]
 TAGS = [
@@ -45,6 +49,8 @@ SCHEMA: dict[str, type[pl.DataType]] = {
 }
 
 
+IMAGES_TOLD_APART = r" \(images [0-9a-f]{1,8}\)$"
+"""What a dataset's name ends with where two contents had that name."""
 PLAN_SCHEMA: dict[str, type[pl.DataType]] = {
     **dict.fromkeys(("run_key", "name", "parent_run_keys"), pl.String),
     **{str(param): SCHEMA[param] for param in Param},
@@ -83,7 +89,8 @@ def trainings(runs: pl.DataFrame) -> pl.DataFrame:
 
 def launches(runs: pl.DataFrame) -> pl.DataFrame:
     """The launches among `runs`, the newest first."""
-    return runs.filter(pl.col(Tag.KIND) == Kind.LAUNCH).sort("start_time", descending=True)
+    named = pl.col(Tag.STUDY).is_not_null()
+    return runs.filter(pl.col(Tag.KIND) == Kind.LAUNCH, named).sort("start_time", descending=True)
 
 
 def of_plan(runs: pl.DataFrame, plan: pl.DataFrame) -> pl.DataFrame:
@@ -159,9 +166,10 @@ def typed(raw: pl.DataFrame) -> pl.DataFrame:
 
 
 def _possible(runs: pl.DataFrame) -> pl.DataFrame:
-    """Counts runs with an accuracy, rate or sparsity that cannot be as failed, and says so.
+    """Counts runs that cannot be as failed, and says so: only another program writes such.
 
-    Only another program than the trainer writes such.
+    Those with an impossible accuracy, rate or sparsity, and those that ended without a param that
+    every training has.
     """
     accuracies = [name for name in METRICS if name.endswith("accuracy")]
     wrong = {
@@ -171,11 +179,15 @@ def _possible(runs: pl.DataFrame) -> pl.DataFrame:
     }
     wrong = {name: (pl.col(name).is_not_null() & found) for name, found in wrong.items()}
     any_wrong = pl.any_horizontal(wrong.values())
+    ended = (pl.col(Tag.KIND) == Kind.TRAINING) & (pl.col("status") != "RUNNING")
+    lacks = ended & pl.any_horizontal(pl.col(name).is_null() for name in _NEEDED)
     return runs.with_columns(
         *(pl.when(found).then(None).otherwise(name).alias(name) for name, found in wrong.items()),
-        pl.when(any_wrong).then(pl.lit("FAILED")).otherwise("status").alias("status"),
+        pl.when(any_wrong | lacks).then(pl.lit("FAILED")).otherwise("status").alias("status"),
         pl.when(any_wrong)
         .then(pl.lit("its accuracy, learning rate or sparsity cannot be"))
+        .when(lacks)
+        .then(pl.lit("it lacks a param that every training has"))
         .otherwise(Tag.FAILURE)
         .alias(Tag.FAILURE),
     )

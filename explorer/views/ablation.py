@@ -10,7 +10,7 @@ from jackpot.settings import LT, PRETRAIN
 
 st.title("Learning-rate ablation")
 study = sidebar.chosen()
-done = study.runs.filter(pl.col("status") == "FINISHED", pl.col("val_accuracy").is_not_null())
+done = study.runs.filter(pl.col("status") == "FINISHED", pl.col("val_accuracy").is_finite())
 finished = done.filter(
     pl.col("setting") == LT.name,
     pl.col("pretrain_learning_rate").is_not_null(),

@@ -7,6 +7,7 @@ from explorer import asked, show, sidebar, snapshot
 from explorer.figures import training_curves
 from explorer.readers import StoreUnavailable
 from jackpot import settings, stores, wording
+from jackpot.trials import OWN_RATE
 
 METRICS = ["val_accuracy", "accuracy", "val_loss", "loss", "learning_rate"]
 
@@ -15,7 +16,7 @@ study = sidebar.chosen()
 if study.runs.is_empty():
     st.info("No run of this study has begun yet.")
     st.stop()
-runs = study.runs.with_columns(pl.col("sparsity").fill_null(0.0))
+runs = study.runs.filter(OWN_RATE).with_columns(pl.col("sparsity").fill_null(0.0))
 trained = settings.ordered(runs["setting"])
 rates = runs["learning_rate"].drop_nulls().unique().sort().to_list()
 depths = runs.filter(pl.col("sparsity") > 0)["sparsity"].unique().sort().to_list()

@@ -12,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 from explorer import asked, citation, links, reading, settling, show, sidebar, snapshot
 from explorer.figures import appearance, definition
 from explorer.readers import StoreUnavailable
-from jackpot import settings, stores
+from jackpot import settings, stores, wording
 from jackpot.conditions import Criteria, Verdict
 from jackpot.contract import Artifact
 from jackpot.definition import Judgement
@@ -37,7 +37,9 @@ def row(judgement: Judgement, view: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def cautions(judgement: Judgement, criteria: Criteria) -> list[str]:
+def cautions(
+    judgement: Judgement, criteria: Criteria, asked_for_heldout: bool = False
+) -> list[str]:
     """What a reader of a verdict should know about it, a sentence each."""
     said = []
     if judgement.verdict not in (judgement.point_verdict, Verdict.NOT_ENOUGH_RUNS):
@@ -47,6 +49,8 @@ def cautions(judgement: Judgement, criteria: Criteria) -> list[str]:
             f"Assumed, as the paper does not name {judgement.dataset}: "
             f"{', '.join(judgement.assumed)}. Set them in the sidebar, or in the study."
         )
+    if asked_for_heldout and criteria.rate_by == "test":
+        said.append("This study holds no images out: its rates are chosen on test images.")
     if judgement.diverged:
         rates = ", ".join(f"{settings.label(n)} at {rate:g}" for n, rate in judgement.diverged)
         said.append(f"A trial diverged, so that these rates cannot win: {rates}.")
@@ -95,7 +99,11 @@ show.table(
     f"{study.name}-conditions",
     evidence=st.column_config.LinkColumn(display_text="open"),
 )
-labels = {appearance.ticket(j): j for j in judgements}
+labels: dict[str, Judgement] = {}
+for j in judgements:
+    name = appearance.ticket(j)
+    # A pruner of a user's own may have the short name of another.
+    labels[name if name not in labels else f"{j.pruner} at {wording.sparsity(j.sparsity)}"] = j
 complete = [label for label, j in labels.items() if not j.missing]
 label = asked.one(
     "Ticket in detail", list(labels), "detail", complete[-1] if complete else next(iter(labels))
@@ -103,7 +111,7 @@ label = asked.one(
 judgement = labels[label]
 st.subheader("Verdict", anchor=False)
 st.text(f"{label}: {judgement}")
-for note in cautions(judgement, criteria):
+for note in cautions(judgement, criteria, chosen.rate_by == "heldout"):
     st.text(note)
 show.table(
     pl.DataFrame(
@@ -153,11 +161,13 @@ if judgement.verdict in (Verdict.UNDECIDED, Verdict.TICKET) and open_conditions:
                 st.code(
                     yaml_of(settling.config(written, wanted, judgement)), "yaml", wrap_lines=True
                 )
-if judgement.noise is None and not judgement.missing:
+if judgement.noise is None and not judgement.missing and not judgement.pending:
     st.text("Nothing tells how much trials vary: set trials: 3 in the config and launch it again.")
 with st.expander("Copy as text"):
     st.code(citation.text(judgement, study.name, study.launch_id, which), None, wrap_lines=True)
-if judgement.verdict == Verdict.NOT_ENOUGH_RUNS:
+if judgement.verdict == Verdict.NOT_ENOUGH_RUNS and judgement.pending:
+    st.info(f"Not enough runs yet: {judgement.pending} planned runs are to come.")
+elif judgement.verdict == Verdict.NOT_ENOUGH_RUNS:
     st.info(
         "Not enough runs. Add to the config: "
         f"settings {', '.join(judgement.missing)}, and sparsity {judgement.sparsity:.7g} to "

@@ -9,9 +9,15 @@ from jackpot.guideline import RULES, evidence
 st.title("Guideline")
 known = sidebar.opened()
 criteria, which = sidebar.criteria()
+conditions = sidebar.conditions()
 show.chips(reading.changes(criteria, which))
 found = [
-    evidence(study.accuracies(which), study.read_by(criteria)).with_columns(
+    evidence(
+        study.accuracies(which, any_rate=criteria.any_rate),
+        study.read_by(criteria),
+        study.pending,
+        conditions,
+    ).with_columns(
         pl.lit(study.name).alias("study"),
         pl.lit(links.page("learning_rate", **study.view)).alias("evidence"),
     )

@@ -19,7 +19,9 @@ if measured.is_empty():
         "and measure with: python -m trainer.landscape --run <run id>"
     )
     st.stop()
-names = dict(measured.select("run_id", "name").rows())
+names = {
+    run_id: f"{name} ({run_id[:6]})" for run_id, name in measured.select("run_id", "name").rows()
+}
 chosen = asked.some(
     "Runs", list(names), "landscapes", list(names)[:2], names.__getitem__, max_selections=4
 )
@@ -51,7 +53,7 @@ for run_id in chosen:
     try:
         with store.artifact(run_id, landscape_artifact(*kind.split("-"))) as path:
             found[names[run_id]] = landscape.Landscape.from_arrays(*artifacts.read(path))
-    except (StoreUnavailable, artifacts.ArtifactError, KeyError, ValueError) as reason:
+    except (StoreUnavailable, artifacts.ArtifactError, LookupError, ValueError) as reason:
         st.warning("A landscape cannot be read.")
         st.text(str(reason))
 if not found:

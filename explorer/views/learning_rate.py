@@ -35,7 +35,7 @@ lines = st.pills(
     selection_mode="multi",
     # Of tickets the one that is judged.
     default=[s for s in trained if s == criteria.ticket or s not in tickets],
-    format_func=settings.label,
+    format_func=lambda name: show.plain(settings.label(name)),
     key="settings",
     bind="query-params",
 )
@@ -47,7 +47,9 @@ if not shown or wanted.filter(pl.col("sparsity") > 0).is_empty():
     st.info("Choose at least one sparsity and one sparse setting.")
     st.stop()
 dataset = str(runs["dataset"][0])
-data = by_learning_rate.panels(wanted, judgements, criteria, dataset)
+# Points have masks of their own rate: a ticket with another's is none of them.
+boxed = [] if criteria.any_rate else judgements
+data = by_learning_rate.panels(wanted, boxed, criteria, dataset)
 name = f"{study.name}-accuracy-vs-learning-rate"
 alone = show.key(appearance.legend(data), name, by_learning_rate.boxes(data))
 show.figure(
@@ -71,6 +73,8 @@ st.caption(
         "A box marks a ticket, by the means; it is solid where the trials decide that, and dashed "
         "(△) where they leave it open. "
         if by_learning_rate.boxes(data)
+        else "Tickets are not boxed where masks of another rate count. "
+        if criteria.any_rate
         else "No point makes a ticket, by the means. "
     )
     + "Click the legend to single out a line, a point to see what it rests on."

@@ -37,7 +37,11 @@ def one(study: snapshot.Study, judgements: list[Judgement], is_open: bool) -> No
     st.markdown(
         " · ".join(f"[{label}]({links.page(name, **study.view)})" for name, label in pages.items())
     )
-    if not judgements or not is_open:
+    if not judgements:
+        return
+    changed = reading.changes(judgements[0].criteria, which)
+    show.chips(changed)
+    if not is_open:
         return
     cells = verdicts.cells(shown(judgements), study.view)
     name = f"{study.name}-verdicts"
@@ -45,7 +49,7 @@ def one(study: snapshot.Study, judgements: list[Judgement], is_open: bool) -> No
         verdicts.chart(cells),
         name,
         f"Verdict and conditions of every ticket of study {study.name}.",
-        reading.footnote(reading.changes(judgements[0].criteria, which)),
+        reading.footnote(changed),
         panels={
             f"{pruner} of {network} on {dataset}": verdicts.panel(here)
             for (network, dataset, pruner), here in cells.group_by(
@@ -78,7 +82,6 @@ studies = snapshot.studies(known)
 criteria, which = sidebar.criteria()
 conditions = sidebar.conditions()
 age()
-show.chips(reading.changes(criteria, which))
 judged = [(study, study.judged(criteria, which, conditions)) for study in studies]
 every = len(judged) <= FEW or st.toggle(
     f"Show the maps of all {len(judged)} studies", key="all_maps", bind="query-params"

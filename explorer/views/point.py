@@ -38,7 +38,7 @@ if here.is_empty():
 criteria = study.read_by(chosen)
 show.chips(reading.changes(criteria, which))
 accuracy = "val_accuracy" if which == "last" else "best_val_accuracy"
-values = here.filter(pl.col("status") == "FINISHED")[accuracy].drop_nulls()
+values = here.filter(pl.col("status") == "FINISHED")[accuracy].drop_nulls().drop_nans()
 if len(values):
     spread = f" ± {100 * float(values.std() or 0):.2f}" if len(values) > 1 else ""  # type: ignore[arg-type]
     mean = 100 * float(values.mean())  # type: ignore[arg-type]
@@ -50,7 +50,8 @@ show.table(
         "trial",
         "val_accuracy",
         "best_val_accuracy",
-        links.to_ticket(study.view).alias("ticket"),
+        # Its files are there once it has finished.
+        pl.when(pl.col("status") == "FINISHED").then(links.to_ticket(study.view)).alias("ticket"),
         links.of_run(ui).alias("MLflow"),
     ),
     f"{study.name}-point",

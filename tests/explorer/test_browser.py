@@ -165,7 +165,7 @@ def test_the_address_names_what_is_shown(app, page):
 
 def test_what_a_link_names_and_is_not_there_is_said(app, page):
     opened(page, app, "definition?study=tiny&launch=gone&detail=IMP+at+0.123")
-    page.get_by_text("that is not in this store").nth(1).wait_for()
+    page.get_by_text("that is not here:").nth(1).wait_for()
     for named in ("gone", "IMP at 0.123"):
         page.get_by_text(named, exact=True).wait_for()
     opened(page, app, "point?setting=lt&pruner=imp&s=0.75&lr=7")

@@ -28,39 +28,69 @@ def opened():
 
 
 def planned() -> pl.DataFrame:
-    rows = [
-        {"setting": setting, "pruner": pruner, "sparsity": sparsity, "learning_rate": rate}
-        for rate in (*RATES, 1.0)
-        for setting, pruner, sparsity in [
-            ("pretrain", None, None),
-            *(("lt", name, s) for name in ("imp", "omp") for s in (0.5, 0.914, 0.95)),
-            ("rr", "imp", 0.914),
-            ("sdt", None, 0.914),
-        ]
-    ]
+    """Three trials at three rates; LT-IMP at 0.914 needs the round at 0.5, OMP's need neither."""
+    rows = []
+    for rate in (*RATES, 1.0):
+        for t in (1, 2, 3):
+            dense = f"pretrain {rate} {t}"
+            for setting, pruner, sparsity, parents in [
+                ("pretrain", None, None, ""),
+                ("lt", "imp", 0.5, dense),
+                ("lt", "imp", 0.914, f"lt imp 0.5 {rate} {t}"),
+                ("lt", "imp", 0.95, f"lt imp 0.914 {rate} {t}"),
+                *(("lt", "omp", s, dense) for s in (0.5, 0.914, 0.95)),
+                ("rr", "imp", 0.914, f"lt imp 0.5 {rate} {t}"),
+                ("sdt", None, 0.914, ""),
+            ]:
+                of = f"{setting} {pruner} {sparsity} {rate} {t}"
+                rows.append(
+                    {
+                        "run_key": dense if setting == "pretrain" else of,
+                        **{"parent_run_keys": parents, "setting": setting, "pruner": pruner},
+                        **{"sparsity": sparsity, "learning_rate": rate, "trial": t},
+                        "pretrain_learning_rate": None,
+                    }
+                )
     return pl.DataFrame(
-        [row | {"trial": t, "pretrain_learning_rate": None} for row in rows for t in (1, 2, 3)],
-        schema_overrides={"pruner": pl.String, "pretrain_learning_rate": pl.Float64},
+        rows, schema_overrides={"pruner": pl.String, "pretrain_learning_rate": pl.Float64}
+    )
+
+
+HOURS = {"pretrain": 1, "lt": 2, "rr": None, "sdt": None}
+
+
+def finished() -> pl.DataFrame:
+    """All that is planned, of which RR and SDT do not say how long they took."""
+    hours = pl.col("setting").replace_strict(HOURS, return_dtype=pl.Int64)
+    return planned().with_columns(
+        pl.lit("FINISHED").alias("status"),
+        pl.lit(0).alias("start_time"),
+        (hours * 3_600_000).alias("end_time"),
     )
 
 
 def test_runs_and_hours_are_those_of_the_plan(opened):
     judgement, found = opened
-    took = pl.DataFrame(
-        {
-            "status": ["FINISHED", "FINISHED", "FAILED"],
-            "setting": ["pretrain", "lt", "lt"],
-            "start_time": [0, 0, 0],
-            "end_time": [3_600_000, 7_200_000, 10],
-        }
-    )
-    wanted = settling.launch(found, judgement, planned(), took)
+    wanted = settling.launch(found, judgement, planned(), finished())
     more = wanted.trials - 3
     assert wanted.learning_rates == RATES
+    assert wanted.more == more
     # Of a trial and rate: pretraining, two rounds of LT-IMP, RR and SDT at its sparsity.
     assert wanted.runs == more * 2 * 5
     # An hour of pretraining, two each of LT; RR and SDT take the mean of those.
     assert wanted.hours == pytest.approx(more * 2 * (1 + 2 + 2 + 1.5 + 1.5))
+
+
+def test_trials_that_a_rival_lacks_count_too(opened):
+    """LT has more trials than are wanted, its rivals none: nobody asks for fewer than none."""
+    judgement, found = opened
+    many = pl.concat([finished().filter(pl.col("setting") == "lt")] * 20)
+    wanted = settling.launch(found, judgement, planned(), many)
+    assert wanted.more == wanted.trials
+    # Pretraining, RR and SDT at two rates.
+    assert wanted.runs == wanted.trials * 2 * 3
+    untimed = many.with_columns(end_time=pl.lit(None, pl.Int64))
+    assert settling.launch(found, judgement, planned(), untimed).hours is None
 
 
 def test_the_config_plans_those_trials_and_keeps_what_is_trained(opened, tmp_path):
@@ -71,7 +101,7 @@ def test_the_config_plans_those_trials_and_keeps_what_is_trained(opened, tmp_pat
         found,
         judgement,
         planned(),
-        pl.DataFrame(schema={"status": str, "setting": str, "start_time": int, "end_time": int}),
+        finished().clear(),
     )
     assert wanted.hours is None
     text = io.StringIO()

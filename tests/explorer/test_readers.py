@@ -18,6 +18,10 @@ from explorer.readers.frames import (
 from explorer.snapshot import Snapshot
 
 READERS = {False: SqlReader, True: ApiReader}
+PARAMS = {
+    **{"network": "lenet-300-100", "dataset": "digits", "setting": "lt", "pruner": "imp"},
+    **{"sparsity": "0.5", "learning_rate": "0.1", "trial": "1", "epochs": "4"},
+}
 _EMPTY = pl.DataFrame(schema=SCHEMA)
 
 
@@ -122,6 +126,8 @@ def test_a_refresh_sees_what_the_store_learns_late(write_config, train, store_ur
     late = client.create_run(experiment, start_time=1_000, tags={"kind": "training"}).info.run_id
     assert "RUNNING" in set(refreshed().filter(pl.col("run_id") == late)["status"])
     client.log_metric(late, "val_accuracy", 0.5)
+    for name, value in PARAMS.items():
+        client.log_param(late, name, value)
     client.set_terminated(late, "FINISHED", end_time=2_000)
     (row,) = refreshed().filter(pl.col("run_id") == late).to_dicts()
     assert (row["status"], row["val_accuracy"]) == ("FINISHED", 0.5)
@@ -130,6 +136,20 @@ def test_a_refresh_sees_what_the_store_learns_late(write_config, train, store_ur
     assert refreshed().filter(pl.col("run_id") == late)["landscape"].to_list() == ["pca"]
     client.delete_run(late)
     assert refreshed().filter(pl.col("run_id") == late).is_empty()
+
+
+@pytest.mark.parametrize("missing", [*(name for name in PARAMS if name != "pruner")])
+def test_a_run_without_a_param_that_every_training_has_is_no_result(store_uri: str, missing: str):
+    client = MlflowClient(store_uri)
+    run = client.create_run(client.create_experiment("alien"), tags={"kind": "training"})
+    for name, value in PARAMS.items():
+        if name != missing:
+            client.log_param(run.info.run_id, name, value)
+    client.log_metric(run.info.run_id, "val_accuracy", 0.9)
+    client.set_terminated(run.info.run_id)
+    (row,) = reader(store_uri).runs().to_dicts()
+    assert row["status"] == "FAILED"
+    assert row["failure"] == "it lacks a param that every training has"
 
 
 def test_only_what_changed_is_read(trained: str, monkeypatch):

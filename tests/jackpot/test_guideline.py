@@ -97,6 +97,45 @@ def test_pure_noise_supports_and_contradicts_no_rule():
     assert sum(claim is False for claim in ones[1::2]) <= most / 2
 
 
+def test_a_study_with_runs_to_come_has_no_vote():
+    curves = PRETRAIN | {"lt": {0.01: 86.0, 0.1: 89.0}, "rr": {0.01: 80.0, 0.1: 85.0}}
+    frame = runs(three_trials(curves))
+    assert rules(frame)[4] is False
+    pending = (
+        frame.filter(pl.col("setting") == "rr")
+        .head(1)
+        .with_columns(pl.lit(None, pl.Float64).alias("pretrain_learning_rate"))
+    )
+    waiting = evidence(frame, pending=pending)
+    assert waiting["supports"].null_count() == waiting.height
+    assert waiting["measure"].str.starts_with("so far: ").all()
+
+
+def test_the_sparsities_of_a_study_are_one_vote():
+    """Rule 1: IMP is clearly better at two of three depths, of which one is trivial."""
+    deep = []
+    for sparsity, imp in ((0.2, 80.0), (0.59, 89.0), (0.832, 89.0), (0.914, 86.0)):
+        here = both({0.01: imp}, {0.01: 86.0}, **PRETRAIN)
+        masked = pl.col("setting") != "pretrain"
+        at = pl.when(masked).then(pl.lit(sparsity)).otherwise("sparsity").alias("sparsity")
+        deep.append(here.with_columns(at))
+    frame = pl.concat([deep[0], *(one.filter(pl.col("setting") != "pretrain") for one in deep[1:])])
+    table = evidence(frame).filter(pl.col("rule") == 1)
+    (row,) = table.to_dicts()
+    assert row["sparsities"] == "3 from 0.590 to 0.914", "0.2 is no sparsity that counts"
+    assert row["supports"] is True
+    assert row["measure"].startswith("best LT-IMP − best LT-OMP = +3.0 ")
+
+
+def test_rule_4_compares_with_the_best_reinitialisation_of_any_pruner():
+    curves = PRETRAIN | {"lt": {0.01: 86.0, 0.1: 89.0}, "rr": {0.01: 80.0, 0.1: 85.0}}
+    # RR-OMP is better than every LT, and RR-IMP, whose mask the best LT has, much worse.
+    omp = {"lt": {0.01: 85.0, 0.1: 88.0}, "rr": {0.01: 85.0, 0.1: 92.0}}
+    frame = pl.concat([runs(three_trials(curves)), runs(three_trials(omp, seed=1), pruner="omp")])
+    (row,) = evidence(frame).filter(pl.col("rule") == 4).to_dicts()
+    assert row["measure"].startswith("best LT − best RR = -3.0 ")
+
+
 def test_the_graph_says_more_than_the_name():
     frame = runs(PRETRAIN)
     assert has_residuals(frame, "resnet20") is True

@@ -136,3 +136,32 @@ def test_a_clear_no_in_the_joint_reading_is_no_boundary():
     )
     assert of(runs(curves), reading="joint")[:3] == "× ×"
     assert of(runs(curves))[:3] == "× ✓"
+
+
+def test_a_sparsity_that_has_not_begun_may_change_a_mark():
+    frame = runs(
+        three_trials(
+            {
+                "pretrain": {0.01: 90.0, 0.1: 92.4},
+                "lt": {0.01: 80.0, 0.1: 81.0},
+                "rr": {0.01: 80.0, 0.1: 81.0},
+                "sdt": {0.1: 87.0},
+            }
+        )
+    )
+    ((now, _),) = marks(frame).values()
+    assert str(now).startswith("× ×")
+    planned = (
+        frame.filter(pl.col("setting") == "lt")
+        .head(1)
+        .with_columns(
+            pl.lit(0.956).alias("sparsity"),
+            pl.lit(None, pl.Float64).alias("pretrain_learning_rate"),
+        )
+    )
+    ((waiting, _),) = marks(frame, pending=planned).values()
+    assert str(waiting) == "? ? ? ?"
+    # A trivial one changes none.
+    shallow = planned.with_columns(pl.lit(0.2).alias("sparsity"))
+    ((same, _),) = marks(frame, pending=shallow).values()
+    assert same == now

@@ -1,0 +1,105 @@
+"""A study in one sentence, and the map of its verdicts."""
+
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+from explorer import answer
+from explorer.figures import appearance, verdicts
+from jackpot.conditions import Verdict
+from jackpot.definition import Judgement, judge
+from tests.explorer.test_more_trials import finished, planned
+from tests.jackpot.test_definition import SECONDARY, runs, three_trials
+from tests.jackpot.test_settling import NEAR
+
+VIEW = {"study": "s", "launch": "l"}
+
+
+def judged(curves: dict, deviation: float = 0.02) -> Judgement:
+    (judgement,) = judge(runs(three_trials(curves, deviation=deviation)))
+    return judgement
+
+
+def said(*judgements: Judgement) -> str:
+    return answer.sentence(judgements, planned(), finished())
+
+
+def test_what_is_decided_is_said_without_reserve():
+    judgement = judged(SECONDARY)
+    assert judgement.verdict is Verdict.SECONDARY
+    assert said(judgement) == (
+        "LT-IMP at 0.914 is a secondary prize ticket at learning rate 0.01; none of those trained "
+        "is a jackpot ticket."
+    )
+
+
+def test_runs_to_come_make_it_provisional():
+    judgement = replace(judged(SECONDARY), pending=3)
+    assert said(judgement).startswith("So far, LT-IMP at 0.914 is a secondary prize ticket")
+    assert "none" not in said(judgement)
+    nothing = replace(judgement, verdict=Verdict.NONE, point_verdict=Verdict.NONE)
+    assert said(nothing) == "So far: the one ticket at sparsity 0.914 is not a winning one."
+    assert answer.up_to([judgement]) == "△ 0.914"
+
+
+def test_what_is_open_says_what_would_settle_it():
+    judgement = judged(NEAR, deviation=0.2)
+    assert judgement.verdict is Verdict.UNDECIDED
+    text = said(judgement)
+    assert text.startswith("Whether any ticket wins is undecided; by the means, LT-IMP at 0.914 ")
+    assert "more trials at 2 learning rates, about " in text
+    one_trial = {name: dict(curve) for name, curve in SECONDARY.items()}
+    (single,) = judge(runs(one_trial))
+    assert "one trial of each does not tell how much trials vary" in said(single)
+
+
+def test_a_launch_under_way_says_how_far_it_is():
+    some = finished().head(10)
+    text = answer.sentence([judged(SECONDARY)], planned(), some)
+    assert text.endswith(f"10 of {planned().height} planned runs have finished.")
+    none = answer.sentence([], planned(), finished().clear())
+    assert none.startswith("No sparse run has finished yet.")
+
+
+def test_a_ticket_that_may_be_a_jackpot_is_decided_to_be_one_of_either():
+    judgement = replace(judged(SECONDARY), verdict=Verdict.TICKET, point_verdict=Verdict.JACKPOT)
+    assert verdicts.verdict_mark(judgement) == "✓△"
+    assert appearance.box(judgement) == (Verdict.JACKPOT, False)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "means", "mark", "look"),
+    [
+        (Verdict.JACKPOT, Verdict.JACKPOT, "★", "decided"),
+        (Verdict.SECONDARY, Verdict.SECONDARY, "✓", "decided"),
+        (Verdict.TICKET, Verdict.SECONDARY, "✓△", "decided"),
+        (Verdict.NONE, Verdict.NONE, "×", "decided"),
+        (Verdict.UNDECIDED, Verdict.JACKPOT, "★△", "open"),
+        (Verdict.UNDECIDED, Verdict.SECONDARY, "✓△", "open"),
+        (Verdict.UNDECIDED, Verdict.NONE, "△", "open"),
+        (Verdict.NOT_ENOUGH_RUNS, Verdict.NOT_ENOUGH_RUNS, "?", "open"),
+    ],
+)
+def test_marks_of_verdicts(verdict, means, mark, look):
+    judgement = replace(judged(SECONDARY), verdict=verdict, point_verdict=means)
+    cells = verdicts.cells([judgement], VIEW)
+    cell = cells.filter(pl.col("row") == verdicts.VERDICT_ROW).row(0, named=True)
+    assert (cell["mark"], cell["is"]) == (mark, look)
+    assert "detail=IMP+at+0.914" in cell["link"]
+    # While runs are to come, nothing is decided.
+    waiting = verdicts.cells([replace(judgement, pending=2)], VIEW)
+    assert set(waiting["is"]) == {"open"}
+
+
+def test_the_map_has_a_row_for_each_condition_in_plain_words():
+    cells = verdicts.cells([judged(SECONDARY)], VIEW)
+    assert cells["row"].to_list() == [
+        "verdict",
+        "(1) sparse enough, trained long enough",
+        "(2) beats a small dense network",
+        "(3) beats fresh weights, same mask",
+        "(4) matches dense at same rate",
+        "(5) matches dense at best rate",
+    ]
+    assert cells["mark"].to_list() == ["✓", "✓", "✓", "✓", "✓", "×"]

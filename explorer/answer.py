@@ -118,6 +118,6 @@ def _more(judgement: Judgement, plan: pl.DataFrame, runs: pl.DataFrame) -> str:
     took = "" if hours is None else f", about {wording.duration(3600 * hours)} of training"
     stuck = [found.finding.condition.symbol for found in open_ones if found.trials is None]
     if stuck:
-        at_edge = " and ".join(stuck)
-        return f": {more} at {rates}{took} may settle part of it; {at_edge} at the boundary"
+        at_edge = f"{' and '.join(stuck)} {'is' if len(stuck) == 1 else 'are'} at the boundary"
+        return f": {more} at {rates}{took} may settle part of it, and {at_edge}"
     return f": {more} at {rates}{took}"

@@ -251,7 +251,7 @@ SIZES = [
     pytest.param(1440, "light", marks=pytest.mark.slow),
     pytest.param(1440, "dark", marks=pytest.mark.slow),
     pytest.param(1920, "light", marks=pytest.mark.slow),
-    (1920, "dark"),
+    pytest.param(1920, "dark", marks=pytest.mark.slow),
 ]
 
 
@@ -299,29 +299,29 @@ def test_every_page_fits_its_window(app, browser, width, scheme):
     assert not serious, serious
 
 
-def test_labels_for_print_do_not_lie_on_each_other(browser):
+@pytest.mark.parametrize("width", [ONE_COLUMN, pytest.param(TWO_COLUMNS, marks=pytest.mark.slow)])
+def test_labels_for_print_do_not_lie_on_each_other(browser, width):
     from explorer import show
     from tests.explorer.test_print import FIGURES
 
     page = browser.new_page()
     for name, spec in FIGURES.items():
-        for width in (ONE_COLUMN, TWO_COLUMNS):
-            page.set_content(show.exported(spec, "svg", width).decode())
-            pairs = page.evaluate(
-                """() => {
-                const boxes = [...document.querySelectorAll('text')]
-                    .filter(text => text.textContent.trim() && text.style.display !== 'none'
-                        && getComputedStyle(text).opacity !== '0'
-                        && text.getAttribute('opacity') !== '0')
-                    .map(text => [text.textContent, text.getBoundingClientRect()]);
-                const over = [];
-                for (let i = 0; i < boxes.length; i++) for (let j = 0; j < i; j++) {
-                    const [a, b] = [boxes[i][1], boxes[j][1]];
-                    const x = Math.min(a.right, b.right) - Math.max(a.left, b.left);
-                    const y = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-                    if (x > 1.5 && y > 4) over.push([boxes[i][0], boxes[j][0]]);
-                }
-                return over; }"""
-            )
-            assert pairs == [], f"{name} at {width} points"
+        page.set_content(show.exported(spec, "svg", width).decode())
+        pairs = page.evaluate(
+            """() => {
+            const boxes = [...document.querySelectorAll('text')]
+                .filter(text => text.textContent.trim() && text.style.display !== 'none'
+                    && getComputedStyle(text).opacity !== '0'
+                    && text.getAttribute('opacity') !== '0')
+                .map(text => [text.textContent, text.getBoundingClientRect()]);
+            const over = [];
+            for (let i = 0; i < boxes.length; i++) for (let j = 0; j < i; j++) {
+                const [a, b] = [boxes[i][1], boxes[j][1]];
+                const x = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+                const y = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+                if (x > 1.5 && y > 4) over.push([boxes[i][0], boxes[j][0]]);
+            }
+            return over; }"""
+        )
+        assert pairs == [], f"{name} at {width} points"
     page.close()

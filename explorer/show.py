@@ -8,6 +8,7 @@ from typing import Any, Literal
 import altair as alt
 import polars as pl
 import streamlit as st
+from altair.utils.schemapi import disable_debug_mode
 
 from explorer import tables
 from explorer.figures import appearance, printing
@@ -20,6 +21,9 @@ _DOTS_PER_INCH = 300
 _VEGA_LITE = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 # Specifications hold their data: nothing else is shared by threads.
 alt.data_transformers.enable("default", max_rows=None)
+# Altair would check every part of a chart as it is made, and the whole again: half of a page's
+# time. The tests check the specification of each figure.
+disable_debug_mode()
 _PAGE = """<style>
 /* Panels side by side, as many as the window has room for. */
 [class*="st-key-panels-"] {
@@ -68,7 +72,7 @@ def figure(
         is_square: whether panels keep their own size.
     """
     # Everything is made in the page's own thread; the converter gets a plain dict.
-    spec = chart.to_dict()
+    spec = chart.to_dict(validate=False)
     if panels is None:
         _draw(spec, description)
     else:
@@ -97,7 +101,10 @@ def grid(panels: Mapping[str, Chart], name: str, description: str, is_square: bo
     """Charts side by side, as many in a row as the window has room for."""
     with st.container(key=f"panels-{_as_key(name)}"):
         for title, panel in panels.items():
-            spec = panel.properties(title=title).to_dict()
+            spec = panel.properties(title=title).to_dict(validate=False)
+            if is_square:
+                # Streamlit would fit axes and legend into the panel's own size.
+                spec["autosize"] = "pad"
             _draw(spec, f"{description} {title}", "content" if is_square else "stretch")
 
 
@@ -108,7 +115,7 @@ def key(legend: appearance.Legend, name: str, boxes: Sequence[str] = ()) -> list
         The lines that a click in it has singled out; none: all are alike.
     """
     state = st.vega_lite_chart(
-        spec=_on_page(appearance.key(legend, boxes).to_dict()),
+        spec=_on_page(appearance.key(legend, boxes).to_dict(validate=False)),
         key=f"legend-{_as_key(name)}",
         on_select="rerun",
         selection_mode="line",

@@ -113,6 +113,7 @@ def chosen() -> Study:
         st.text(str(reason))
         st.stop()
     runs = of_plan(found.runs, plan)
+    key: tuple[object, ...] = (found.id, found.version, launch_id)
     several = runs.select(Param.NETWORK, Param.DATASET).drop_nulls().unique().sort(pl.all()).rows()
     if len(several) > 1:
         # Pages are about one of them: accuracies of two networks have no place in one figure.
@@ -120,8 +121,8 @@ def chosen() -> Study:
         with st.sidebar:
             of = several[names.index(asked.one("Network and dataset", names, "of", names[0]))]
         runs = runs.filter(pl.col(Param.NETWORK) == of[0], pl.col(Param.DATASET) == of[1])
-        plan = plan.filter(pl.col(Param.NETWORK) == of[0])
-    return Study(name, labels[launch_id], plan, runs, launch_id, said)
+        plan, key = plan.filter(pl.col(Param.NETWORK) == of[0]), (*key, *of)
+    return Study(name, labels[launch_id], plan, runs, launch_id, said, key)
 
 
 def _launch_labels(launches_: pl.DataFrame) -> list[str]:

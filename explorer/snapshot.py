@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Literal
+from uuid import uuid4
 
 import polars as pl
 import streamlit as st
@@ -41,12 +42,14 @@ class Snapshot:
         runs: its runs.
         version: how often they have changed.
         read_at: when the store was last asked, in seconds since 1970.
+        id: of this copy: another of the same store has another.
     """
 
     store: ApiReader
     runs: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SCHEMA))
     version: int = 0
     read_at: float = 0.0
+    id: str = field(default_factory=lambda: uuid4().hex)
     _read_at: float = -1e9
     _whole_at: float = -1e9
     _since: int | None = None
@@ -109,6 +112,8 @@ class Study:
         runs: of those, what the store has: one row per run key, whatever its status.
         launch_id: run id of the launch.
         said: the criteria that its config asks to be read by.
+        key: what names its contents: judgements of equal keys are made once. Empty: they are not
+            kept.
     """
 
     name: str
@@ -117,6 +122,7 @@ class Study:
     runs: pl.DataFrame
     launch_id: str = ""
     said: Mapping[str, float] = field(default_factory=dict)
+    key: tuple[object, ...] = ()
 
     @property
     def view(self) -> dict[str, str]:
@@ -150,8 +156,11 @@ class Study:
         conditions: Sequence[Condition] = CONDITIONS,
     ) -> list[Judgement]:
         """Its judgements, by the reader's criteria and the study's own (`read_by`)."""
-        runs = self.accuracies(which, any_rate=criteria.any_rate)
-        return judge(runs, self.read_by(criteria), self.pending, conditions)
+        read = self.read_by(criteria)
+        if not self.key:
+            return _judge(self, read, which, conditions)
+        asked = (repr(read), which, tuple(condition.name for condition in conditions))
+        return _judged(repr((self.key, asked)), self, read, which, conditions)
 
     def read_by(self, criteria: Criteria) -> Criteria:
         """The reader's criteria, with what the study says where the reader says nothing."""
@@ -160,6 +169,28 @@ class Study:
             # It held none out: its rates are chosen on test images, and that is what pages say.
             read = replace(read, rate_by="test")
         return read
+
+
+def _judge(
+    study: Study,
+    read: Criteria,
+    which: Literal["last", "best"],
+    conditions: Sequence[Condition],
+) -> list[Judgement]:
+    runs = study.accuracies(which, any_rate=read.any_rate)
+    return judge(runs, read, study.pending, conditions)
+
+
+@st.cache_resource(max_entries=100, show_spinner=False)
+def _judged(
+    key: str,
+    _study: Study,
+    _read: Criteria,
+    _which: Literal["last", "best"],
+    _conditions: Sequence[Condition],
+) -> list[Judgement]:
+    """As `_judge`, once for each key: a large study takes half a second on every page."""
+    return _judge(_study, _read, _which, _conditions)
 
 
 def studies(found: Snapshot) -> list[Study]:
@@ -172,5 +203,8 @@ def studies(found: Snapshot) -> list[Study]:
         except StoreUnavailable:
             plan, said = pl.DataFrame(schema=PLAN_SCHEMA), {}
         runs = of_plan(found.runs, plan)
-        known.append(Study(launch[Tag.STUDY], launch["name"], plan, runs, launch["run_id"], said))
+        key = (found.id, found.version, launch["run_id"])
+        known.append(
+            Study(launch[Tag.STUDY], launch["name"], plan, runs, launch["run_id"], said, key)
+        )
     return known

@@ -14,7 +14,7 @@ _GOLD, _RED = "#d4a20a", "#d62728"
 
 
 def panels(
-    found: Mapping[str, Landscape], levels: Sequence[float], basin: float, width: int = 300
+    found: Mapping[str, Landscape], levels: Sequence[float], basin: float, width: int = 280
 ) -> dict[str, appearance.Layers]:
     """Contours of the loss, the basin and the path of training, by the names of the runs.
 

@@ -245,6 +245,7 @@ def test_pages_are_reached_by_the_menu_and_a_link_keeps_the_reading(app, page):
     sync_api.expect(chosen).to_be_checked(timeout=60_000)
 
 
+# Pictures, which take as long as all else, of the slow ones.
 SIZES = [
     (768, "light"),
     pytest.param(768, "dark", marks=pytest.mark.slow),
@@ -256,8 +257,9 @@ SIZES = [
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
-def test_every_page_fits_its_window(app, browser, width, scheme):
+def test_every_page_fits_its_window(app, browser, request, width, scheme):
     """Nothing is cut, no request leaves the machine, and axe-core finds nothing serious."""
+    is_slow = request.node.get_closest_marker("slow") is not None
     context = browser.new_context(
         viewport={"width": width, "height": 1000}, color_scheme=scheme, reduced_motion="reduce"
     )
@@ -283,7 +285,8 @@ def test_every_page_fits_its_window(app, browser, width, scheme):
         )
         assert cut == 0, f"{name}: {cut} figures are cut at {width} px"
         stem = name.partition("?")[0] or "overview"
-        page.screenshot(path=output / f"{stem}-{width}-{scheme}.png", full_page=True)
+        if is_slow:
+            page.screenshot(path=output / f"{stem}-{width}-{scheme}.png", full_page=True)
         page.evaluate(axe)
         found = page.evaluate(
             "async () => (await axe.run(document, {resultTypes: ['violations']})).violations"

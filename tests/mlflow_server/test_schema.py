@@ -93,7 +93,9 @@ def test_a_newer_store_and_another_programs_are_named(tmp_path: Path, store_uri:
         Store(f"sqlite:///{tmp_path}/text.db").check_schema()
 
 
-@pytest.mark.parametrize("database", ["mlflow.db", "new/a/b.db"])
+@pytest.mark.parametrize(
+    "database", [pytest.param("mlflow.db", marks=pytest.mark.slow), "new/a/b.db"]
+)
 def test_a_dry_run_writes_nothing(write_config, tmp_path: Path, store_uri: str, database: str):
     config = write_config()
     before = everything(tmp_path)

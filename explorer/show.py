@@ -60,6 +60,7 @@ def figure(
     footnote: str = "",
     panels: Mapping[str, Chart] | None = None,
     is_square: bool = False,
+    shown: Chart | None = None,
 ) -> None:
     """Draws a chart, with downloads as SVG and PNG at print size.
 
@@ -68,15 +69,21 @@ def figure(
         name: of the files.
         description: what a reader who cannot see it is told.
         footnote: a line below the figure in print, such as criteria that are not the default.
-        panels: the chart's panels by their titles, which share a window's width as they find room.
+        panels: the chart's panels by their titles, which share a window's width as they find room;
+            None: those of the chart, if it is a facet.
         is_square: whether panels keep their own size.
+        shown: the chart whose panels are drawn, where lines are singled out; None: the chart.
     """
     # Everything is made in the page's own thread; the converter gets a plain dict.
     spec = chart.to_dict(validate=False)
-    if panels is None:
-        _draw(spec, description)
+    if panels is not None:
+        made = {title: one.to_dict(validate=False) for title, one in panels.items()}
+        grid(made, name, description, is_square)
+    elif "facet" in spec:
+        of = spec if shown is None else shown.to_dict(validate=False)
+        grid(printing.panels(of), name, description)
     else:
-        grid(panels, name, description, is_square)
+        _draw(spec, description)
     try:
         printing.printed(spec, 100, 1)
     except printing.NoData as reason:
@@ -97,11 +104,13 @@ def figure(
                     )
 
 
-def grid(panels: Mapping[str, Chart], name: str, description: str, is_square: bool = False) -> None:
-    """Charts side by side, as many in a row as the window has room for."""
+def grid(
+    panels: Mapping[str, printing.Spec], name: str, description: str, is_square: bool = False
+) -> None:
+    """Specifications side by side, as many in a row as the window has room for."""
     with st.container(key=f"panels-{_as_key(name)}"):
         for title, panel in panels.items():
-            spec = panel.properties(title=title).to_dict(validate=False)
+            spec = {**panel, "title": title}
             if is_square:
                 # Streamlit would fit axes and legend into the panel's own size.
                 spec["autosize"] = "pad"

@@ -57,6 +57,6 @@ def panel(
     return curves.layered([mask, *curves.curves(base, legend, x, y, tooltip, alone, own)])
 
 
-def chart(data: pl.DataFrame) -> alt.FacetChart:
-    """All panels, for print."""
-    return curves.faceted(panel(data))
+def chart(data: pl.DataFrame, alone: Sequence[str] = ()) -> alt.FacetChart:
+    """All panels, for print; see `panel`."""
+    return curves.faceted(panel(data, alone=alone))

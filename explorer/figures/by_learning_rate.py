@@ -125,11 +125,12 @@ def panel(
     return curves.layered(layers)
 
 
-def chart(data: pl.DataFrame, columns: int = 2) -> alt.FacetChart:
+def chart(data: pl.DataFrame, alone: Sequence[str] = (), columns: int = 2) -> alt.FacetChart:
     """All panels, for print.
 
     Args:
         data: from `panels`.
+        alone: lines that are singled out; none: all are alike.
         columns: panels in a row.
     """
-    return curves.faceted(panel(data), columns)
+    return curves.faceted(panel(data, alone=alone), columns)

@@ -67,11 +67,12 @@ def panel(
     return curves.layered([dense, *lines], width=400, height=320)
 
 
-def chart(data: pl.DataFrame, columns: int = 3) -> alt.FacetChart:
+def chart(data: pl.DataFrame, alone: Sequence[str] = (), columns: int = 3) -> alt.FacetChart:
     """All panels, for print.
 
     Args:
         data: from `panels`.
+        alone: lines that are singled out; none: all are alike.
         columns: panels in a row.
     """
-    return curves.faceted(panel(data), columns)
+    return curves.faceted(panel(data, alone=alone), columns)

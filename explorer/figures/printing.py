@@ -70,6 +70,37 @@ def printed(spec: Mapping[str, Any], panel: float, columns: int, footnote: str =
     return made
 
 
+def panels(spec: Mapping[str, Any]) -> dict[str, Spec]:
+    """The panels of a facet, each a specification without legends, by their titles.
+
+    Args:
+        spec: of a facet, with its data. What a click on its legend does is left out.
+    """
+    name, field = spec["data"]["name"], spec["facet"]["field"]
+    by: dict[str, list] = {}
+    for row in spec["datasets"][name]:
+        by.setdefault(str(row[field]), []).append(row)
+    one = _for_panels(spec["spec"])
+    about = {key: spec[key] for key in ("$schema", "config") if key in spec}
+    return {
+        title: {**about, **one, "data": {"name": name}, "datasets": {name: rows}, "title": title}
+        for title, rows in by.items()
+    }
+
+
+def _for_panels(spec: Any) -> Any:
+    if isinstance(spec, dict):
+        if "param" in (spec.get("condition") or {}):
+            return {"value": spec["condition"]["value"]}
+        # `resolve` has a key "legend" too, by channels.
+        return {
+            key: value if key == "resolve" else None if key == "legend" else _for_panels(value)
+            for key, value in spec.items()
+            if key != "params"
+        }
+    return [_for_panels(item) for item in spec] if isinstance(spec, list) else spec
+
+
 def fitted(
     spec: Mapping[str, Any], width: float, footnote: str, svg: Callable[[Spec], str]
 ) -> tuple[Spec, str]:

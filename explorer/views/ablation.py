@@ -44,10 +44,7 @@ show.figure(
     ablation.chart(data),
     name,
     f"Accuracy of lottery tickets of study {study.name} by both learning rates.",
-    panels={
-        str(title): ablation.panel(here, data, alone)
-        for (title,), here in data.group_by("panel", maintain_order=True)
-    },
+    shown=ablation.chart(data, alone) if alone else None,
 )
 st.caption(
     "Bars are one standard deviation over trials; the dotted line is the rate at which the mask "

@@ -57,10 +57,7 @@ show.figure(
     name,
     f"Accuracy of every setting of study {study.name} against the learning rate, by sparsity.",
     reading.footnote(changed),
-    {
-        str(title): by_learning_rate.panel(here, data, alone)
-        for (title,), here in data.group_by("panel", maintain_order=True)
-    },
+    shown=by_learning_rate.chart(data, alone) if alone else None,
 )
 means = points(wanted)
 trials = means["trials"].to_list()

@@ -25,10 +25,7 @@ show.figure(
     name,
     f"Accuracy of every setting of study {study.name} against sparsity, by learning rate.",
     reading.footnote(changed),
-    {
-        str(title): by_sparsity.panel(here, data, alone)
-        for (title,), here in data.group_by("panel", maintain_order=True)
-    },
+    shown=by_sparsity.chart(data, alone) if alone else None,
 )
 trials = data["trials"].to_list()
 st.caption(

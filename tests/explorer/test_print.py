@@ -1,6 +1,7 @@
 """Figures and tables for print: sizes, fonts, colours, and LaTeX that compiles."""
 
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from explorer.figures import (
     correlation,
     definition,
     landscape,
+    printing,
     training_curves,
     verdicts,
 )
@@ -137,6 +139,23 @@ def test_a_legend_without_a_plot_is_refused():
     empty = by_sparsity.chart(by_sparsity.panels(runs({"lt": {0.1: 90.0}}).clear())).to_dict()
     with pytest.raises(NoData, match="no data"):
         show.exported(empty, "svg", ONE_COLUMN)
+
+
+def test_panels_of_a_facet_have_its_data_and_no_legend():
+    spec = FIGURES["figure 1"]
+    (rows,) = spec["datasets"].values()
+    found = printing.panels(spec)
+    assert list(found) == list(dict.fromkeys(row["panel"] for row in rows))
+    shared = [row for one in found.values() for data in one["datasets"].values() for row in data]
+    assert len(shared) == len(rows)
+    for title, one in found.items():
+        assert one["title"] == title
+        text = json.dumps(one["layer"])
+        assert '"legend": null' in text
+        assert "single_out" not in text, "a selection that no panel has"
+        assert one["resolve"] == spec["spec"]["resolve"]
+    # The facet itself is as it was.
+    assert "single_out" in json.dumps(spec)
 
 
 def test_exports_in_a_hurry_are_whole():

@@ -24,9 +24,9 @@ def sentence(judgements: Sequence[Judgement], plan: pl.DataFrame, runs: pl.DataF
     """
     complete = [j for j in judgements if not j.missing]
     said = _answer(complete, judgements, plan, runs)
-    waiting = sum(status == "RUNNING" for status in runs["status"]) if runs.height else 0
-    done = runs.filter(pl.col("status") == "FINISHED").height if runs.height else 0
-    failed = runs.height - done - waiting
+    counts = dict(runs.group_by("status").len().iter_rows())
+    done = counts.get("FINISHED", 0)
+    failed = runs.height - done - counts.get("RUNNING", 0)
     if done < plan.height:
         said += f" {done} of {wording.count(plan.height, 'planned run')} have finished"
         said += f", {failed} failed." if failed else "."

@@ -25,8 +25,7 @@ def one(
     # Not bound to the widget: Streamlit's own binding leaves the default out of the address.
     mine = st.session_state.get(_kept(key))
     named = st.query_params.get(key)
-    if named != mine:
-        _said(key, label, [named] if named else [], options)
+    _said(key, label, [named] if named and named != mine else [], options)
     known = named or mine
     chosen = str(known) if known in options else default
     st.session_state[_kept(key)] = st.session_state[_widget(key)] = chosen
@@ -76,7 +75,7 @@ def some(
         **how,
     )
     # What this session has chosen of another study is no link to what is not there.
-    st.session_state[_kept(key)] = [*mine, *map(format_func, chosen)]
+    st.session_state[_kept(key)] = list(dict.fromkeys([*mine, *map(format_func, chosen)]))
     return chosen
 
 

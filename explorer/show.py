@@ -84,10 +84,8 @@ def figure(
         grid(printing.panels(of), name, description)
     else:
         _draw(spec, description)
-    try:
-        printing.printed(spec, 100, 1)
-    except printing.NoData as reason:
-        st.text(f"No download: {reason}.")
+    if not printing.has_data(spec):
+        st.text("No download: this figure has no data.")
         return
     with st.popover("Download figure", icon=":material/download:"):
         for width, points in _WIDTHS.items():

@@ -19,8 +19,6 @@ from jackpot.contract import Param, Tag
 _READINGS: list[Literal["literal", "joint"]] = ["literal", "joint"]
 _EPOCHS: list[Literal["last", "best"]] = ["last", "best"]
 _IMAGES: list[Literal["test", "heldout"]] = ["test", "heldout"]
-
-
 _IN_POINTS = ("tolerance", "gap", "floor")
 # Of each number: label, least, most, step, what stands if the reader names none, help.
 _NUMBERS: dict[str, tuple[str, float, float, float, str, str | None]] = {
@@ -115,14 +113,16 @@ def chosen() -> Study:
     runs = of_plan(found.runs, plan)
     key: tuple[object, ...] = (found.id, found.version, launch_id)
     several = runs.select(Param.NETWORK, Param.DATASET).drop_nulls().unique().sort(pl.all()).rows()
+    name_of = ""
     if len(several) > 1:
         # Pages are about one of them: accuracies of two networks have no place in one figure.
         names = [f"{network} on {dataset}" for network, dataset in several]
         with st.sidebar:
-            of = several[names.index(asked.one("Network and dataset", names, "of", names[0]))]
+            name_of = asked.one("Network and dataset", names, "of", names[0])
+        of = several[names.index(name_of)]
         runs = runs.filter(pl.col(Param.NETWORK) == of[0], pl.col(Param.DATASET) == of[1])
         plan, key = plan.filter(pl.col(Param.NETWORK) == of[0]), (*key, *of)
-    return Study(name, labels[launch_id], plan, runs, launch_id, said, key)
+    return Study(name, labels[launch_id], plan, runs, launch_id, said, name_of, key)
 
 
 def _launch_labels(launches_: pl.DataFrame) -> list[str]:

@@ -112,6 +112,7 @@ class Study:
         runs: of those, what the store has: one row per run key, whatever its status.
         launch_id: run id of the launch.
         said: the criteria that its config asks to be read by.
+        of: network and dataset, as links name them, where the study has several; else empty.
         key: what names its contents: judgements of equal keys are made once. Empty: they are not
             kept.
     """
@@ -122,12 +123,14 @@ class Study:
     runs: pl.DataFrame
     launch_id: str = ""
     said: Mapping[str, float] = field(default_factory=dict)
+    of: str = ""
     key: tuple[object, ...] = ()
 
     @property
     def view(self) -> dict[str, str]:
         """How links name it."""
-        return {"study": self.name, "launch": self.launch_id}
+        view = {"study": self.name, "launch": self.launch_id}
+        return {**view, "of": self.of} if self.of else view
 
     @property
     def pending(self) -> pl.DataFrame:
@@ -205,6 +208,6 @@ def studies(found: Snapshot) -> list[Study]:
         runs = of_plan(found.runs, plan)
         key = (found.id, found.version, launch["run_id"])
         known.append(
-            Study(launch[Tag.STUDY], launch["name"], plan, runs, launch["run_id"], said, key)
+            Study(launch[Tag.STUDY], launch["name"], plan, runs, launch["run_id"], said, key=key)
         )
     return known

@@ -23,7 +23,8 @@ def sparsity(value: float) -> str:
     return repr(value)
 
 
-_LONG = ((365.25 * 86400, "years"), (30.44 * 86400, "months"), (7 * 86400, "weeks"))
+# In days.
+_YEAR, _MONTH, _WEEK = 365.25, 30.44, 7
 
 
 def duration(seconds: float) -> str:
@@ -42,15 +43,16 @@ def duration(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
         return f"{hours} h {minutes:02d} min"
-    if hours < 24 * 7:
+    days = hours / 24
+    if days < _WEEK:
         return f"{hours // 24} days {hours % 24} h"
-    if hours < 24 * 14:
-        return f"{round(hours / 24)} days"
-    for unit, name in _LONG:
-        count = seconds / unit
-        if count >= 2:
-            return f"{count:.1f} {name}" if name == "years" else f"{round(count)} {name}"
-    raise AssertionError("two weeks are two weeks")
+    if days < 2 * _WEEK:
+        return f"{round(days)} days"
+    if days < 2 * _MONTH:
+        return f"{round(days / _WEEK)} weeks"
+    if days < 2 * _YEAR:
+        return f"{round(days / _MONTH)} months"
+    return f"{days / _YEAR:.1f} years"
 
 
 def count(number: int, noun: str) -> str:

@@ -27,19 +27,13 @@ def panels(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def panel(
-    data: pl.DataFrame, of: pl.DataFrame | None = None, alone: Sequence[str] = ()
-) -> appearance.Layers:
+def chart(data: pl.DataFrame, alone: Sequence[str] = ()) -> alt.FacetChart:
     """Accuracy by the subnetwork's rate, a line per pruner; the rule is the mask's own rate.
 
     Args:
         data: from `panels`.
-        of: all panels of the figure, whose axes this one has, its legend being elsewhere; None:
-            it stands alone.
         alone: lines that are singled out; none: all are alike.
     """
-    own = of is None
-    of = data if of is None else of
     title = "learning rate of the subnetwork"
     base = alt.Chart(data)
     mask = base.mark_rule(strokeDash=[2, 2], color=appearance.NEUTRAL).encode(
@@ -52,11 +46,7 @@ def panel(
         alt.Tooltip("accuracy:Q", title="accuracy, mean (%)", format=".2f"),
         alt.Tooltip("trials:Q", title="trials"),
     ]
-    x = appearance.learning_rate_axis(of, title)
-    legend, y = appearance.legend(of), curves.accuracy(of)
-    return curves.layered([mask, *curves.curves(base, legend, x, y, tooltip, alone, own)])
-
-
-def chart(data: pl.DataFrame, alone: Sequence[str] = ()) -> alt.FacetChart:
-    """All panels, for print; see `panel`."""
-    return curves.faceted(panel(data, alone=alone))
+    x = appearance.learning_rate_axis(data, title)
+    legend, y = appearance.legend(data), curves.accuracy(data)
+    lines = curves.curves(base, legend, x, y, tooltip, alone)
+    return curves.faceted(curves.layered([mask, *lines]))

@@ -103,15 +103,9 @@ class Legend:
         """Dashes by `line`."""
         return alt.StrokeDash("line:N", scale=self._scale(self.dashes), legend=None)
 
-    def points(self, shown: bool = True) -> dict[str, Any]:
-        """Encodings of points by `line`: shape, stroke and fill.
-
-        Args:
-            shown: whether the chart has the legend.
-        """
-        entry = None
-        if shown:
-            entry = alt.Legend(orient="top", labelLimit=180, symbolSize=90, symbolOpacity=1)
+    def points(self) -> dict[str, Any]:
+        """Encodings of points by `line`, with the legend: shape, stroke and fill."""
+        entry = alt.Legend(orient="top", labelLimit=180, symbolSize=90, symbolOpacity=1)
         fills = [
             colour if filled else "transparent"
             for colour, filled in zip(self.colours, self.filled, strict=True)
@@ -169,19 +163,24 @@ def links(data: pl.DataFrame) -> dict[str, alt.Href]:
     return {"href": alt.Href("link:N")} if "link" in data.columns else {}
 
 
-def learning_rate_axis(data: pl.DataFrame, title: str = "learning rate") -> alt.X:
-    """A logarithmic axis with a tick at each of the data's learning rates."""
+def learning_rate_axis(
+    data: pl.DataFrame, title: str = "learning rate", *, is_shared: bool = True
+) -> alt.X:
+    """A logarithmic axis with a tick at each of the data's learning rates.
+
+    Args:
+        data: of all panels.
+        title: of the axis.
+        is_shared: whether all panels have the same axis, from the lowest rate to the highest.
+    """
     rates = data["learning_rate"].unique().sort().to_list()
+    ends = [rates[0], rates[-1]] if is_shared and len(rates) > 1 else alt.Undefined
     return alt.X(
         "learning_rate:Q",
         title=title,
-        scale=alt.Scale(type="log", nice=False, padding=16, domain=_ends(rates)),
+        scale=alt.Scale(type="log", nice=False, padding=16, domain=ends),
         axis=alt.Axis(values=rates, format="~g", labelOverlap="greedy"),
     )
-
-
-def _ends(rates: Sequence[float]) -> Any:
-    return [rates[0], rates[-1]] if len(rates) > 1 else alt.Undefined
 
 
 def shared(data: pl.DataFrame, *columns: str) -> alt.Scale:
@@ -200,7 +199,7 @@ def key(legend: Legend, boxes: Sequence[str] = ()) -> Layers:
 
     Args:
         legend: of the lines.
-        boxes: the boxes of tickets that are in the panels; see `boxes`.
+        boxes: the boxes of tickets that are in the panels; see `by_learning_rate.boxes`.
 
     Returns:
         A chart with the selection `line`.
@@ -223,10 +222,10 @@ def key(legend: Legend, boxes: Sequence[str] = ()) -> Layers:
     )
 
 
-def outline(boxes: Sequence[str], legend: bool = True) -> alt.Color:
+def outline(boxes: Sequence[str]) -> alt.Color:
     """The colour of boxes by `box`: a prize, and whether the trials leave it open."""
     colours = [PRIZES[Verdict(name.removesuffix(OPEN))] for name in boxes]
-    entry = alt.Legend(orient="top", symbolSize=140, symbolOpacity=1) if legend else None
+    entry = alt.Legend(orient="top", symbolSize=140, symbolOpacity=1)
     scale = alt.Scale(domain=list(boxes), range=colours)
     return alt.Color("box:N", title=None, legend=entry, scale=scale)
 

@@ -46,7 +46,8 @@ def panels(
                 f"{box[0]}{'' if box[1] else OPEN}",
             )
             for j in judgements
-            if (box := appearance.box(j)) is not None
+            # Points have masks of their own rate: a ticket with another's is none of them.
+            if not criteria.any_rate and (box := appearance.box(j)) is not None
         ],
         schema={
             "line": pl.String,
@@ -75,10 +76,10 @@ def boxes(data: pl.DataFrame) -> list[str]:
     return [name for name in _BOXES if name in data["box"].unique().to_list()]
 
 
-def panel(
-    data: pl.DataFrame, of: pl.DataFrame | None = None, alone: Sequence[str] = ()
-) -> appearance.Layers:
-    """Lines per setting and pruner over the learning rate.
+def chart(
+    data: pl.DataFrame, alone: Sequence[str] = (), *, has_shared_axes: bool = True
+) -> alt.FacetChart:
+    """Lines per setting and pruner over the learning rate, a panel for each `panel`.
 
     The grey band lies between the best pretraining accuracy and the tolerance below it: a ticket
     that reaches it meets condition 5. Boxes mark the points that make a ticket: solid where the
@@ -86,13 +87,11 @@ def panel(
 
     Args:
         data: from `panels`.
-        of: all panels of the figure, whose axes this one has, its legend being elsewhere; None:
-            it stands alone.
         alone: lines that are singled out; none: all are alike.
+        has_shared_axes: whether all panels have the same axes; else each has its own.
     """
-    own = of is None
-    of = data if of is None else of
-    x, y = appearance.learning_rate_axis(of), curves.accuracy(of)
+    x = appearance.learning_rate_axis(data, is_shared=has_shared_axes)
+    y = curves.accuracy(data, is_shared=has_shared_axes)
     tooltip = [
         alt.Tooltip("line:N", title="setting"),
         alt.Tooltip("learning_rate:Q", title="learning rate", format="~g"),
@@ -106,9 +105,9 @@ def panel(
         y=alt.Y("min(similar):Q", title="accuracy (%)"), y2="max(best):Q"
     )
     rule = base.mark_rule(color=NEUTRAL, strokeDash=[2, 2], clip=True).encode(y="max(best):Q")
-    lines = curves.curves(base, appearance.legend(of), x, y, tooltip, alone, own, **links)
+    lines = curves.curves(base, appearance.legend(data), x, y, tooltip, alone, **links)
     layers = [band, rule, *lines]
-    found = boxes(of)
+    found = boxes(data)
     for name in found:
         dash = appearance.UNDECIDED_DASH if name.endswith(OPEN) else [1, 0]
         layers.append(
@@ -117,20 +116,10 @@ def panel(
             .encode(
                 x=x,
                 y=y,
-                color=appearance.outline(found, legend=own),
+                color=appearance.outline(found),
                 tooltip=tooltip,
                 **links,
             )
         )
-    return curves.layered(layers)
-
-
-def chart(data: pl.DataFrame, alone: Sequence[str] = (), columns: int = 2) -> alt.FacetChart:
-    """All panels, for print.
-
-    Args:
-        data: from `panels`.
-        alone: lines that are singled out; none: all are alike.
-        columns: panels in a row.
-    """
-    return curves.faceted(panel(data, alone=alone), columns)
+    drawn = curves.faceted(curves.layered(layers))
+    return drawn if has_shared_axes else drawn.resolve_scale(x="independent", y="independent")

@@ -33,20 +33,14 @@ def panels(runs: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def panel(
-    data: pl.DataFrame, of: pl.DataFrame | None = None, alone: Sequence[str] = ()
-) -> appearance.Layers:
+def chart(data: pl.DataFrame, alone: Sequence[str] = ()) -> alt.FacetChart:
     """Lines per setting and pruner over sparsity; the dense network is the line at its height.
 
     Args:
         data: from `panels`.
-        of: all panels of the figure, whose axes this one has, its legend being elsewhere; None:
-            it stands alone.
         alone: lines that are singled out; none: all are alike.
     """
-    own = of is None
-    of = data if of is None else of
-    legend, y = appearance.legend(of), curves.accuracy(of)
+    legend, y = appearance.legend(data), curves.accuracy(data)
     base = alt.Chart(data)
     _, fade = appearance.lit(alone)
     dense = (
@@ -57,22 +51,10 @@ def panel(
     lines = curves.curves(
         base.transform_filter("datum.sparsity > 0"),
         legend,
-        curves.sparsity(of),
+        curves.sparsity(data),
         y,
         TOOLTIP,
         alone,
-        own,
         **appearance.links(data),
     )
-    return curves.layered([dense, *lines], width=400, height=320)
-
-
-def chart(data: pl.DataFrame, alone: Sequence[str] = (), columns: int = 3) -> alt.FacetChart:
-    """All panels, for print.
-
-    Args:
-        data: from `panels`.
-        alone: lines that are singled out; none: all are alike.
-        columns: panels in a row.
-    """
-    return curves.faceted(panel(data, alone=alone), columns)
+    return curves.faceted(curves.layered([dense, *lines], width=400, height=320))

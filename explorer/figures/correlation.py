@@ -1,7 +1,5 @@
 """Figure 6: correlation between initial and trained weights, against learning rate."""
 
-from collections.abc import Sequence
-
 import altair as alt
 import polars as pl
 
@@ -27,23 +25,16 @@ def legend(table: pl.DataFrame) -> appearance.Legend:
     )
 
 
-def panel(
-    table: pl.DataFrame, p: float, of: pl.DataFrame | None = None, alone: Sequence[str] = ()
-) -> appearance.Layers:
+def panel(table: pl.DataFrame, p: float) -> appearance.Layers:
     """R_p against the learning rate, one line per pair; the dashed line is chance.
 
     Args:
         table: `pair setting learning_rate correlation low high trials`.
         p: share of the largest weights.
-        of: all panels of the figure, whose axes this one has, its legend being elsewhere; None:
-            it stands alone.
-        alone: pairs that are singled out; none: all are alike.
     """
-    own = of is None
-    of = table if of is None else of
     base = alt.Chart(table.with_columns(pl.col("pair").alias("line"), pl.lit(p).alias("chance")))
     title = f"correlation R, p = {p:g}"
-    scale = appearance.shared(of.with_columns(zero=0.0), "low", "high", "zero")
+    scale = appearance.shared(table.with_columns(zero=0.0), "low", "high", "zero")
     y = alt.Y("correlation:Q", title=title, scale=scale)
     chance = base.mark_rule(strokeDash=[4, 3], color=appearance.NEUTRAL).encode(
         y=alt.Y("mean(chance):Q", title=title)
@@ -54,8 +45,8 @@ def panel(
         alt.Tooltip("correlation:Q", format=".3f"),
         "trials:Q",
     ]
-    x = appearance.learning_rate_axis(of)
-    return curves.layered([chance, *curves.curves(base, legend(of), x, y, tooltip, alone, own)])
+    x = appearance.learning_rate_axis(table)
+    return curves.layered([chance, *curves.curves(base, legend(table), x, y, tooltip)])
 
 
 def chart(table: pl.DataFrame, p: float) -> alt.FacetChart:

@@ -16,7 +16,6 @@ def curves(
     y: alt.Y,
     tooltip: Sequence[Any],
     alone: Sequence[str] = (),
-    has_legend: bool = True,
     **points: Any,
 ) -> list[alt.Chart]:
     """Bars from `low` to `high`, lines and points by `line`.
@@ -27,7 +26,6 @@ def curves(
         x, y: of lines and points.
         tooltip: of points.
         alone: lines that are singled out; none: those that a click on the legend chooses.
-        has_legend: whether the chart has the legend.
         points: further encodings of points, such as their links.
     """
     chosen, fade = appearance.lit(alone)
@@ -38,7 +36,7 @@ def curves(
         x=x, y=y, color=legend.colour(), strokeDash=legend.dash(), opacity=fade
     )
     dots = base.mark_point(size=62, strokeWidth=1.6).encode(
-        x=x, y=y, opacity=fade, tooltip=list(tooltip), **legend.points(has_legend), **points
+        x=x, y=y, opacity=fade, tooltip=list(tooltip), **legend.points(), **points
     )
     return [spread, line, dots.add_params(chosen)]
 
@@ -55,9 +53,10 @@ def layered(layers: Sequence[alt.Chart], width: int = 440, height: int = 360) ->
     )
 
 
-def accuracy(of: pl.DataFrame) -> alt.Y:
-    """The axis of accuracies in percent, the same for all panels of a figure."""
-    return alt.Y("accuracy:Q", title="accuracy (%)", scale=appearance.shared(of, "low", "high"))
+def accuracy(of: pl.DataFrame, *, is_shared: bool = True) -> alt.Y:
+    """The axis of accuracies in percent; the same for all panels of a figure, if it is shared."""
+    scale = appearance.shared(of, "low", "high") if is_shared else alt.Scale(zero=False)
+    return alt.Y("accuracy:Q", title="accuracy (%)", scale=scale)
 
 
 def sparsity(of: pl.DataFrame) -> alt.X:
@@ -71,11 +70,10 @@ def sparsity(of: pl.DataFrame) -> alt.X:
     )
 
 
-def faceted(one: appearance.Layers, columns: int = 2) -> alt.FacetChart:
-    """A panel for each value of `panel`, for print.
+def faceted(one: appearance.Layers) -> alt.FacetChart:
+    """A panel for each value of `panel`; how many stand in a row, page and print decide.
 
     Args:
         one: drawn from the data of all panels.
-        columns: panels in a row.
     """
-    return one.facet(alt.Facet("panel:N", title=None, sort=None), columns=columns)
+    return one.facet(alt.Facet("panel:N", title=None, sort=None), columns=2)

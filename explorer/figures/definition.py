@@ -48,7 +48,7 @@ def comparisons(judgement: Judgement) -> pl.DataFrame:
                 appearance.line(judgement.ticket, judgement.pruner),
                 100 * ours.accuracy,
                 ours.learning_rate,
-                appearance.line(condition.rival.name, pruner),
+                f"{condition.rival_words}: {appearance.line(condition.rival.name, pruner)}",
                 100 * theirs.accuracy,
                 theirs.learning_rate,
             )

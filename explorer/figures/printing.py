@@ -6,7 +6,6 @@ for the screen, are fine enough for print.
 
 import re
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from textwrap import wrap
 from typing import Any
 
@@ -25,6 +24,11 @@ class NoData(ValueError):
     """A specification that would draw nothing."""
 
 
+def has_data(spec: Mapping[str, Any]) -> bool:
+    """Whether a specification would draw more than a legend."""
+    return any(map(len, spec.get("datasets", {}).values()))
+
+
 def printed(spec: Mapping[str, Any], panel: float, columns: int, footnote: str = "") -> Spec:
     """A specification for print.
 
@@ -37,9 +41,9 @@ def printed(spec: Mapping[str, Any], panel: float, columns: int, footnote: str =
     Raises:
         NoData: a specification without any data.
     """
-    if not any(map(len, _rows(spec))):
+    if not has_data(spec):
         raise NoData("this figure has no data, so that it would be a legend without a plot")
-    made = _without(deepcopy(dict(spec)), ("href", "usermeta", "autosize"))
+    made: Spec = _without(spec, ("href", "usermeta", "autosize"))
     _narrow(made, panel, columns)
     for several in ("hconcat", "concat", "vconcat"):
         if several in made:
@@ -144,27 +148,18 @@ def _narrow(spec: Spec, panel: float, columns: int) -> None:
     if not parts:
         width, height = spec.get("width"), spec.get("height", 300)
         spec["width"] = panel
-        if _is_number(height):
-            ratio = height / width if _is_number(width) else _RATIO
-            spec["height"] = round(panel * min(ratio, 1.0))
-        for layer in spec.get("layer", []):
-            layer.pop("width", None)
-            layer.pop("height", None)
+        # A chart with a row for each thing is as high as its rows.
+        if not isinstance(height, dict):
+            spec["height"] = round(panel * min(height / width if width else _RATIO, 1.0))
 
 
 def _panels(spec: Mapping[str, Any]) -> int:
     if "facet" in spec:
         name = spec["facet"]["field"]
-        return len({row.get(name) for rows in _rows(spec) for row in rows}) or 1
+        return len({row.get(name) for rows in spec["datasets"].values() for row in rows}) or 1
     return max(
         (len(spec[name]) for name in ("hconcat", "concat", "vconcat") if name in spec), default=1
     )
-
-
-def _rows(spec: Mapping[str, Any]) -> list[list]:
-    found = [rows for rows in spec.get("datasets", {}).values() if isinstance(rows, list)]
-    values = spec.get("data", {}).get("values") if isinstance(spec.get("data"), dict) else None
-    return [*found, values] if isinstance(values, list) else found
 
 
 def _without(spec: Any, names: tuple[str, ...]) -> Any:
@@ -193,7 +188,3 @@ def _in_points(svg: str) -> str:
 
     head, tag, rest = svg.partition(">")
     return re.sub(r'( (?:width|height)=")([0-9.]+)"', scaled, head) + tag + rest
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

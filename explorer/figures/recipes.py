@@ -45,7 +45,6 @@ def panel(data: pl.DataFrame, by: str, of: pl.DataFrame | None = None) -> appear
         y,
         [*by_sparsity.TOOLTIP, alt.Tooltip(f"{by}:N")],
         (),
-        True,
         **appearance.links(data),
     )
     layers = [dense, spread, line.encode(strokeDash=dash), dots]

@@ -21,7 +21,7 @@ chosen = [every[name] for name in names]
 own = {study.name: reading.changes(study.read_by(criteria), which) for study in chosen}
 show.chips(changed)
 show.chips([f"{name}: {said}" for name, of in own.items() for said in of if said not in changed])
-runs = {study.name: study.accuracies(which, any_rate=criteria.any_rate) for study in chosen}
+runs = {study.name: study.accuracies(which) for study in chosen}
 sparse = [frame.filter(pl.col("sparsity") > 0) for frame in runs.values()]
 if not sparse or all(frame.is_empty() for frame in sparse):
     st.info("Choose a study of which a sparse run has finished.")
@@ -32,7 +32,10 @@ rows = [
     (study.name, network, dataset, str(found))
     for study in chosen
     for (network, dataset), (found, _) in marks(
-        runs[study.name], study.read_by(criteria), study.pending, conditions
+        study.accuracies(which, any_rate=criteria.any_rate),
+        study.read_by(criteria),
+        study.pending,
+        conditions,
     ).items()
 ]
 table = tables.table_3(rows)
@@ -81,15 +84,12 @@ if data.is_empty():
 else:
     alone = show.key(appearance.legend(data), "across-3", by_learning_rate.boxes(data))
     show.figure(
-        by_learning_rate.chart(data).resolve_scale(y="independent", x="independent"),
+        # Each network has its own axes.
+        by_learning_rate.chart(data, has_shared_axes=False),
         "across-accuracy-vs-learning-rate",
         f"Accuracy against learning rate at sparsity {label} for {len(grid)} networks.",
         reading.footnote(changed),
-        {
-            # Each network has its own axes.
-            str(title): by_learning_rate.panel(here, here, alone)
-            for (title,), here in data.group_by("panel", maintain_order=True)
-        },
+        shown=by_learning_rate.chart(data, alone, has_shared_axes=False) if alone else None,
     )
 
     with st.expander("Numbers"):

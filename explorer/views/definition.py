@@ -149,7 +149,9 @@ if judgement.verdict in (Verdict.UNDECIDED, Verdict.TICKET) and open_conditions:
         st.text(settling.sentence(found))
     wanted = settling.launch(open_conditions, judgement, study.plan, study.runs)
     if wanted is not None:
-        cost = "" if wanted.hours is None else f", about {wanted.hours:.1f} hours one after another"
+        cost = ""
+        if wanted.hours is not None:
+            cost = f", about {wording.duration(3600 * wanted.hours)} one after another"
         st.text(
             f"With a chance of 80 %, if the margins are as the means say: {wanted.trials} trials "
             f"at {', '.join(f'{rate:g}' for rate in wanted.learning_rates)}, which is "

@@ -47,9 +47,7 @@ if not shown or wanted.filter(pl.col("sparsity") > 0).is_empty():
     st.info("Choose at least one sparsity and one sparse setting.")
     st.stop()
 dataset = str(runs["dataset"][0])
-# Points have masks of their own rate: a ticket with another's is none of them.
-boxed = [] if criteria.any_rate else judgements
-data = by_learning_rate.panels(wanted, boxed, criteria, dataset)
+data = by_learning_rate.panels(wanted, judgements, criteria, dataset)
 name = f"{study.name}-accuracy-vs-learning-rate"
 alone = show.key(appearance.legend(data), name, by_learning_rate.boxes(data))
 show.figure(
@@ -60,6 +58,7 @@ show.figure(
     shown=by_learning_rate.chart(data, alone) if alone else None,
 )
 means = points(wanted)
+to_come = study.pending.height
 trials = means["trials"].to_list()
 counted = appearance.span((min(trials), max(trials)))
 st.caption(
@@ -68,13 +67,13 @@ st.caption(
     "tolerance. "
     + (
         "A box marks a ticket, by the means; it is solid where the trials decide that, and dashed "
-        "(△) where they leave it open. "
+        "where they leave it open. "
         if by_learning_rate.boxes(data)
         else "Tickets are not boxed where masks of another rate count. "
         if criteria.any_rate
         else "No point makes a ticket, by the means. "
     )
     + "Click the legend to single out a line, a point to see what it rests on."
-    + (f" {study.pending.height} planned runs are to come." if study.pending.height else "")
+    + (f" {to_come} planned runs are to come." if to_come else "")
 )
 show.numbers(means, name)

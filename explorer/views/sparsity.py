@@ -6,15 +6,17 @@ import streamlit as st
 from explorer import links, reading, show, sidebar
 from explorer.figures import appearance, by_sparsity
 from explorer.figures.points import points
+from jackpot import Criteria
 
 st.title("Accuracy vs sparsity")
 study = sidebar.chosen()
-chosen, which = sidebar.criteria()
+_, which = sidebar.criteria()
 runs = study.accuracies(which)
 if runs.filter(pl.col("sparsity") > 0).is_empty():
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
-changed = ["accuracy of the best epoch"] if which == "best" else []
+# No criterion bears on this figure but the epoch.
+changed = reading.changes(Criteria(), which)
 show.chips(changed)
 linked = links.of_points(runs, study.view)
 data = by_sparsity.panels(linked)

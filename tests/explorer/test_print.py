@@ -158,6 +158,34 @@ def test_panels_of_a_facet_have_its_data_and_no_legend():
     assert "single_out" in json.dumps(spec)
 
 
+def test_networks_side_by_side_have_axes_of_their_own_on_the_page_and_in_print():
+    frame, judgements = judged()
+    lined = by_learning_rate.panels(frame, judgements, Criteria(), "cifar10")
+    shared = by_learning_rate.chart(lined).to_dict()
+    own = by_learning_rate.chart(lined, has_shared_axes=False).to_dict()
+    assert own["resolve"]["scale"] == {"x": "independent", "y": "independent"}
+
+    def domains(spec: dict) -> list:
+        return [
+            layer["encoding"][axis]["scale"].get("domain")
+            for layer in spec["layer"]
+            for axis in ("x", "y")
+            if "scale" in layer["encoding"].get(axis, {})
+        ]
+
+    assert None not in domains(shared["spec"])
+    for spec in (own["spec"], *printing.panels(own).values()):
+        assert set(domains(spec)) == {None}
+
+
+def test_where_masks_of_another_rate_count_no_point_is_boxed():
+    frame, judgements = judged()
+    for any_rate in (False, True):
+        read = Criteria(any_rate=any_rate)
+        data = by_learning_rate.panels(frame, judgements, read, "cifar10")
+        assert bool(by_learning_rate.boxes(data)) is not any_rate
+
+
 def test_exports_in_a_hurry_are_whole():
     """Several sessions draw pages while the exports of others are made."""
     some = ("figure 3", "definition", "correlation")

@@ -219,8 +219,7 @@ class Delivery:
         events = list(folder.events(notes.get("offset", 0)))
         if events:
             tags = self._send(run_id, [event for event, _ in events])
-            first = folder.first()
-            if Tag.DATASET_SHA256 in tags and first is not None:
+            if Tag.DATASET_SHA256 in tags and (first := folder.first()) is not None:
                 name = first["params"].get(Param.DATASET, "")
                 self._store.log_dataset(run_id, name, tags[Tag.DATASET_SHA256])
             folder.note_delivered(offset=events[-1][1], again=False)

@@ -179,7 +179,8 @@ class Store:
         """Sets the experiment's description, unless somebody has written another."""
         client = self._connected()
         known = client.get_experiment(experiment).tags.get(NOTE_TAG, "")
-        if not known or known.partition("\n")[0] == about.partition("\n")[0]:
+        # Ours begin with the study's name, whatever its network was then.
+        if not known or known.partition(":")[0] == about.partition(":")[0]:
             client.set_experiment_tag(experiment, NOTE_TAG, about)
 
     def log_dataset(self, run_id: str, name: str, digest: str) -> None:

@@ -77,6 +77,8 @@ class Criteria:
         floor: how far below the best dense network the one at a rate may be for that rate to be
             a decent one in condition 4. Where no network learns, each would be as good as dense.
         alpha: how often a verdict that is not `undecided` may be wrong.
+        share: of alpha, what this judgement may spend. Less than 1 where trials are added until
+            verdicts are decided, so that there are several: see `jackpot.looks`.
         stands: names of the numbers that a study's own do not replace (see `with_said`).
         rate_by: accuracy by which each setting's best learning rate is chosen: on the `test`
             split, as the paper does, or on `heldout` images where all trials have that. Test
@@ -97,7 +99,13 @@ class Criteria:
     any_rate: bool = False
     floor: float = DECENT
     alpha: float = ALPHA
+    share: float = 1.0
     stands: frozenset[str] = frozenset()
+
+    @property
+    def level(self) -> float:
+        """How often this judgement may be wrong: alpha times its share."""
+        return self.alpha * self.share
 
     def tolerance_for(self, dataset: str) -> float:
         """The tolerance on a dataset; CIFAR-10's where the paper names none (see `assumed`)."""

@@ -319,7 +319,7 @@ class _Study:
             diverged=tuple((name, rate) for name, rates in lost.items() for rate in sorted(rates)),
             assumed=self.criteria.assumed(self.dataset),
             test_images=self.test_images,
-            alpha_against=self.criteria.alpha / self._ways_to_fail,
+            alpha_against=self.criteria.level / self._ways_to_fail,
             noise=self.noise,
             compared=tuple(self.compared),
         )
@@ -383,7 +383,7 @@ class _Study:
     ) -> list[Bound]:
         # Three comparisons can each make the verdict "none": each may do so wrongly in a third of
         # what is allowed (Bonferroni).
-        alpha, against = self.criteria.alpha, self.criteria.alpha / self._ways_to_fail
+        alpha, against = self.criteria.level, self.criteria.level / self._ways_to_fail
         same_rate = condition.at == "same rate"
         if self.criteria.rate_by == "heldout":
             # One rate of each side is looked at, and was still chosen among all.

@@ -114,11 +114,11 @@ def _of(
     dense = able(curve(table.filter(pl.col("setting") == PRETRAIN.name)))
     lt, rr = (_by_sparsity(table.filter(pl.col("setting") == s.name)) for s in (LT, RR))
     if small:
-        yield from _rule_1(lt, residual, criteria.gap, known)
+        yield from _rule_1(lt, residual, criteria, known)
     if len(dense) > 1 and lt:
         if small:
-            yield _rule_2(lt, dense, residual, known)
-        yield from _rule_4(lt, rr, dense, criteria.gap, known)
+            yield _rule_2(lt, dense, residual, criteria.level, known)
+        yield from _rule_4(lt, rr, dense, criteria, known)
 
 
 def _by_sparsity(table: pl.DataFrame) -> _Curves:
@@ -131,12 +131,12 @@ def _by_sparsity(table: pl.DataFrame) -> _Curves:
 
 
 def _rule_1(
-    lt: _Curves, residual: bool | None, gap: float, known: Noise | None
+    lt: _Curves, residual: bool | None, criteria: Criteria, known: Noise | None
 ) -> Iterator[dict[str, Any]]:
     both = {s: of for s, of in lt.items() if {"imp", "omp"} <= set(of)}
     if not both:
         return
-    alpha = majority.level(len(both))
+    gap, alpha = criteria.gap, majority.level(len(both), criteria.level)
     found = majority.of(
         [
             exceeds(of["imp"], of["omp"], gap, known, alpha=alpha, alpha_against=alpha)
@@ -152,9 +152,9 @@ def _rule_1(
 
 
 def _rule_2(
-    lt: _Curves, dense: list[Cell], residual: bool | None, known: Noise | None
+    lt: _Curves, dense: list[Cell], residual: bool | None, level: float, known: Noise | None
 ) -> dict[str, Any]:
-    alpha = majority.level(len(lt))
+    alpha = majority.level(len(lt), level)
     found = majority.of([prefers_small(_best_of(of), dense, known, alpha) for of in lt.values()])
     peak = best(dense).learning_rate
     measure = (
@@ -174,7 +174,7 @@ def _rule_2(
 
 
 def _rule_4(
-    lt: _Curves, rr: _Curves, dense: list[Cell], gap: float, known: Noise | None
+    lt: _Curves, rr: _Curves, dense: list[Cell], criteria: Criteria, known: Noise | None
 ) -> Iterator[dict[str, Any]]:
     # It speaks of tickets that prefer a large rate: of others it says nothing.
     large = {
@@ -184,7 +184,7 @@ def _rule_4(
     }
     if not large:
         return
-    alpha = majority.level(len(large))
+    gap, alpha = criteria.gap, majority.level(len(large), criteria.level)
     small = majority.of([prefers_small(_best_of(of), dense, known, alpha) for of in large.values()])
     # Whichever pruner's is best. A difference either way counts: each has half of the level.
     ours = {s: [cell for cells in of.values() for cell in cells] for s, of in large.items()}

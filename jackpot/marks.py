@@ -114,8 +114,8 @@ def _of(
     return Marks(
         _exists(jackpots, each, (Verdict.SECONDARY, Verdict.NONE), noises, waiting),
         _exists(winning, each, (Verdict.NONE,), noises, waiting),
-        UNKNOWN if waiting else _prefers_small(dense, tickets, noises),
-        UNKNOWN if waiting else _prefers_imp(tickets, criteria.gap, noises),
+        UNKNOWN if waiting else _prefers_small(dense, tickets, criteria.level, noises),
+        UNKNOWN if waiting else _prefers_imp(tickets, criteria, noises),
     ), max((j.sparsity for j in winning), default=None)
 
 
@@ -171,7 +171,10 @@ def _exists(
 
 
 def _prefers_small(
-    dense: list[Cell], tickets: Mapping[tuple[float, str], list[Cell]], known: Noise | None
+    dense: list[Cell],
+    tickets: Mapping[tuple[float, str], list[Cell]],
+    level: float,
+    known: Noise | None,
 ) -> str:
     tickets = {key: cells for key, cells in tickets.items() if cells}
     if len(dense) < 2 or not tickets:
@@ -181,12 +184,12 @@ def _prefers_small(
         other = best_of.get(sparsity)
         if other is None or best(cells).accuracy > best(other).accuracy:
             best_of[sparsity] = cells
-    alpha = majority.level(len(best_of))
+    alpha = majority.level(len(best_of), level)
     return _mostly([prefers_small(cells, dense, known, alpha) for cells in best_of.values()], known)
 
 
 def _prefers_imp(
-    tickets: Mapping[tuple[float, str], list[Cell]], gap: float, known: Noise | None
+    tickets: Mapping[tuple[float, str], list[Cell]], criteria: Criteria, known: Noise | None
 ) -> str:
     both = [
         (cells, tickets[sparsity, "omp"])
@@ -195,7 +198,7 @@ def _prefers_imp(
     ]
     if not both:
         return UNKNOWN
-    alpha = majority.level(len(both))
+    gap, alpha = criteria.gap, majority.level(len(both), criteria.level)
     found = [exceeds(*pair, gap, known, alpha=alpha, alpha_against=alpha) for pair in both]
     return _mostly(found, known)
 

@@ -1,11 +1,12 @@
-"""How many trials would decide what a study leaves open. Pure."""
+"""How many trials would decide what a study leaves open, where, and with what chance. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
+from scipy.special import ndtr, stdtrit
 
-from jackpot.contrasts import possibly_best
+from jackpot.conditions import PRIZES, Verdict
+from jackpot.contrasts import bounds, possibly_best
 from jackpot.definition import Finding, Judgement
 from jackpot.noise import Noise
 from jackpot.trials import Cell
@@ -50,23 +51,117 @@ def settle(judgement: Judgement) -> list[Settling]:
     ]
 
 
-def _settle(found: Finding, judgement: Judgement, noise: Noise, own: Cell, other: Cell) -> Settling:
+def needed(judgement: Judgement) -> dict[str, tuple[float, ...]]:
+    """The learning rates at which more trials can change an open verdict, by setting.
+
+    A rate that surely is not the best of its setting changes no maximum over rates, and so nothing.
+    Empty for a verdict that the trials decide.
+    """
+    found: dict[str, set[float]] = {}
+    for opened in _open(judgement):
+        rival = opened.condition.rival.name if opened.condition.rival else ""
+        for name, cells in zip(
+            (judgement.ticket, rival), _mattering(opened, judgement), strict=True
+        ):
+            found.setdefault(name, set()).update(_rates(cells))
+    return {name: tuple(sorted(rates)) for name, rates in found.items()}
+
+
+def chance(judgement: Judgement, trials: int, level: float) -> float:
+    """How likely an open verdict is to be decided with more trials.
+
+    The predictive power: with margin m and standard error e now, the margin of `trials` trials is
+    N(m, e² − e′²) with e′ = e √(n / trials), the margin's true value being unknown (Spiegelhalter
+    et al. 1986). A verdict is decided if one condition fails, or all hold.
+
+    Args:
+        judgement: with trials that tell the noise, or the answer is 1.
+        trials: of each cell, when they are judged.
+        level: at which they are.
+    """
+    noise, opened = judgement.noise, _open(judgement)
+    if judgement.verdict is Verdict.UNDECIDED:
+        # Whether it is a jackpot is asked once it is known to be a ticket.
+        opened = [found for found in opened if set(PRIZES) <= found.condition.verdicts]
+    if noise is None or not opened:
+        return 1.0
+    share = level / judgement.criteria.level
+    each = [_chances(found, judgement, noise, trials, share) for found in opened]
+    if judgement.verdict is Verdict.TICKET:
+        return max(holds + fails for holds, fails in each)
+    return max(min(holds for holds, _ in each), max(fails for _, fails in each))
+
+
+def _chances(
+    found: Finding, judgement: Judgement, noise: Noise, trials: int, share: float
+) -> tuple[float, float]:
+    """How likely a condition is to hold, and to fail, with that many trials of each cell."""
+    if found.own is None or found.other is None or found.margin is None:
+        return 1.0, 1.0
+    error, freedom = noise.of_difference(found.own, found.other)
+    now = min(len(found.own.trials), len(found.other.trials))
+    if trials <= now:
+        return 0.0, 0.0
+    free = freedom * (trials - 1) / max(now - 1, 1)
+    later = error * (now / trials) ** 0.5
+    spread = (error**2 - later**2) ** 0.5
+    for_, against = _levels(found, judgement)
+    return (
+        float(ndtr((found.margin - stdtrit(free, 1 - share * for_) * later) / spread)),
+        float(ndtr((-found.margin - stdtrit(free, 1 - share * against) * later) / spread)),
+    )
+
+
+def _open(judgement: Judgement) -> list[Finding]:
+    """The findings that keep a verdict from being decided."""
+    if judgement.verdict not in (Verdict.UNDECIDED, Verdict.TICKET):
+        return []
+    return [
+        found
+        for found in judgement.conditions
+        if found.undecided and found.condition.verdicts and found.own and found.other
+    ]
+
+
+def _levels(found: Finding, judgement: Judgement) -> tuple[float, float]:
+    """The levels at which one cell's bounds say that a condition holds, and that it fails."""
     same_rate = found.condition.at == "same rate"
-    level = (
-        judgement.criteria.alpha / len(found.ours)
-        if (found.margin or 0.0) > 0
-        else judgement.alpha_against / (1 if same_rate else len(found.theirs))
+    return (
+        judgement.criteria.level / len(found.ours),
+        judgement.alpha_against / (1 if same_rate else len(found.theirs)),
     )
+
+
+def _mattering(found: Finding, judgement: Judgement) -> tuple[Sequence[Cell], Sequence[Cell]]:
+    """The ticket's cells and its rival's that may decide a condition."""
+    noise, alpha = judgement.noise, judgement.criteria.level
+    if found.condition.at == "best":
+        return possibly_best(found.ours, noise, alpha), possibly_best(found.theirs, noise, alpha)
+    if noise is None or found.own is None or found.other is None:
+        return found.ours, found.theirs
+    # A pair at one rate matters while it may be the one that favours the ticket most, and may meet
+    # the condition.
+    allowance = found.own.accuracy - found.other.accuracy - (found.margin or 0.0)
+    pairs = bounds(
+        found.ours,
+        found.theirs,
+        allowance,
+        noise,
+        same_rate=True,
+        alpha=alpha,
+        alpha_against=judgement.alpha_against,
+    )
+    least = max([0.0, *(pair.low or 0.0 for pair in pairs)])
+    ours = [pair.cell for pair in pairs if (pair.high or 0.0) >= least]
+    rates = {cell.mask_rate for cell in ours}
+    return ours, [cell for cell in found.theirs if cell.learning_rate in rates]
+
+
+def _settle(found: Finding, judgement: Judgement, noise: Noise, own: Cell, other: Cell) -> Settling:
+    for_, against = _levels(found, judgement)
+    level = for_ if (found.margin or 0.0) > 0 else against
     rival = found.condition.rival.name if found.condition.rival else ""
-    alpha = judgement.criteria.alpha
-    ours, theirs = (
-        possibly_best(found.ours, noise, alpha),
-        possibly_best(found.theirs, noise, alpha),
-    )
-    if same_rate:
-        theirs = [
-            cell for cell in found.theirs if cell.learning_rate in {c.mask_rate for c in ours}
-        ]
+    ours, theirs = _mattering(found, judgement)
     return Settling(
         found,
         _trials(abs(found.margin or 0.0), own, other, noise, level),
@@ -74,7 +169,7 @@ def _settle(found: Finding, judgement: Judgement, noise: Noise, own: Cell, other
     )
 
 
-def _rates(cells: list[Cell]) -> tuple[float, ...]:
+def _rates(cells: Sequence[Cell]) -> tuple[float, ...]:
     return tuple(sorted({cell.learning_rate for cell in cells}))
 
 

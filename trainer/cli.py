@@ -35,6 +35,12 @@ def parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="print the plan and its cost, train nothing"
     )
     parser.add_argument(
+        "--budget",
+        metavar="6h",
+        help="stop training after this time (90m, 6h, 2d) or so many epochs of all runs together "
+        "(500epochs); the same command goes on",
+    )
+    parser.add_argument(
         "--tracking-uri",
         default=None,
         help="MLflow store: sqlite:///file.db or a server's http://host:port "
@@ -85,6 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"--runs-per-device: expected 1 or more, received {options.runs_per_device}"
             )
         config = load_study(options.config, options.overrides)
+        from trainer.execution.budget import Budget
+
+        budget = Budget.of(options.budget) if options.budget is not None else None
         # MLflow's imports are slow: only after the config has been read.
         from trainer.launch import dry_run, launch
         from trainer.store.tracking import Store
@@ -99,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from trainer.execution.ray_executor import RayOptions
 
             ray = RayOptions(options.ray_address, options.runs_per_device)
-        ended = launch(config, store, console, ray)
+        ended = launch(config, store, console, ray, budget)
     except (ConfigError, DatasetError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT

@@ -1,14 +1,13 @@
 """One launch of a study: config → plan → runs → store → summary."""
 
 import hashlib
-import re
+import pathlib
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -16,14 +15,16 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from jackpot import wording
-from jackpot.contract import DIVERGED, Metric
+from jackpot.contract import Metric
 from trainer import datasets
-from trainer.execution import estimate, group_size, images
+from trainer.execution import estimate, forecast, group_size, images
 from trainer.execution.attempt import Attempts
-from trainer.execution.outcome import Executor, Outcome, Status, known_outcomes
-from trainer.execution.record import Launch, recorded
+from trainer.execution.budget import Budget, Spending
+from trainer.execution.outcome import Executor, Outcome, Status, results
+from trainer.execution.record import Launch, recorded, write_path
 from trainer.execution.serial import Serial
-from trainer.report import live
+from trainer.execution.way import Known, Way, followed, on_these_images, way_from
+from trainer.report import live, looks
 from trainer.report import tables as report
 from trainer.store.delivery import Delivery, Undelivered
 from trainer.store.journal import EndStatus, RunFolder, WorkDir
@@ -62,7 +63,7 @@ def work_dir(store: Store) -> WorkDir:
     """
     file = store.sqlite_file
     name = hashlib.sha256((file.as_uri() if file else store.uri).encode()).hexdigest()[:12]
-    return WorkDir((file.parent if file else Path.cwd()) / ".jackpot" / name)
+    return WorkDir((file.parent if file else pathlib.Path.cwd()) / ".jackpot" / name)
 
 
 def dry_run(config: Study, store: Store, console: Console) -> None:
@@ -76,18 +77,20 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
             "of the same ones.",
             highlight=False,
         )
-    plan_ = images.planned(config, digest, None, stored, work)
-    known = _accuracies(plan_, stored, work)
-    todo = [spec for spec in plan_.runs if spec.key not in known]
-    epochs = sum(spec.epochs for spec in plan_.runs)
-    left = sum(spec.epochs for spec in todo)
+    first = images.planned(config, digest, None, stored, work)
+    way = way_from(config, first, Known(stored, work, _diverged(config, store)))
+    plan_, todo = way.plan, way.todo
+    epochs, left = (sum(spec.epochs for spec in specs) for specs in (plan_.runs, todo))
     console.print(
         f"{len(plan_.runs)} runs, {epochs:,} epochs; {len(plan_.runs) - len(todo)} runs are "
         f"finished, {len(todo)} runs with {left:,} epochs are left."
     )
-    if todo:
-        console.print(_cost(config, todo, stored, console), highlight=False)
-    console.print(report.planned(plan_, known))
+    seconds = _seconds(config, todo, stored, console) if todo else 0.0
+    if way.path is not None:
+        with console.status("drawing how the study may go on …"):
+            ahead = forecast.ahead(config, way.path, results(way.known))
+        console.print(looks.ahead(way.path, ahead, seconds / left if left else None))
+    console.print(report.planned(plan_, {k for k, o in way.known.items() if o.status.is_trained}))
     from trainer.execution.start import check_network
 
     chosen = config.dataset
@@ -101,10 +104,10 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
         console.print(said, markup=False, highlight=False)
 
 
-def _cost(
+def _seconds(
     config: Study, todo: list[RunSpec], stored: Mapping[str, StoredRun], console: Console
-) -> str:
-    """How long the runs that are left may take."""
+) -> float:
+    """How long the runs that are left may take, which it prints."""
     from trainer.execution import calibration
     from trainer.training.process import device_name
 
@@ -113,18 +116,26 @@ def _cost(
         TemporaryDirectory(prefix="jackpot-") as folder,
         console.status("measuring how fast this machine trains it …"),
     ):
-        measured = SharedFiles(Path(folder))
+        measured = SharedFiles(pathlib.Path(folder))
         size = group_size.here(config, measured)
         speeds = estimate.from_earlier_runs(config, stored.values(), device_name())
         if speeds is None:
             speeds = calibration.calibrated(config, sorted({1, size}), measured)
-    time_left = wording.duration(estimate.seconds(in_turn(todo, size), speeds))
+    seconds = estimate.seconds(in_turn(todo, size), speeds)
     side = f", {size} runs side by side" if size > 1 else ""
-    return f"Estimated time in one process: {time_left}, from {speeds.origin}{side}."
+    console.print(
+        f"Estimated time in one process: {wording.duration(seconds)}, from {speeds.origin}{side}.",
+        highlight=False,
+    )
+    return seconds
 
 
 def launch(
-    config: Study, store: Store, console: Console, options: "RayOptions | None" = None
+    config: Study,
+    store: Store,
+    console: Console,
+    options: "RayOptions | None" = None,
+    budget: Budget | None = None,
 ) -> Ended:
     """Trains what is not finished, records it in the store, and prints a summary.
 
@@ -133,6 +144,7 @@ def launch(
         store: where results go.
         console: where to print.
         options: train several runs at once with Ray; None: one after another in this process.
+        budget: after which it stops.
 
     Raises:
         DatasetError: the dataset is not to be had; nothing has been trained.
@@ -144,25 +156,33 @@ def launch(
     work.empty_trash()
     dataset = cache(lambda: datasets.as_chosen(config.dataset))
     stored = _stored(config, store, work, console)
-    plan_, accuracies = _plan_on_these_images(config, dataset, stored, work)
-    known = known_outcomes(plan_, accuracies, _diverged(config, store, plan_, work))
-    todo = [spec for spec in plan_.runs if spec.key not in known]
+    known = Known(stored, work, _diverged(config, store))
+    way = on_these_images(config, dataset, known)
+    todo, is_training = way.todo, bool(way.todo)
     reporter = live.reporter(console, sum(spec.epochs for spec in todo))
     delivery = Delivery(store, work, say=reporter.say)
     if todo:
-        _prepare(config, plan_, todo, dataset, work, console, here=options is None)
+        _prepare(config, way, dataset, work, console, here=options is None)
     size = group_size.here(config, work.speeds) if todo and options is None else 1
     delivery.start()
     with (
-        recorded(plan_, config, store, work, delivery, is_training=bool(todo)) as folder,
+        recorded(way.plan, config, store, work, delivery, is_training) as folder,
         _stoppable() as stop,
     ):
         with reporter as view:
-            launch_ = Launch.of_plan(plan_, config, store, work)
-            attempts = Attempts(launch_, store, work, delivery, dataset, view, stop)
-            outcomes = _executor(plan_, attempts, known, config, size, options, todo).run()
-        finished = [o for o in outcomes.values() if o.status.is_trained]
-        missing = len(plan_.runs) - len(finished)
+            spending = Spending(budget or Budget(), view, stop)
+            launch_ = Launch.of_plan(way.plan, config, store, work)
+            attempts = Attempts(launch_, store, work, delivery, dataset, spending, stop)
+            with (
+                spending.counting(),
+                _executor(attempts, config, size, options if todo else None) as executor,
+            ):
+                way = _trained(executor, config, way, known, folder, view, stop)
+        plan_, outcomes = way.plan, way.known
+        # An adaptive study goes on without what diverged: that is a result.
+        trained = {key for key, outcome in outcomes.items() if outcome.status.is_trained}
+        there = trained if way.path is None else set(results(outcomes))
+        missing = sum(spec.key not in there for spec in plan_.runs)
         if folder is not None:
             _end(folder, missing, stop.is_set())
             delivery.alive.discard(folder.key)
@@ -172,46 +192,58 @@ def launch(
         keys = {plan_.key, *(spec.key for spec in plan_.runs)}
         undelivered = delivery.close(DELIVERY_PATIENCE_S, keys)
     collapsed = {key for key, run in stored.items() if run.metrics.get(Metric.COLLAPSED_LAYERS)}
-    _tell(console, plan_, outcomes, undelivered, store, work, collapsed, trained=bool(todo))
-    if stop.is_set():
-        console.print("Interrupted. The same command goes on where this one stopped.")
-    return Ended(outcomes, not missing and undelivered is None, stop.is_set())
+    _tell(console, plan_, outcomes, undelivered, store, work, collapsed, trained=is_training)
+    _say_how_it_ended(console, way, budget, spending.is_spent, stop.is_set())
+    interrupted = stop.is_set() and not spending.is_spent
+    return Ended(outcomes, not missing and undelivered is None, interrupted)
 
 
-def _plan_on_these_images(
+def _trained(
+    executor: Executor,
     config: Study,
-    dataset: Callable[[], datasets.Dataset],
-    stored: dict[str, StoredRun],
-    work: WorkDir,
-) -> tuple[Plan, dict[str, float | None]]:
-    """The plan, and the accuracies of those of its runs that are finished.
+    way: Way,
+    known: Known,
+    folder: RunFolder | None,
+    view: "live.View",
+    stop: threading.Event,
+) -> Way:
+    """Trains what is to be trained; of an adaptive study look by look, until it stops."""
+    while True:
+        if way.path is not None:
+            if folder is not None:
+                write_path(folder, way.path, config)
+            _tell_look(view, way)
+        way = Way(way.plan, executor.run(way.plan, way.known), way.path)
+        if way.path is None or way.path.stopped or stop.is_set():
+            return way
+        after = followed(config, way, known)
+        if after.path == way.path:
+            return way  # Runs of this look have failed.
+        way = after
 
-    Where there is nothing left to train, the images may be gone. Raises: DatasetError.
-    """
-    try:
-        loaded = dataset()
-    except datasets.DatasetError:
-        plan_ = images.planned(config, None, None, stored, work)
-        known = _accuracies(plan_, stored, work)
-        if len(known) < len(plan_.runs):
-            raise
-        return plan_, known
-    plan_ = images.planned(config, loaded.digest, loaded.earlier_digest, stored, work)
-    return plan_, _accuracies(plan_, stored, work)
+
+def _tell_look(view: "live.View", way: Way) -> None:
+    """Shows what the last judged look said, and what the next one asks for."""
+    if way.path is None:
+        return
+    todo = way.todo
+    judged = [look for look in way.path.looks if look.judgements]
+    text = looks.sentence(way.path, len(todo), sum(spec.epochs for spec in todo))
+    view.look_ended(judged[-1] if judged else None, text, sum(spec.epochs for spec in todo))
 
 
 def _prepare(
     config: Study,
-    plan_: Plan,
-    todo: Sequence[RunSpec],
+    way: Way,
     dataset: Callable[[], datasets.Dataset],
     work: WorkDir,
     console: Console,
     here: bool,
 ) -> None:
     """Checks that the study can be trained before training starts. Raises: see `launch`."""
+    plan_, todo = way.plan, way.todo
     console.print(
-        f"Study '{config.study}': {len(plan_.runs)} runs, "
+        f"Study '{config.study}': {len(plan_.runs)} runs{' so far' if way.path else ''}, "
         f"{len(plan_.runs) - len(todo)} of them finished already.",
         highlight=False,
     )
@@ -222,20 +254,17 @@ def _prepare(
             console.print(warning, markup=False, highlight=False)
 
 
+@contextmanager
 def _executor(
-    plan_: Plan,
-    attempts: Attempts,
-    known: dict[str, Outcome],
-    config: Study,
-    size: int,
-    options: "RayOptions | None",
-    todo: Sequence[RunSpec],
-) -> Executor:
-    if options is None or not todo:
-        return Serial(plan_, attempts, known, size)
-    from trainer.execution.ray_executor import Ray
+    attempts: Attempts, config: Study, size: int, options: "RayOptions | None"
+) -> Iterator[Executor]:
+    if options is None:
+        yield Serial(attempts, size)
+        return
+    from trainer.execution.ray_executor import Ray, connected
 
-    return Ray(plan_, attempts, known, config, options)
+    with connected(options.address):
+        yield Ray(attempts, config, options)
 
 
 def _end(folder: RunFolder, missing: int, is_interrupted: bool) -> None:
@@ -271,31 +300,11 @@ def _tell(
         )
 
 
-def _accuracies(
-    plan_: Plan, stored: dict[str, StoredRun], work: WorkDir
-) -> dict[str, float | None]:
-    """Last-epoch accuracy of the plan's finished runs, in the store or on the way to it."""
-    known: dict[str, float | None] = {}
-    for key in (spec.key for spec in plan_.runs):
-        waiting = None if key in stored else work.finished(key)
-        if waiting is not None:
-            known[key] = waiting.last_metrics().get(Metric.VAL_ACCURACY)
-        elif key in stored:
-            known[key] = stored[key].metrics.get(Metric.VAL_ACCURACY)
-    return known
-
-
-def _diverged(config: Study, store: Store, plan_: Plan, work: WorkDir) -> dict[str, str]:
+def _diverged(config: Study, store: Store) -> dict[str, str]:
     """Why runs failed that would diverge again, by run key; what cannot be read is trained."""
-    found: dict[str, str] = {}
     with suppress(StoreAway, StoreRefused):
-        found = store.diverged(config.network, config.dataset.name)
-    for spec in plan_.runs:
-        for folder in work.of(spec.key):
-            why = folder.failure()
-            if why and re.match(DIVERGED, why):
-                found[spec.key] = why
-    return found
+        return store.diverged(config.network, config.dataset.name)
+    return {}
 
 
 def _stored(config: Study, store: Store, work: WorkDir, console: Console) -> dict[str, StoredRun]:
@@ -313,6 +322,20 @@ def _stored(config: Study, store: Store, work: WorkDir, console: Console) -> dic
             highlight=False,
         )
         return {}
+
+
+def _say_how_it_ended(
+    console: Console, way: Way, budget: Budget | None, is_spent: bool, is_stopped: bool
+) -> None:
+    if way.path is not None and way.path.stopped:
+        console.print(f"Stopped: {way.path.why}.", highlight=False)
+    if is_spent:
+        console.print(
+            f"The budget of {budget} is spent. The same command goes on where this one stopped.",
+            highlight=False,
+        )
+    elif is_stopped:
+        console.print("Interrupted. The same command goes on where this one stopped.")
 
 
 @contextmanager

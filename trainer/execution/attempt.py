@@ -82,7 +82,7 @@ class Attempts:
         return ended
 
     def _found_elsewhere(self, spec: RunSpec) -> Outcome | None:
-        """The outcome of a run that some launch finished since this one began.
+        """The outcome of a run that some launch ended since this one began.
 
         Raises:
             _TrainedElsewhere: it is being trained on another machine.
@@ -90,12 +90,17 @@ class Attempts:
         waiting = self.work.finished(spec.key)
         if waiting is not None:
             return Outcome(spec, Status.KNOWN, waiting.last_metrics().get(Metric.VAL_ACCURACY))
+        for folder in self.work.of(spec.key):
+            if why := folder.divergence():
+                return Outcome(spec, Status.FAILED, reason=f"{why} in another launch")
         if self.delivery.problem:
             return None
         with suppress(StoreAway, StoreRefused):
             found = self.store.finished_run(spec.key)
             if found:
                 return Outcome(spec, Status.KNOWN, found.metrics.get(Metric.VAL_ACCURACY))
+            if why := self.store.divergence(spec.key):
+                return Outcome(spec, Status.FAILED, reason=f"{why} in another launch")
             own = self.work.open(spec.key).delivered().get("run_id")
             for other in self.store.running(spec.key):
                 if other.run_id != own and other.heartbeat_age_s < STALE_AFTER_S:

@@ -1,10 +1,13 @@
 """How runs of a plan end, and who is told."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from jackpot.contract import DIVERGED
+from trainer.study.adaptive import Result
 from trainer.study.plan import Plan, RunSpec
 
 
@@ -62,10 +65,15 @@ class Reporter(Protocol):
 
 
 class Executor(Protocol):
-    """Trains what is not finished of a plan."""
+    """Trains plans, one after another."""
 
-    def run(self) -> dict[str, Outcome]:
-        """The outcome of every run of the plan that was reached, by key."""
+    def run(self, plan: Plan, known: Mapping[str, Outcome]) -> dict[str, Outcome]:
+        """The outcome of every run of a plan that was reached, by key.
+
+        Args:
+            plan: what to train.
+            known: outcomes of the runs that are not to be trained, by key.
+        """
 
 
 def known_outcomes(
@@ -91,6 +99,24 @@ def known_outcomes(
         elif found := skipped(spec, outcomes):
             outcomes[spec.key] = found
     return outcomes
+
+
+def results(outcomes: Mapping[str, Outcome]) -> dict[str, Result]:
+    """What runs gave that would give the same again, by key: those of an adaptive study's looks.
+
+    A run that failed for the machine's sake has not ended: another launch trains it.
+    """
+    found: dict[str, Result] = {}
+    for key, outcome in outcomes.items():
+        if outcome.status.is_trained:
+            found[key] = Result(outcome.val_accuracy)
+        elif outcome.status is Status.FAILED and re.match(DIVERGED, outcome.reason):
+            found[key] = Result(diverged=True)
+        elif outcome.status is Status.SKIPPED and all(
+            parent.key in found or parent.key not in outcomes for parent in outcome.spec.parents
+        ):
+            found[key] = Result()
+    return found
 
 
 def skipped(spec: RunSpec, outcomes: Mapping[str, Outcome]) -> Outcome | None:

@@ -13,10 +13,10 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -94,43 +94,35 @@ class _Context:
 
 @dataclass
 class Ray:
-    """Trains the runs of a plan as Ray tasks.
+    """Trains the runs of a plan as Ray tasks, inside `connected`.
 
     Args:
-        plan: what to train.
         attempts: this process's own; each worker makes one for the same launch.
-        known: outcomes of the runs that are not to be trained, by key.
         config: the study.
         options: how to use Ray.
     """
 
-    plan: Plan
     attempts: Attempts
-    known: dict[str, Outcome]
     config: Study
     options: RayOptions
 
-    def run(self) -> dict[str, Outcome]:
-        """Trains what is not finished and returns the outcome of every run by key.
-
-        Raises:
-            ValueError: no Ray cluster at that address.
-        """
-        outcomes = dict(self.known)
-        with _connected(self.options.address):
-            try:
-                self._run(outcomes)
-            except ray.exceptions.RayError as error:
-                text = stores.one_line(error, 200)
-                self.attempts.reporter.say(
-                    f"the Ray cluster is gone ({type(error).__name__}: {text}). Nothing is lost: "
-                    "the same command resumes the study"
-                )
+    def run(self, plan: Plan, known: Mapping[str, Outcome]) -> dict[str, Outcome]:
+        """Trains what is not finished and returns the outcome of every run by key."""
+        outcomes = dict(known)
+        todo = [spec for spec in plan.runs if spec.key not in outcomes]
+        try:
+            self._run(todo, outcomes)
+        except ray.exceptions.RayError as error:
+            text = stores.one_line(error, 200)
+            self.attempts.reporter.say(
+                f"the Ray cluster is gone ({type(error).__name__}: {text}). Nothing is lost: "
+                "the same command resumes the study"
+            )
         return outcomes
 
-    def _run(self, outcomes: dict[str, Outcome]) -> None:
+    def _run(self, todo: list[RunSpec], outcomes: dict[str, Outcome]) -> None:
         """Fills in the outcome of each run as it ends."""
-        share = self._share()
+        share = self._share
         # On the driver's machine, which cannot be lost without the driver.
         node = ray.get_runtime_context().get_node_id()
         here = NodeAffinitySchedulingStrategy(node, soft=False)
@@ -142,7 +134,6 @@ class Ray:
         train = (_train_once if several else _train).options(
             num_cpus=share.cpus, num_gpus=share.gpus, max_retries=_RETRIES
         )
-        todo = [spec for spec in self.plan.runs if spec.key not in outcomes]
         groups: dict[Any, list[RunSpec]] = {}
         task_of: dict[str, Any] = {}
         for group in by_depth(todo, share.group_size, share.places):
@@ -194,6 +185,7 @@ class Ray:
             else:
                 reporter.say(*told)
 
+    @cached_property
     def _share(self) -> "_Share":
         """The resources of each group of runs.
 
@@ -294,8 +286,15 @@ def _measured_on_gpu(config: Study, work: str) -> tuple[int, float, float, float
 
 
 @contextmanager
-def _connected(address: str | None) -> Iterator[None]:
-    """A connection to Ray, which is left as it was found."""
+def connected(address: str | None) -> Iterator[None]:
+    """A connection to Ray, which is left as it was found.
+
+    Args:
+        address: of a running cluster; None starts one on this machine.
+
+    Raises:
+        ValueError: no Ray cluster at that address.
+    """
     variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     variables |= {"KERAS_BACKEND": "torch"}
     started = not ray.is_initialized()

@@ -1,10 +1,11 @@
 """The record of a launch: what all its processes need to know, and what it leaves in the store."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from filelock import Timeout
 from ruamel.yaml import YAML
@@ -15,6 +16,7 @@ from trainer.execution import environment
 from trainer.store.delivery import Delivery
 from trainer.store.journal import RunFolder, RunStart, WorkDir
 from trainer.store.tracking import Store, StoreAway, StoreRefused
+from trainer.study.adaptive import Look, Path
 from trainer.study.config import DatasetChoice, Study
 from trainer.study.plan import Plan, reported
 
@@ -92,7 +94,7 @@ def recorded(
                 key=plan.key,
                 kind=Kind.LAUNCH,
                 experiment=plan.study,
-                name=f"launch {datetime.now():%Y-%m-%d %H:%M}, {len(plan.runs)} runs",
+                name=f"launch {datetime.now():%Y-%m-%d %H:%M}, {_size(plan)}",
                 params={},
                 tags={
                     **environment.tags(),
@@ -110,9 +112,22 @@ def recorded(
         lock.release()
 
 
+def _size(plan: Plan) -> str:
+    """How large a launch is, in words."""
+    if plan.looks is not None:
+        return f"until decided, {plan.looks[0].first} to {plan.looks[0].last} trials"
+    return f"{len(plan.runs)} runs"
+
+
 def about(plan: Plan, config: Study) -> str:
     """The description of a study's experiment in MLflow, in Markdown."""
-    rates = ", ".join(f"{rate:g}" for rate in config.learning_rates)
+    rates = ", ".join(f"{rate:g}" for rate in config.rates)
+    looks = config.looks
+    trials = (
+        f"{looks.first} to {looks.last} trials of each, until the verdicts are decided"
+        if looks
+        else f"{wording.count(config.most_trials, 'trial')} of each"
+    )
     depths = ", ".join(wording.sparsity(s) for s in sorted(set(reported(config))))
     settings = ", ".join(setting.label for setting in config.chosen_settings)
     pruners = ", ".join(config.pruners)
@@ -122,7 +137,7 @@ def about(plan: Plan, config: Study) -> str:
 - settings: {settings}; pruners: {pruners}
 - learning rates: {rates}
 - sparsities: {depths}
-- {wording.count(config.trials, "trial")} of each, {config.training.epochs} epochs
+- {trials}, {config.training.epochs} epochs
 
 Each run is a child of the launch that trained it; the launch has the config, the plan and the \
 environment as artifacts. Group the runs by `setting`, `pruner` or `sparsity`, show the columns \
@@ -138,17 +153,35 @@ def write_record(folder: RunFolder, plan: Plan, config: Study) -> None:
     yaml = YAML()
     with folder.artifact(Artifact.LAUNCH_CONFIG).open("w", encoding="utf-8") as file:
         yaml.dump(config.model_dump(mode="json"), file)
+    environment_ = json.dumps(environment.description(), indent=1)
+    folder.artifact(Artifact.LAUNCH_ENVIRONMENT).write_text(environment_, encoding="utf-8")
+    for name in (Artifact.LAUNCH_CONFIG, Artifact.LAUNCH_ENVIRONMENT):
+        folder.artifact_written(name)
+    _write_plan(folder, plan, config)
+
+
+def write_path(folder: RunFolder, path: Path, config: Study) -> None:
+    """Writes how far an adaptive study has come: its looks, and the runs it has asked for."""
+    _write_plan(folder, path.plan, config, path.looks)
+
+
+def _write_plan(folder: RunFolder, plan: Plan, config: Study, looks: Sequence[Look] = ()) -> None:
     runs = [
         {"run_key": spec.key, "name": spec.name, "parent_run_keys": [p.key for p in spec.parents]}
         | {str(name): value for name, value in spec.params().items()}
         for spec in plan.runs
     ]
     criteria = config.criteria.model_dump(exclude_none=True)
-    planned = {"study": plan.study, "plan_key": plan.key, "criteria": criteria, "runs": runs}
-    for name, contents in (
-        (Artifact.LAUNCH_PLAN, planned),
-        (Artifact.LAUNCH_ENVIRONMENT, environment.description()),
-    ):
-        folder.artifact(name).write_text(json.dumps(contents, indent=1), encoding="utf-8")
-    for name in (Artifact.LAUNCH_CONFIG, Artifact.LAUNCH_PLAN, Artifact.LAUNCH_ENVIRONMENT):
-        folder.artifact_written(name)
+    planned: dict[str, Any] = {
+        "study": plan.study,
+        "plan_key": plan.key,
+        "criteria": criteria,
+        "runs": runs,
+    }
+    if looks:
+        # In the same file: at which level a plan's runs are judged has to be known with them.
+        planned["looks"] = [asdict(look.then()) for look in looks]
+    folder.artifact(Artifact.LAUNCH_PLAN).write_text(
+        json.dumps(planned, indent=1), encoding="utf-8"
+    )
+    folder.artifact_written(Artifact.LAUNCH_PLAN)

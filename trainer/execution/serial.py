@@ -16,26 +16,22 @@ class Serial:
     """Trains the runs of a plan in this process, each after its parents.
 
     Args:
-        plan: what to train.
         attempts: trains a group of runs.
-        known: outcomes of the runs that are not to be trained, by key.
         group_size: how many runs may be stepped side by side.
     """
 
-    plan: Plan
     attempts: Attempts
-    known: Mapping[str, Outcome]
     group_size: int = 1
 
-    def run(self) -> dict[str, Outcome]:
+    def run(self, plan: Plan, known: Mapping[str, Outcome]) -> dict[str, Outcome]:
         """Trains what is not finished and returns the outcome of every run by key.
 
         Skips runs that another launch is training, and waits for their results if there is nothing
         else to do.
         """
-        attempts, outcomes = self.attempts, dict(self.known)
+        attempts, outcomes = self.attempts, dict(known)
         waiting = False
-        while todo := [spec for spec in self.plan.runs if spec.key not in outcomes]:
+        while todo := [spec for spec in plan.runs if spec.key not in outcomes]:
             ended = {spec.key: o for spec in todo if (o := skipped(spec, outcomes))}
             ready = [spec for spec in todo if attempts.ready(spec, outcomes)]
             for group in side_by_side(ready, self.group_size):

@@ -42,6 +42,7 @@ _WITHOUT_SHORTCUTS = ("stem", "classifier", "*_shortcut")
 NETWORKS: dict[str, Network] = {
     "lenet-300-100": Network("trainer.networks.lenet", "lenet_300_100", kept=("classifier",)),
     "resnet20": Network(_RESNET, "resnet20"),
+    "resnet20-no-residual": Network(_RESNET, "resnet20_no_residual"),
     "resnet32": Network(_RESNET, "resnet32", kept=_WITHOUT_SHORTCUTS),
     "resnet32-no-residual": Network(_RESNET, "resnet32_no_residual"),
     "resnet18": Network(_RESNET, "resnet18"),

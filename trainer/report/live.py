@@ -1,9 +1,11 @@
 """Progress on the terminal: a live view where there is one, plain lines elsewhere."""
 
 import time
+from collections.abc import Iterable
 from types import TracebackType
+from typing import Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -16,7 +18,9 @@ from rich.progress import (
 
 from jackpot.contract import Metric
 from jackpot.wording import duration
-from trainer.execution.outcome import Outcome, Reporter
+from trainer.execution.outcome import Outcome
+from trainer.report import looks
+from trainer.study.adaptive import Look
 from trainer.study.plan import RunSpec
 
 _EVERY_S = 30.0
@@ -56,7 +60,7 @@ class PlainLines:
         self._last = time.monotonic()
         self._done: dict[str, int] = {}
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -84,6 +88,13 @@ class PlainLines:
         self._pace.dropped(outcome.spec.epochs - self._done.pop(outcome.spec.key, 0))
         self._print(f"{_sentence(outcome)} ({self._pace.time_left() or 'starting'})")
 
+    def look_ended(self, look: Look | None, text: str, epochs: int) -> None:
+        """A line for each verdict, and one for what comes next."""
+        self._pace.left = epochs
+        for line in looks.lines(look) if look else ():
+            self._print(line)
+        self._print(text)
+
     def say(self, message: str) -> None:
         """Prints the message."""
         self._print(message)
@@ -91,6 +102,18 @@ class PlainLines:
     def _print(self, line: str) -> None:
         self._last = time.monotonic()
         self._console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+class _Board(Progress):
+    """Progress bars, and above them what the last look said."""
+
+    settling: RenderableType | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """What is shown, from top to bottom."""
+        if self.settling is not None:
+            yield self.settling
+        yield from super().get_renderables()
 
 
 class LiveView:
@@ -101,7 +124,7 @@ class LiveView:
         # What a narrow terminal has no room for is left out, not cut.
         is_narrow = console.width < _NARROW
         wide = [] if is_narrow else [TextColumn("epochs"), TimeElapsedColumn()]
-        self._progress = Progress(
+        self._progress = _Board(
             TextColumn("{task.description}"),
             *([] if is_narrow else [BarColumn(bar_width=None)]),
             MofNCompleteColumn(),
@@ -115,7 +138,7 @@ class LiveView:
         self._study = self._progress.add_task("study", total=epochs, note="")
         self._runs: dict[str, TaskID] = {}
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
@@ -146,6 +169,14 @@ class LiveView:
         self._moved(outcome.spec.epochs - self._drop(outcome.spec.key))
         self.say(_sentence(outcome))
 
+    def look_ended(self, look: Look | None, text: str, epochs: int) -> None:
+        """Shows the conditions above the bars, and leaves a line on what comes next."""
+        self._pace.left = epochs
+        study = next(t for t in self._progress.tasks if t.id == self._study)
+        self._progress.update(self._study, total=study.completed + epochs)
+        self._progress.settling = looks.table(look) if look else None
+        self.say(text)
+
     def _moved(self, epochs: int) -> None:
         """Subtracts epochs that were not trained now from what is left."""
         self._pace.dropped(epochs)
@@ -165,7 +196,11 @@ class LiveView:
         self._progress.console.print(escape(message), highlight=False)
 
 
-def reporter(console: Console, epochs: int) -> LiveView | PlainLines:
+View = LiveView | PlainLines
+"""What a launch shows: on a terminal, and elsewhere."""
+
+
+def reporter(console: Console, epochs: int) -> View:
     """The reporter that fits the console, for `epochs` epochs to train."""
     return LiveView(console, epochs) if console.is_terminal else PlainLines(console, epochs)
 

@@ -9,6 +9,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from jackpot.contract import Kind
+from jackpot.contract import DIVERGED, Kind
 from trainer.store.shared import SharedFiles
 
 log = logging.getLogger(__name__)
@@ -168,6 +169,11 @@ class RunFolder:
         if last and last[0]["event"] == "end" and last[0]["status"] == "FAILED":
             return str(last[0]["reason"])
         return None
+
+    def divergence(self) -> str | None:
+        """Why the attempt diverged, and would again; None if it did not."""
+        reason = self.failure()
+        return reason if reason and re.match(DIVERGED, reason) else None
 
     def _paused(self) -> bool:
         last = [event for event, _ in self.events()][-1:]

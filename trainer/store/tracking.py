@@ -131,6 +131,12 @@ class Store:
         reasons = {run.data.tags.get(Tag.RUN_KEY, ""): run.data.tags[Tag.FAILURE] for run in runs}
         return {key: why for key, why in reasons.items() if re.match(DIVERGED, why)}
 
+    def divergence(self, key: str) -> str | None:
+        """Why a training of one key diverged; None if none has. Raises: StoreAway."""
+        failed = self._search(_with_key(key, "FAILED"))
+        reasons = (run.data.tags.get(Tag.FAILURE, "") for run in failed)
+        return next((why for why in reasons if re.match(DIVERGED, why)), None)
+
     def running(self, key: str) -> list[StoredRun]:
         """Runs of one key that say they are running. Raises: StoreAway."""
         return [_stored(run) for run in self._search(_with_key(key, "RUNNING"))]

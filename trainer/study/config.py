@@ -16,14 +16,19 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     SerializeAsAny,
+    Tag,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from jackpot import plugins, wording
+from jackpot.conditions import CONDITIONS, Criteria
+from jackpot.definition import compared
+from jackpot.looks import Looks
 from jackpot.settings import SETTINGS, FirstEpoch, Setting
 from jackpot.settings import find as find_setting
 from trainer import datasets, networks, pruning
@@ -260,14 +265,87 @@ class Reading(_Section):
     """How far below the best dense network a decent learning rate may stay, a fraction."""
 
 
+class TrialRange(_Section):
+    """Between so many trials of each cell and so many: see `Study.until`."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    first: Annotated[int, Field(alias="from", ge=2, le=1000)]
+    """At the first look; one trial would tell no noise."""
+    last: Annotated[int, Field(alias="to", ge=2, le=1000)]
+
+    @model_validator(mode="after")
+    def _ascends(self) -> "TrialRange":
+        if self.last < self.first:
+            raise problem(f"expected {self.first} (from) or more, found {self.last}", "to")
+        return self
+
+
+class RateRange(_Section):
+    """Learning rates at equal ratios, rounded to two digits."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    first: Annotated[Rate, Field(alias="from")]
+    last: Annotated[Rate, Field(alias="to")]
+    count: Annotated[int, Field(ge=2, le=100)]
+
+    @property
+    def ratio(self) -> float:
+        """Of two neighbours."""
+        return float((self.last / self.first) ** (1 / (self.count - 1)))
+
+    @property
+    def rates(self) -> list[float]:
+        """Ascending; the ends as they are written."""
+        inner = [two_digits(self.first * self.ratio**i) for i in range(1, self.count - 1)]
+        return [self.first, *inner, self.last]
+
+    @model_validator(mode="after")
+    def _are_apart(self) -> "RateRange":
+        if self.last <= self.first:
+            raise problem(f"expected more than {self.first:g} (from), found {self.last:g}", "to")
+        if self.rates != sorted(set(self.rates)):
+            raise problem(
+                f"{self.count} rates from {self.first:g} to {self.last:g} are the same when "
+                "rounded to two digits",
+                "count",
+            )
+        return self
+
+
+def two_digits(value: float) -> float:
+    """A number rounded to two significant digits.
+
+    >>> two_digits(0.0234567), two_digits(0.1)
+    (0.023, 0.1)
+    """
+    return float(f"{value:.1e}")
+
+
+def _range_or(other: str) -> Callable[[Any], str]:
+    """Which branch of a union a value is meant for, so that errors are told of that one alone."""
+    return lambda value: "range" if isinstance(value, dict | _Section) else other
+
+
 class Study(_Section):
     """One study: settings × learning rates × sparsities × trials of one network and dataset."""
 
     study: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
     network: NetworkName
     dataset: DatasetChoice
-    learning_rates: Annotated[list[Rate], Field(min_length=1, max_length=1000)]
-    trials: Few = 3
+    learning_rates: Annotated[
+        Annotated[RateRange, Tag("range")]
+        | Annotated[list[Rate], Field(min_length=1, max_length=1000), Tag("each")],
+        Discriminator(_range_or("each")),
+    ]
+    trials: Annotated[
+        Annotated[TrialRange, Tag("range")] | Annotated[Few, Tag("number")],
+        Discriminator(_range_or("number")),
+    ] = 3
+    until: Literal["decided"] | None = None
+    """`decided`: `trials` is a range. Trials are added only where an undecided verdict needs them,
+    until every verdict is decided, or no more trials would decide it."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     settings: Annotated[list[SettingName], Field(min_length=1)] = [
         "pretrain",
@@ -296,11 +374,30 @@ class Study(_Section):
 
     @field_validator("learning_rates", "settings", "pruners")
     @classmethod
-    def _named_once(cls, values: list[Any]) -> list[Any]:
+    def _named_once(cls, values: Any) -> Any:
+        if not isinstance(values, list):
+            return values
         twice = [value for i, value in enumerate(values) if value in values[:i]]
         if twice:
             raise ValueError(f"{twice[0]!r} is named twice")
         return values
+
+    @property
+    def rates(self) -> list[float]:
+        """The learning rates of the first look."""
+        chosen = self.learning_rates
+        return chosen.rates if isinstance(chosen, RateRange) else chosen
+
+    @property
+    def most_trials(self) -> int:
+        """Trials of each cell, of an adaptive study at most."""
+        return self.trials.last if isinstance(self.trials, TrialRange) else self.trials
+
+    @property
+    def looks(self) -> Looks | None:
+        """When an adaptive study judges its runs; None of one with a number of trials."""
+        chosen = self.trials
+        return Looks(chosen.first, chosen.last) if isinstance(chosen, TrialRange) else None
 
     @property
     def chosen_settings(self) -> list[Setting]:
@@ -330,10 +427,38 @@ class Study(_Section):
         return self
 
     @model_validator(mode="after")
+    def _can_be_decided(self) -> "Study":
+        if self.until is None:
+            if self.looks:
+                raise problem(
+                    "a range of trials needs 'until: decided'; without it, give a number", "trials"
+                )
+            return self
+        if not self.looks:
+            raise problem(
+                "'until: decided' needs a range of trials, such as {from: 2, to: 8}", "trials"
+            )
+        rivals = compared(Criteria(), CONDITIONS)
+        absent = [name for name in rivals if name not in {s.name for s in self.chosen_settings}]
+        if absent:
+            raise problem(
+                f"no verdict can be decided without {', '.join(absent)}: the conditions compare "
+                f"{', '.join(rivals)}",
+                "settings",
+            )
+        if self.ablation:
+            raise problem(
+                "'until: decided' plans trials by verdicts, and an ablation has none: make it a "
+                "study of its own",
+                "ablation",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _runs_can_be_counted(self) -> "Study":
         depths = max(self.pruning.rounds or 0, len(self.pruning.sparsities or ()), 1)
-        rates = len(self.learning_rates) + sum(len(a.learning_rates) + 1 for a in self.ablation)
-        most = self.trials * rates * len(self.settings) * len(self.pruners) * depths
+        rates = len(self.rates) + sum(len(a.learning_rates) + 1 for a in self.ablation)
+        most = self.most_trials * rates * len(self.settings) * len(self.pruners) * depths
         if most > _MOST_RUNS:
             raise problem(f"this plans up to {most:,} runs, more than {_MOST_RUNS:,}")
         return self

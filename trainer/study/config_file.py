@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
@@ -366,10 +367,15 @@ def _fields_at(loc: tuple[str | int, ...]) -> list[str]:
         models = [
             found
             for model in models
-            if part in model.model_fields
-            for found in _models_in(model.model_fields[part].annotation)
+            if part in _fields(model)
+            for found in _models_in(_fields(model)[part].annotation)
         ]
-    return [name for model in models for name in model.model_fields]
+    return [name for model in models for name in _fields(model)]
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a model as YAML names them: `from`, which is no name in Python."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from jackpot import plugins, revisions, settings, wording
 from jackpot.contract import Param
+from jackpot.looks import Looks
 from jackpot.settings import FirstEpoch, Setting, Weights
 from trainer import networks, pruning
 from trainer.study.config import DatasetChoice, Study, Training
@@ -199,19 +200,34 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study's runs, each after its parents, none twice."""
+    """A study's runs, each after its parents, none twice.
+
+    Attributes:
+        study: name.
+        runs: of an adaptive study, those that have been asked for so far.
+        looks: of an adaptive study, with the runs of its first look; else None.
+    """
 
     study: str
     runs: tuple[RunSpec, ...]
+    looks: "tuple[Looks, Plan] | None" = None
 
     @cached_property
     def key(self) -> str:
-        """Hash of the run keys: two launches with the same plan share it."""
+        """Hash of the run keys: two launches with the same plan share it.
+
+        That of an adaptive study does not change while its runs grow.
+        """
+        if self.looks is not None:
+            looks, first = self.looks
+            return digest([first.key, looks.first, looks.last])
         return digest(sorted(run.key for run in self.runs))
 
 
 def plan(config: Study, dataset_sha256: str | None = None) -> Plan:
     """The runs of a study, trial by trial, and within a trial learning rate by learning rate.
+
+    Those of an adaptive study are the ones of its first look: see `trainer.study.adaptive`.
 
     Args:
         config: the study.
@@ -221,17 +237,14 @@ def plan(config: Study, dataset_sha256: str | None = None) -> Plan:
     every mask, and the IMP rounds before a reported one.
     """
     runs: dict[str, RunSpec] = {}
-    make = _maker(config, dataset_sha256)
-    for trial in range(1, config.trials + 1):
-        spec = partial(make, trial)
-        for rate in config.learning_rates:
-            found = [
-                *_from(config, spec, rate, [rate], config.pruners),
-                *_without_parents(config, spec, rate),
-            ]
-            runs |= {run.key: run for run in found}
+    make = maker(config, dataset_sha256)
+    trials = config.trials if isinstance(config.trials, int) else config.trials.first
+    for trial in range(1, trials + 1):
+        for rate in config.rates:
+            runs |= {run.key: run for run in runs_at(config, make, trial, rate)}
         for ablation in config.ablation:
             rates, looking = ablation.learning_rates, _looking_at_end(config)
+            spec = partial(make, trial)
             found = list(_from(config, spec, ablation.pretrain_learning_rate, rates, looking))
             runs |= {run.key: run for run in found}
     # A setting that no rule above plans would be omitted silently.
@@ -242,11 +255,27 @@ def plan(config: Study, dataset_sha256: str | None = None) -> Plan:
     return Plan(config.study, tuple(runs.values()))
 
 
+def runs_at(config: Study, make: Callable[..., RunSpec], trial: int, rate: float) -> list[RunSpec]:
+    """All that a study trains at one learning rate in one trial, parents first.
+
+    Args:
+        config: the study.
+        make: from `maker`.
+        trial: 1-based.
+        rate: the learning rate.
+    """
+    spec = partial(make, trial)
+    return [
+        *_from(config, spec, rate, [rate], config.pruners),
+        *_without_parents(config, spec, rate),
+    ]
+
+
 _Make = Callable[..., RunSpec]
 """Makes a run of one study and trial: takes the setting, the learning rate, parents and mask."""
 
 
-def _maker(config: Study, dataset_sha256: str | None) -> Callable[..., RunSpec]:
+def maker(config: Study, dataset_sha256: str | None) -> Callable[..., RunSpec]:
     """Makes runs of a study: takes the trial, then what `_Make` takes."""
     # A source file is read once, not once per run.
     network_sha256 = networks.fingerprint(config.network)

@@ -16,6 +16,8 @@ from trainer.pruning import masks
     [
         ("resnet20", (32, 32, 3), 10, 272_474, 269_824),
         ("resnet20", (32, 32, 3), 100, 278_324, 269_824),
+        # Without the shortcuts' 1 × 1 kernels, 16 × 32 and 32 × 64, and their norms' 2 × 96.
+        ("resnet20-no-residual", (32, 32, 3), 10, 272_474 - 2560 - 192, 269_824 - 2560),
         ("resnet32", (32, 32, 3), 10, 1_860_522, 1_843_200),
         ("resnet32", (32, 32, 3), 100, 1_872_132, 1_843_200),
         ("resnet32-no-residual", (32, 32, 3), 10, 1_849_898, 1_843_200),
@@ -72,6 +74,7 @@ SHAPES = {
     "mobilenet-v1": (32, 32, 3),
     "resnet18": (32, 32, 3),
     "resnet20": (32, 32, 3),
+    "resnet20-no-residual": (32, 32, 3),
     "resnet32": (32, 32, 3),
     "resnet32-no-residual": (32, 32, 3),
     "resnet50": (64, 64, 3),

@@ -16,6 +16,7 @@ from trainer.training.stepped import Member, SteppedModel
 # Initial weights (the authors' code): of convolutions, of the classifier.
 LAWS = {
     "resnet20": ((32, 32, 3), "fan_out", "torch"),
+    "resnet20-no-residual": ((32, 32, 3), "fan_out", "torch"),
     "resnet32": ((32, 32, 3), "fan_out", "normal"),
     "resnet32-no-residual": ((32, 32, 3), "fan_out", "normal"),
     "vgg16": ((32, 32, 3), "fan_out", "normal"),

@@ -11,6 +11,7 @@ PAPER = {
     "mobilenet-v1": False,
     "resnet18": True,
     "resnet20": True,
+    "resnet20-no-residual": False,
     "resnet32": True,
     "resnet32-no-residual": False,
     "resnet50": True,

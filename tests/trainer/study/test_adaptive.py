@@ -1,0 +1,261 @@
+"""Which runs an adaptive study trains next, or why it stops: on accuracies that are made up."""
+
+import random
+from dataclasses import asdict
+from json import dumps, loads
+from zlib import crc32
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.judging import CLEAR, EDGE, RATES
+from jackpot.conditions import Verdict
+from jackpot.looks import LookThen, Standing
+from tests.trainer.study.test_plan import study
+from trainer.study.adaptive import Cell, Result, follow, simulated, why, worst
+from trainer.study.config import Study
+from trainer.study.plan import RunSpec, plan
+
+
+def adaptive(**replace: object) -> Study:
+    """Looks at 2, 3, 5 and 8 trials at the planted truths' rates, with OMP at one sparsity."""
+    parts = {
+        "settings": ["pretrain", "lt", "rr", "sdt"],
+        "learning_rates": list(RATES),
+        "trials": {"from": 2, "to": 8},
+        "until": "decided",
+        "pruners": ["omp"],
+        "pruning": {"sparsities": [0.832]},
+    }
+    return study(**(parts | replace))
+
+
+def drawing(curves: dict[str, np.ndarray], noise: float, seed: int = 0, rates=RATES):
+    """Accuracies of runs, in percent around curves; a trial's is the same whenever it is asked."""
+
+    def accuracy(run: RunSpec) -> Result:
+        own = crc32(f"{run.setting.name} {run.learning_rate} {run.trial} {seed}".encode())
+        draw = np.random.default_rng(own).standard_normal()
+        nearest = min(range(len(rates)), key=lambda i: abs(np.log(rates[i] / run.learning_rate)))
+        return Result((curves[run.setting.name][nearest] + noise * draw) / 100)
+
+    return lambda runs: {run.key: accuracy(run) for run in runs}
+
+
+def cells(path) -> dict[Cell, int]:
+    found: dict[Cell, int] = {}
+    for run in path.plan.runs:
+        found[Cell.of(run)] = max(found.get(Cell.of(run), 0), run.trial)
+    return found
+
+
+def test_it_begins_with_the_grid_at_the_fewest_trials():
+    path = follow(adaptive(), {})
+    grid = plan(study(**(adaptive().model_dump(by_alias=True) | {"trials": 2, "until": None})))
+    assert [run.key for run in path.plan.runs] == [run.key for run in grid.runs]
+    assert not path.stopped
+    assert path.looks[0].judgements == ()
+
+
+def test_clear_truths_are_decided_at_the_first_look():
+    truth = CLEAR["jackpot, margins 0.5 or more"]
+    path = simulated(adaptive(), drawing(truth.curves, noise=0.01))
+    assert len(path.looks) == 1
+    assert path.why == "the verdict is decided"
+    assert path.looks[0].judgements[0].verdict is Verdict.JACKPOT
+    assert {run.trial for run in path.plan.runs} == {1, 2}
+
+
+def test_trials_are_added_only_where_they_may_matter():
+    """RR is a point worse at all rates but one, SDT and the dense network never come near."""
+    at_its_edge = EDGE["3 at its edge, both flat"].curves
+    curves = at_its_edge | {"rr": np.array([89.0, 90.0, 91.4, 90.0, 89.0])}
+    path = simulated(adaptive(trials={"from": 3, "to": 8}), drawing(curves, noise=0.12))
+    found = cells(path)
+    assert len(path.looks) > 1
+    assert {c.learning_rate for c, trials in found.items() if c.setting == "rr" and trials > 3} == {
+        RATES[2]
+    }
+    assert {trials for cell, trials in found.items() if cell.setting == "sdt"} == {3}
+    # A run's parents are trained with it, and no others.
+    keys = {run.key for run in path.plan.runs}
+    assert all(parent.key in keys for run in path.plan.runs for parent in run.parents)
+
+
+def test_a_chain_of_rounds_comes_together():
+    """IMP's ticket at 0.59 of one more trial needs pretraining and three rounds of that trial."""
+    config = adaptive(pruners=["imp"], pruning={"sparsities": [0.59]}, learning_rates=[0.1])
+    curves = {"pretrain": [92.0], "lt": [92.0], "rr": [91.5], "sdt": [88.0]}
+    curves = {name: np.array(curve) for name, curve in curves.items()}
+    path = simulated(config, drawing(curves, noise=0.3, rates=(0.1,)))
+    assert len(path.looks) > 1
+    extra = [run for run in path.plan.runs if run.trial == 3]
+    assert [run.name.partition(" lr=")[0] for run in extra] == [
+        "pretrain",
+        "lt-imp s=0.200",
+        "lt-imp s=0.360",
+        "lt-imp s=0.488",
+        "lt-imp s=0.590",
+        "rr-imp s=0.590",
+    ]
+
+
+def test_what_nobody_can_decide_stops_for_futility():
+    path = simulated(adaptive(), drawing(EDGE["3 at its edge, both flat"].curves, noise=0.2))
+    assert path.looks[-1].standings == (Standing.BOUNDARY,)
+    assert path.looks[-1].trials < 8
+    assert "at the boundary" in path.why
+
+
+def test_it_stops_at_the_most_trials():
+    config = adaptive(trials={"from": 2, "to": 2})
+    path = simulated(config, drawing(EDGE["3 at its edge, both flat"].curves, noise=0.2))
+    assert path.looks[-1].standings == (Standing.MOST,)
+    assert path.why == "0 of 1 verdicts are decided, 1 undecided with the most trials"
+
+
+def test_trivial_sparsities_get_no_more_trials():
+    config = adaptive(pruning={"sparsities": [0.36, 0.832]})
+    path = simulated(config, drawing(EDGE["3 at its edge, both flat"].curves, noise=0.2))
+    assert {trials for cell, trials in cells(path).items() if cell.sparsity == 0.36} == {2}
+    first = {j.sparsity: j for j in path.looks[0].judgements}
+    assert first[0.36].verdict is Verdict.NONE
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(CLEAR | EDGE)))
+def test_a_kill_at_any_moment_changes_nothing(seed: int, name: str):
+    """However many runs had ended, in whatever order, the next launch asks for the same ones."""
+    truth, moment = (CLEAR | EDGE)[name], random.Random(seed)
+    draw = drawing(truth.curves, noise=0.2, seed=seed)
+    undisturbed = simulated(adaptive(), draw)
+    known: dict[str, Result] = {}
+    while True:
+        path = follow(adaptive(), known)
+        missing = [run for run in path.plan.runs if run.key not in known]
+        if not missing:
+            break
+        some = moment.sample(missing, moment.randint(1, len(missing)))
+        known |= draw(some)
+        # What another study has trained of it makes no difference either.
+        others = [run for run in worst(adaptive()).runs if moment.random() < 0.01]
+        known |= draw(others)
+    assert [run.key for run in path.plan.runs] == [run.key for run in undisturbed.plan.runs]
+    assert path.looks == undisturbed.looks
+
+
+def test_the_plan_only_grows_and_its_key_stays():
+    draw = drawing(EDGE["2 at its edge"].curves, noise=0.2)
+    known: dict[str, Result] = {}
+    before, keys = set(), set()
+    while True:
+        path = follow(adaptive(), known)
+        now = {run.key for run in path.plan.runs}
+        assert before <= now
+        keys.add(path.plan.key)
+        if path.stopped:
+            break
+        known |= draw(path.plan.runs)
+        before = now
+    assert len(keys) == 1
+    assert keys != {follow(adaptive(trials={"from": 2, "to": 9}), {}).plan.key}
+
+
+RISING = {
+    "pretrain": np.array([88.0, 90.0, 92.0]),
+    "lt": np.array([88.0, 90.0, 92.0]),
+    "rr": np.array([80.0, 82.0, 84.0]),
+    "sdt": np.array([80.0, 82.0, 84.0]),
+}
+RANGE = {"from": 0.01, "to": 0.16, "count": 3}
+
+
+def test_a_range_grows_where_the_best_is_at_its_end():
+    """Accuracies rise up to 0.64, two rates beyond the range, and fall at 2.6."""
+    rates = (0.01, 0.04, 0.16, 0.64, 2.6)
+    curves = {name: np.array([*c, c[-1] + 1, c[0]]) for name, c in RISING.items()}
+    path = simulated(adaptive(learning_rates=RANGE), drawing(curves, noise=0.01, rates=rates))
+    assert sorted({run.learning_rate for run in path.plan.runs}) == list(rates)
+    assert path.looks[0].grown == (0.64, 2.6)
+    assert path.looks[0].judgements[0].verdict is Verdict.JACKPOT
+    # The other end was never the best: nothing was tried beyond it.
+    assert path.looks[0].rates == rates
+
+
+def test_a_range_that_diverges_at_its_end_grows_no_further():
+    inside = drawing(RISING, noise=0.01, rates=(0.01, 0.04, 0.16))
+
+    def draw(runs):
+        return {
+            run.key: Result(diverged=True) if run.learning_rate > 0.2 else inside([run])[run.key]
+            for run in runs
+        }
+
+    path = simulated(adaptive(learning_rates=RANGE), draw)
+    assert path.looks[0].grown == (0.64,)
+    assert path.looks[0].judgements[0].verdict is Verdict.JACKPOT
+
+
+def test_a_list_of_rates_does_not_grow_and_neither_does_a_plain_study():
+    draw = drawing(RISING, noise=0.01, rates=(0.01, 0.04, 0.16))
+    path = simulated(adaptive(learning_rates=[0.01, 0.04, 0.16]), draw)
+    assert path.looks[-1].grown == ()
+    plain = study(learning_rates=RANGE)
+    assert sorted({run.learning_rate for run in plan(plain).runs}) == [0.01, 0.04, 0.16]
+    with pytest.raises(ValueError, match="no looks"):
+        follow(plain, {})
+
+
+def test_networks_that_learn_nowhere_do_not_make_it_grow_for_ever():
+    chance = {name: np.array([10.0, 10.0, 10.0]) for name in RISING}
+    draw = drawing(chance, noise=0.0, rates=(0.01, 0.04, 0.16))
+    assert simulated(adaptive(learning_rates=RANGE), draw).looks[-1].grown == ()
+    for seed in range(5):
+        draw = drawing(chance, noise=0.5, seed=seed, rates=(0.01, 0.04, 0.16))
+        path = simulated(adaptive(learning_rates=RANGE), draw)
+        assert len(path.looks[-1].rates) <= 2 * RANGE["count"]
+
+
+def test_a_parent_that_diverged_is_a_result_of_its_children():
+    draw = drawing(CLEAR["jackpot, margins 0.5 or more"].curves, noise=0.01)
+
+    def lost(runs):
+        found = draw(runs)
+        for run in runs:
+            if run.learning_rate == RATES[-1]:
+                found[run.key] = Result(diverged=not run.parents)
+        return found
+
+    path = simulated(adaptive(), lost)
+    assert path.looks[0].judgements[0].verdict is Verdict.JACKPOT
+    assert path.stopped
+
+
+def test_settings_that_no_condition_compares_get_the_fewest_trials():
+    config = adaptive(settings=["pretrain", "lt", "rr", "wr", "sdt"])
+    curves = EDGE["2 at its edge"].curves | {"wr": np.full(5, 90.0)}
+    path = simulated(config, drawing(curves, noise=0.2))
+    assert len(path.looks) > 1
+    assert {trials for cell, trials in cells(path).items() if cell.setting == "wr"} == {2}
+
+
+def test_a_look_is_recorded_and_read_back():
+    path = simulated(adaptive(), drawing(EDGE["2 at its edge"].curves, noise=0.2))
+    for look in path.looks:
+        then = look.then()
+        assert LookThen.of(loads(dumps(asdict(then)))) == then
+    assert path.looks[-1].then().why == why(path.looks[-1])
+    assert path.looks[-1].then().runs == len(path.plan.runs)
+    assert [look.then().share for look in path.looks] == [0.25, 0.125, 0.25, 0.375][
+        : len(path.looks)
+    ]
+
+
+def test_the_studys_own_criteria_count():
+    curves = CLEAR["jackpot, margins 0.5 or more"].curves
+    config = adaptive(criteria={"gap": 0.02})
+    path = simulated(config, drawing(curves, noise=0.01))
+    # RR is one point below, which is no clear gap of two.
+    assert path.looks[-1].judgements[0].verdict is Verdict.NONE

@@ -100,7 +100,7 @@ def estimate(overrides: Sequence[str], database: Path) -> float:
 
     config = load_study(CONFIG, list(overrides))
     work = work_dir(Store(f"sqlite:///{database}"))
-    together = group_size.here(config, work)
+    together = group_size.here(config, work.speeds)
     measured = calibration.calibrated(config, sorted({1, together}), work.speeds)
     return seconds(in_turn(plan(config).runs, together), measured)
 

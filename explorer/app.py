@@ -19,6 +19,7 @@ PAGES = {
         st.Page("views/learning_rate.py", title="Accuracy vs learning rate"),
         st.Page("views/sparsity.py", title="Accuracy vs sparsity"),
         st.Page("views/definition.py", title="Definition"),
+        st.Page("views/looks.py", title="Looks"),
         st.Page("views/correlation.py", title="Correlation"),
         st.Page("views/ablation.py", title="Learning-rate ablation"),
         st.Page("views/landscape.py", title="Loss landscape"),

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from explorer import reading
 from explorer.figures import appearance
 from jackpot import settings, wording
 from jackpot.conditions import Verdict
@@ -42,7 +43,7 @@ def text(judgement: Judgement, study: str, launch_id: str, which: Literal["last"
         f"{judgement.point_verdict}).",
         *(_condition(found) for found in judgement.conditions),
         "Margins are in percentage points, positive inside the condition; simultaneous bounds over "
-        f"learning rates, level {100 * criteria.alpha:g} %.",
+        f"learning rates, {reading.level(criteria)}.",
         f"Similar: within {100 * criteria.tolerance_for(judgement.dataset):g} points; clear gap: "
         f"over {100 * criteria.gap:g}; non-trivial sparsity: {criteria.sparsity:g}; sufficient "
         f"epochs: {criteria.epochs_for(judgement.dataset)}; decent rate: dense within "

@@ -1,6 +1,7 @@
 """What every page asks for in the sidebar: the study, MLflow's address, how to judge."""
 
 import os
+import time
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal
@@ -11,8 +12,8 @@ import streamlit as st
 from explorer import asked
 from explorer.readers import NoStore, StoreUnavailable
 from explorer.readers.frames import launches, of_plan
-from explorer.snapshot import Snapshot, Study, snapshot
-from jackpot import Criteria, settings, stores
+from explorer.snapshot import REFRESH_S, Snapshot, Study, snapshot
+from jackpot import Criteria, settings, stores, wording
 from jackpot.conditions import CLEAR_GAP, DECENT, NON_TRIVIAL_SPARSITY, Condition, with_own
 from jackpot.contract import Param, Tag
 
@@ -84,6 +85,20 @@ def opened() -> Snapshot:
     return found
 
 
+@st.fragment(run_every=REFRESH_S)
+def age(drawn: int) -> None:
+    """How old a page is; it is drawn again as soon as the store has something new.
+
+    Args:
+        drawn: the version of the store that the page shows.
+    """
+    known = refreshed()
+    if known.version != drawn:
+        st.rerun()
+    ago = max(time.time() - known.read_at, 0)
+    st.caption(f"The store was read {wording.duration(ago)} ago. This page refreshes by itself.")
+
+
 def refreshed() -> Snapshot:
     """The current snapshot, refreshed if the store answers."""
     found = snapshot(stores.tracking_uri())
@@ -105,11 +120,12 @@ def chosen() -> Study:
             "Launch", list(labels), "launch", of_study["run_id"][0], format_func=labels.__getitem__
         )
     try:
-        plan, said = found.plan(launch_id)
+        planned = found.plan(launch_id)
     except StoreUnavailable as reason:
         st.info("The plan of this launch cannot be read, so its runs are not known.")
         st.text(str(reason))
         st.stop()
+    plan = planned.runs
     runs = of_plan(found.runs, plan)
     key: tuple[object, ...] = (found.id, found.version, launch_id)
     several = runs.select(Param.NETWORK, Param.DATASET).drop_nulls().unique().sort(pl.all()).rows()
@@ -122,7 +138,9 @@ def chosen() -> Study:
         of = several[names.index(name_of)]
         runs = runs.filter(pl.col(Param.NETWORK) == of[0], pl.col(Param.DATASET) == of[1])
         plan, key = plan.filter(pl.col(Param.NETWORK) == of[0]), (*key, *of)
-    return Study(name, labels[launch_id], plan, runs, launch_id, said, name_of, key)
+    return Study(
+        name, labels[launch_id], plan, runs, launch_id, planned.said, planned.looks, name_of, key
+    )
 
 
 def _launch_labels(launches_: pl.DataFrame) -> list[str]:

@@ -13,8 +13,8 @@ import streamlit as st
 from explorer.readers import ApiReader, StoreUnavailable, reader
 from explorer.readers.frames import (
     IMAGES_TOLD_APART,
-    PLAN_SCHEMA,
     SCHEMA,
+    Planned,
     different,
     launches,
     merged,
@@ -25,6 +25,7 @@ from jackpot import accuracies
 from jackpot.conditions import CONDITIONS, Condition, Criteria, with_said
 from jackpot.contract import Param, Tag
 from jackpot.definition import Judgement, judge
+from jackpot.looks import LookThen
 
 REFRESH_S = 10.0
 # Through the API a run of which the store learns late is seen only by reading all of it.
@@ -53,7 +54,7 @@ class Snapshot:
     _read_at: float = -1e9
     _whole_at: float = -1e9
     _since: int | None = None
-    _plans: dict[str, tuple[pl.DataFrame, dict[str, float]]] = field(default_factory=dict)
+    _plans: dict[str, tuple[int, Planned]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def refresh(self, force: bool = False) -> None:
@@ -88,11 +89,17 @@ class Snapshot:
             return None
         return merged(self.runs, self.store.runs(ids.to_list()), listing["run_id"])
 
-    def plan(self, launch_id: str) -> tuple[pl.DataFrame, dict[str, float]]:
-        """The plan of a launch and its study's criteria, read once. Raises: StoreUnavailable."""
-        if launch_id not in self._plans:
-            self._plans[launch_id] = self.store.planned(launch_id)
-        return self._plans[launch_id]
+    def plan(self, launch_id: str) -> Planned:
+        """What a launch planned: read once, of an adaptive study again when its runs changed.
+
+        Raises:
+            StoreUnavailable: it cannot be read.
+        """
+        version, known = self._plans.get(launch_id, (self.version, None))
+        if known is None or (known.looks and version != self.version):
+            known = self.store.planned(launch_id)
+            self._plans[launch_id] = self.version, known
+        return known
 
 
 @st.cache_resource
@@ -112,6 +119,7 @@ class Study:
         runs: of those, what the store has: one row per run key, whatever its status.
         launch_id: run id of the launch.
         said: the criteria that its config asks to be read by.
+        looks: of an adaptive study, so far.
         of: network and dataset, as links name them, where the study has several; else empty.
         key: what names its contents: judgements of equal keys are made once. Empty: they are not
             kept.
@@ -123,6 +131,7 @@ class Study:
     runs: pl.DataFrame
     launch_id: str = ""
     said: Mapping[str, float] = field(default_factory=dict)
+    looks: tuple[LookThen, ...] = ()
     of: str = ""
     key: tuple[object, ...] = ()
 
@@ -168,6 +177,8 @@ class Study:
     def read_by(self, criteria: Criteria) -> Criteria:
         """The reader's criteria, with what the study says where the reader says nothing."""
         read = with_said(criteria, self.said)
+        if self.looks:
+            read = replace(read, share=self.looks[-1].share)
         if read.rate_by == "heldout" and self.runs["heldout_accuracy"].drop_nulls().is_empty():
             # It held none out: its rates are chosen on test images, and that is what pages say.
             read = replace(read, rate_by="test")
@@ -202,12 +213,21 @@ def studies(found: Snapshot) -> list[Study]:
     known = []
     for launch in newest.iter_rows(named=True):
         try:
-            plan, said = found.plan(launch["run_id"])
+            planned = found.plan(launch["run_id"])
         except StoreUnavailable:
-            plan, said = pl.DataFrame(schema=PLAN_SCHEMA), {}
-        runs = of_plan(found.runs, plan)
+            planned = Planned()
+        runs = of_plan(found.runs, planned.runs)
         key = (found.id, found.version, launch["run_id"])
         known.append(
-            Study(launch[Tag.STUDY], launch["name"], plan, runs, launch["run_id"], said, key=key)
+            Study(
+                launch[Tag.STUDY],
+                launch["name"],
+                planned.runs,
+                runs,
+                launch["run_id"],
+                planned.said,
+                planned.looks,
+                key=key,
+            )
         )
     return known

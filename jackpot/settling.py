@@ -51,6 +51,42 @@ def settle(judgement: Judgement) -> list[Settling]:
     ]
 
 
+@dataclass(frozen=True)
+class End:
+    """A setting that is best at an end of the learning rates that were tried.
+
+    Attributes:
+        setting: name.
+        learning_rate: the end.
+        is_largest: whether it is the largest rate, or the smallest.
+    """
+
+    setting: str
+    learning_rate: float
+    is_largest: bool
+
+
+def at_an_end(judgement: Judgement) -> list[End]:
+    """The settings whose best learning rate is the smallest or the largest that was tried.
+
+    The definition says "any learning rate": a maximum at an end may be higher beyond it. An end at
+    which a trial diverged is none, and neither is one that only equals a rate inside.
+    """
+    found: dict[str, End] = {}
+    for one in judgement.conditions:
+        if one.condition.at != "best" or one.condition.rival is None:
+            continue
+        for name, cells in ((judgement.ticket, one.ours), (one.condition.rival.name, one.theirs)):
+            tried = _rates(cells) + tuple(r for n, r in judgement.diverged if n == name)
+            ranked = sorted(cells, key=lambda cell: cell.accuracy)
+            if len(ranked) < 2 or ranked[-1].accuracy <= ranked[-2].accuracy:
+                continue
+            best = ranked[-1].learning_rate
+            if best in (min(tried), max(tried)):
+                found[name] = End(name, best, best == max(tried))
+    return list(found.values())
+
+
 def needed(judgement: Judgement) -> dict[str, tuple[float, ...]]:
     """The learning rates at which more trials can change an open verdict, by setting.
 

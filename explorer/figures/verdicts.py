@@ -79,33 +79,35 @@ def verdict_mark(judgement: Judgement) -> str:
 def _verdict(judgement: Judgement) -> dict[str, str]:
     mark, words = verdict_mark(judgement), str(judgement)
     if judgement.verdict is Verdict.NOT_ENOUGH_RUNS:
-        return _open(mark, words)
+        return still_open(mark, words)
     if judgement.verdict is Verdict.TICKET and not judgement.pending:
-        return _decided(mark, words, Verdict.SECONDARY)
+        return decided(mark, words, Verdict.SECONDARY)
     if mark.endswith("△"):
         prize = appearance.box(judgement)
         said = f"{words}; by the means: {judgement.point_verdict}"
-        return _open(mark, said, None if prize is None else prize[0])
-    return _decided(mark, words, judgement.verdict)
+        return still_open(mark, said, None if prize is None else prize[0])
+    return decided(mark, words, judgement.verdict)
 
 
 def _condition(decision: Decision | None, pending: int) -> dict[str, str]:
     mark = appearance.MARKS[decision]
     if decision is None or decision is Decision.UNDECIDED:
-        return _open(mark, "runs are missing" if decision is None else str(decision))
+        return still_open(mark, "runs are missing" if decision is None else str(decision))
     if pending:
-        return _open(mark, f"{decision} so far: {pending} runs to come")
-    return _decided(mark, str(decision), decision)
+        return still_open(mark, f"{decision} so far: {pending} runs to come")
+    return decided(mark, str(decision), decision)
 
 
-def _decided(mark: str, words: str, of: Verdict | Decision) -> dict[str, str]:
+def decided(mark: str, words: str, of: Verdict | Decision) -> dict[str, str]:
+    """How a cell looks that the trials decide."""
     fill, text = _LOOKS[of]
     return {
         "mark": mark, "means": words, "fill": fill, "border": fill, "text": text, "is": "decided",
     }  # fmt: skip
 
 
-def _open(mark: str, words: str, means: Verdict | None = None) -> dict[str, str]:
+def still_open(mark: str, words: str, means: Verdict | None = None) -> dict[str, str]:
+    """How a cell looks that they leave open; `means`: what the means say."""
     border = appearance.NEUTRAL if means is None else _LOOKS[means][0]
     return {
         "mark": mark, "means": words, "fill": _OPEN_FILL, "border": border, "text": _DARK,
@@ -113,7 +115,7 @@ def _open(mark: str, words: str, means: Verdict | None = None) -> dict[str, str]
     }  # fmt: skip
 
 
-def panel(data: pl.DataFrame) -> appearance.Layers:
+def panel(data: pl.DataFrame, across: str = "sparsity") -> appearance.Layers:
     """The cells of one pruner: sparsities side by side, the verdict above its conditions.
 
     A cell that the trials decide is filled; one that they leave open is grey with a dashed border.
@@ -121,14 +123,15 @@ def panel(data: pl.DataFrame) -> appearance.Layers:
 
     Args:
         data: from `cells`.
+        across: the column that stands side by side.
     """
     rows = data["row"].unique(maintain_order=True).to_list()
     base = alt.Chart(data).encode(
         x=alt.X(
-            "sparsity:N",
-            title="sparsity",
+            f"{across}:N",
+            title=across,
             sort=None,
-            axis=alt.Axis(labelAngle=-45, orient="top"),
+            axis=alt.Axis(labelAngle=-45 if across == "sparsity" else 0, orient="top"),
             scale=alt.Scale(paddingInner=0.06),
         ),
         y=alt.Y(
@@ -139,8 +142,7 @@ def panel(data: pl.DataFrame) -> appearance.Layers:
             scale=alt.Scale(paddingInner=0.1),
         ),
         tooltip=[
-            alt.Tooltip("pruner:N"),
-            alt.Tooltip("sparsity:N"),
+            *(alt.Tooltip(f"{name}:N") for name in dict.fromkeys(("pruner", "sparsity", across))),
             alt.Tooltip("row:N", title="asked"),
             alt.Tooltip("means:N", title="answer"),
         ],

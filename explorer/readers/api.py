@@ -15,12 +15,14 @@ from explorer.readers.frames import (
     PLAN_SCHEMA,
     POINTS,
     SCHEMA,
+    Planned,
     labelled,
     raw_type,
     typed,
 )
 from jackpot import schema, stores
 from jackpot.contract import PARENT_TAG, Artifact, Kind, Tag
+from jackpot.looks import LookThen
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -116,13 +118,10 @@ class ApiReader:
 
     def plan(self, launch_id: str) -> pl.DataFrame:
         """The runs that a launch planned; see `planned`. Raises: StoreUnavailable."""
-        return self.planned(launch_id)[0]
+        return self.planned(launch_id).runs
 
-    def planned(self, launch_id: str) -> tuple[pl.DataFrame, dict[str, float]]:
-        """The runs that a launch planned, and the criteria that its study asks to be read by.
-
-        Returns:
-            `run_key name parent_run_keys` and the contract's params; see `jackpot.Criteria`.
+    def planned(self, launch_id: str) -> Planned:
+        """What a launch planned, of an adaptive study so far.
 
         Raises:
             StoreUnavailable: the artifact is gone, or its store away.
@@ -140,10 +139,11 @@ class ApiReader:
             frame = pl.DataFrame(rows, schema=dict.fromkeys(PLAN_SCHEMA, pl.String))
             said = plan.get("criteria", {})
             criteria = {str(name): float(value) for name, value in dict(said).items()}
+            looks = tuple(LookThen.of(look) for look in plan.get("looks", []))
         runs = frame.with_columns(
             pl.col(name).cast(kind, strict=False) for name, kind in PLAN_SCHEMA.items()
         )
-        return labelled(runs), criteria
+        return Planned(labelled(runs), criteria, looks)
 
     @contextmanager
     def artifact(self, run_id: str, name: str) -> Iterator[Path]:

@@ -1,9 +1,13 @@
 """The frames that readers give, and what pages do with them. Pure."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import polars as pl
 
 from jackpot import revisions
 from jackpot.contract import Kind, Metric, Param, Tag
+from jackpot.looks import LookThen
 
 _NUMBERS: dict[str, type[pl.DataType]] = {
     Param.NETWORK_REVISION: pl.Int64,
@@ -55,6 +59,23 @@ PLAN_SCHEMA: dict[str, type[pl.DataType]] = {
     **dict.fromkeys(("run_key", "name", "parent_run_keys"), pl.String),
     **{str(param): SCHEMA[param] for param in Param},
 }
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a launch planned.
+
+    Attributes:
+        runs: `run_key name parent_run_keys` and the contract's params.
+        said: the criteria that its study asks to be read by; see `jackpot.Criteria`.
+        looks: of an adaptive study, so far; see `jackpot.looks`.
+    """
+
+    runs: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PLAN_SCHEMA))
+    said: Mapping[str, float] = field(default_factory=dict)
+    looks: tuple[LookThen, ...] = ()
+
+
 POINTS: dict[str, type[pl.DataType]] = {
     "run_id": pl.String,
     "step": pl.Int64,

@@ -16,7 +16,7 @@ from jackpot import settings, stores, wording
 from jackpot.conditions import Criteria, Verdict
 from jackpot.contract import Artifact
 from jackpot.definition import Judgement
-from jackpot.settling import settle
+from jackpot.settling import at_an_end, settle
 
 
 def points(value: float | None) -> float | None:
@@ -61,6 +61,13 @@ def cautions(
             f"{100 * max(errors):.1f} points from their number alone: as large as the tolerance. "
             "The verdict is about these images, and says little of others."
         )
+    ends = ", ".join(
+        f"{settings.label(end.setting)} at the {'largest' if end.is_largest else 'smallest'}, "
+        f"{end.learning_rate:g}"
+        for end in at_an_end(judgement)
+    )
+    if ends:
+        said.append(f"Best at an end of the learning rates, and maybe better beyond it: {ends}.")
     if judgement.single and judgement.trials[1] > 1:
         names = ", ".join(settings.label(name) for name in judgement.single)
         said.append(f"One trial somewhere, which borrows the others' variance: {names}.")
@@ -179,6 +186,6 @@ st.caption(
     "✓ holds, × fails, △ the trials leave it open, ? runs are missing. Margins are in percentage "
     "points; positive is inside the condition. It holds if all from … to is above 0, and fails if "
     "all of it is below: these bounds leave room for the learning rates having been chosen as the "
-    f"best, and a verdict is wrong in {100 * criteria.alpha:g} % of studies at most. One trial of "
-    "each decides nothing."
+    f"best, and a verdict is wrong in {100 * criteria.alpha:g} % of studies at most"
+    f"{', over all looks' if criteria.share < 1 else ''}. One trial of each decides nothing."
 )

@@ -1,6 +1,5 @@
 """Every study's answer at a glance, and what the questions mean."""
 
-import time
 from pathlib import Path
 
 import polars as pl
@@ -8,7 +7,6 @@ import streamlit as st
 
 from explorer import answer, links, reading, show, sidebar, snapshot
 from explorer.figures import verdicts
-from jackpot import wording
 from jackpot.conditions import Verdict
 from jackpot.definition import Judgement
 
@@ -30,6 +28,7 @@ def one(study: snapshot.Study, judgements: list[Judgement], is_open: bool) -> No
         return
     st.markdown(show.plain(answer.sentence(judgements, study.plan, study.runs)))
     pages = {
+        **({"looks": "Looks"} if study.looks else {}),
         "definition": "Conditions and margins",
         "learning_rate": "Accuracy vs learning rate",
         "runs": "Runs and tickets",
@@ -65,23 +64,12 @@ def one(study: snapshot.Study, judgements: list[Judgement], is_open: bool) -> No
         )
 
 
-@st.fragment(run_every=snapshot.REFRESH_S)
-def age() -> None:
-    """How old the page is; the page is drawn again as soon as the store has something new."""
-    known = sidebar.refreshed()
-    if known.version != drawn:
-        st.rerun()
-    ago = max(time.time() - known.read_at, 0)
-    st.caption(f"The store was read {wording.duration(ago)} ago. This page refreshes by itself.")
-
-
 st.title("Does your winning ticket really win?")
 known = sidebar.opened()
-drawn = known.version
 studies = snapshot.studies(known)
 criteria, which = sidebar.criteria()
 conditions = sidebar.conditions()
-age()
+sidebar.age(known.version)
 judged = [(study, study.judged(criteria, which, conditions)) for study in studies]
 every = len(judged) <= FEW or st.toggle(
     f"Show the maps of all {len(judged)} studies", key="all_maps", bind="query-params"

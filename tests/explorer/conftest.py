@@ -15,6 +15,36 @@ def _pages(_pages_are_as_fast_as_in_a_server: None) -> None:
 
 
 @pytest.fixture(scope="session")
+def adaptive(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> str:
+    """A store with a real adaptive study, whose range of learning rates grew."""
+    from trainer.cli import main
+
+    folder = tmp_path_factory.mktemp("adaptive")
+    shutil.copyfile(_empty_database, folder / "mlflow.db")
+    config = folder / "adaptive.yaml"
+    config.write_text(
+        "study: adaptive\n"
+        "network: lenet-300-100\n"
+        "dataset: {name: digits, train_images: 512, test_images: 200}\n"
+        "settings: [pretrain, lt, rr, sdt]\n"
+        "pruners: [omp]\n"
+        "learning_rates: {from: 0.005, to: 0.02, count: 2}\n"
+        "trials: {from: 2, to: 3}\n"
+        "until: decided\n"
+        "pruning: {sparsities: [0.75]}\n"
+        "training: {epochs: 2, batch_size: 64, rewind_epoch: 1}\n"
+    )
+    uri = f"sqlite:///{folder}/mlflow.db"
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert main(["--config", str(config), "--tracking-uri", uri]) == 0
+    finally:
+        os.chdir(here)
+    return uri
+
+
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> str:
     """A store with a real study: three learning rates, two trials, one run that diverged."""
     from trainer.cli import main

@@ -35,8 +35,8 @@ def open_page(page: Path, uri: str, monkeypatch) -> AppTest:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_shows_a_study(page: Path, trained: str, monkeypatch):
-    app = open_page(page, trained, monkeypatch)
+def test_a_page_shows_a_study(page: Path, trained: str, adaptive: str, monkeypatch):
+    app = open_page(page, adaptive if page.stem == "looks" else trained, monkeypatch)
     assert not app.exception
     assert app.title[0].value
     assert not app.info, [info.value for info in app.info]
@@ -188,8 +188,9 @@ def texts(app: AppTest) -> str:
 def test_a_page_shows_one_trial_of_one_learning_rate(page: Path, small: Path, monkeypatch):
     app = open_page(page, f"sqlite:///{small}/mlflow.db", monkeypatch)
     assert not app.exception
-    if page.stem == "landscape":
-        assert "trajectory_every" in app.info[0].value
+    asks_for = {"landscape": "trajectory_every", "looks": "until: decided"}
+    if page.stem in asks_for:
+        assert asks_for[page.stem] in app.info[0].value
     else:
         assert not app.info, [info.value for info in app.info]
 

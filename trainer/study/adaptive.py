@@ -16,8 +16,7 @@ from jackpot.contrasts import Decision
 from jackpot.definition import Judgement, judge
 from jackpot.looks import Looks, LookThen, Standing, TicketThen
 from jackpot.settings import find as find_setting
-from jackpot.settling import chance, needed
-from jackpot.trials import able, curve, means
+from jackpot.settling import at_an_end, chance, needed
 from trainer.study.config import RateRange, Study, two_digits
 from trainer.study.plan import Plan, RunSpec, maker, plan, reported, runs_at
 
@@ -260,7 +259,7 @@ class _Course:
                 return False
             frame = self._frame(runs)
             judgements = self._judged(frame, look.share)
-            wider = self._beyond_the_ends(judgements, frame, look.trials)
+            wider = self._beyond_the_ends(judgements, look.trials)
             if not wider:
                 break
             self.cells |= wider
@@ -300,42 +299,24 @@ class _Course:
                         found[_cell(name, judgement, rate)] = trials
         return found
 
-    def _beyond_the_ends(
-        self, judgements: Sequence[Judgement], frame: pl.DataFrame, trials: int
-    ) -> dict[Cell, int]:
+    def _beyond_the_ends(self, judgements: Sequence[Judgement], trials: int) -> dict[Cell, int]:
         """Cells at a learning rate beyond an end of the range at which some setting is best."""
         chosen = self.config.learning_rates
         if not isinstance(chosen, RateRange) or len(self.rates) > 2 * (chosen.count - 1):
             return {}
-        table = means(frame)
         found: dict[Cell, int] = {}
         for judgement in judgements:
             if any(
-                condition.condition.rival is None and condition.decision is Decision.FAILS
-                for condition in judgement.conditions
+                one.condition.rival is None and one.decision is Decision.FAILS
+                for one in judgement.conditions
             ):
                 continue  # Whatever is trained, it is none.
-            for name in judgement.compared:
-                rate = self._beyond(table, _cell(name, judgement, 0.0), chosen.ratio)
-                if rate is not None:
-                    found |= {_cell(n, judgement, rate): trials for n in judgement.compared}
-        return found
-
-    def _beyond(self, table: pl.DataFrame, of: Cell, ratio: float) -> float | None:
-        """The rate after the end at which a setting is best; None if it is best elsewhere."""
-        same = (pl.col("setting") == of.setting) & (pl.col("sparsity") == of.sparsity)
-        pruner = pl.col("pruner") == of.pruner if of.pruner else pl.col("pruner").is_null()
-        cells = able(curve(table.filter(same, pruner)))
-        tried = [c.learning_rate for c in self.cells if replace(c, learning_rate=0.0) == of]
-        if len(cells) < 2:
-            return None
-        ranked = sorted(cells, key=lambda cell: cell.accuracy)
-        second, top = ranked[-2:]
-        if top.accuracy <= second.accuracy:
-            return None  # As good inside the range as at its end.
-        ends = {max(tried): max(tried) * ratio, min(tried): min(tried) / ratio}
-        beyond = ends.get(top.learning_rate)
-        return None if beyond is None or beyond > _LARGEST else two_digits(beyond)
+            for end in at_an_end(judgement):
+                factor = chosen.ratio if end.is_largest else 1 / chosen.ratio
+                beyond = two_digits(end.learning_rate * factor)
+                if beyond <= _LARGEST:
+                    found |= {_cell(n, judgement, beyond): trials for n in judgement.compared}
+        return {cell: trials for cell, trials in found.items() if cell not in self.cells}
 
     def _judged(self, frame: pl.DataFrame, share: float) -> list[Judgement]:
         said = self.config.criteria.model_dump(exclude_none=True)

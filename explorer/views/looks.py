@@ -1,0 +1,54 @@
+"""The way of an adaptive study: what was known at each look, what was added and why."""
+
+import streamlit as st
+
+from explorer import show, sidebar
+from explorer.figures import looks
+from jackpot import wording
+
+st.title("Looks")
+study = sidebar.chosen()
+criteria, which = sidebar.criteria()
+if not study.looks:
+    st.info(
+        "This study has a number of trials, and one look: the Definition page. With "
+        "`trials: {from: 2, to: 8}` and `until: decided` in its config, a launch adds trials only "
+        "where an undecided verdict needs them."
+    )
+    st.stop()
+last = study.looks[-1]
+said = f"{wording.count(last.runs, 'run')} asked for in {wording.count(len(study.looks), 'look')}"
+st.text(f"{said}: {last.why}." if last.why else f"{said} so far.")
+sidebar.age(sidebar.refreshed().version)
+data = looks.cells(study.looks, study.view)
+if data.height:
+    show.figure(
+        looks.chart(data),
+        f"{study.name}-looks",
+        f"What each look of study {study.name} said of each ticket and condition.",
+    )
+    st.caption(
+        "★ jackpot ticket, ✓ secondary prize (of a condition: holds), × no ticket (fails), △ the "
+        "trials leave it open. By the study's own criteria, as the launch read them. Click a cell "
+        "for its evidence now."
+    )
+st.header("What each look asked for", anchor=False)
+show.table(looks.table(study.looks, criteria.alpha), f"{study.name}-looks-asked")
+st.caption(
+    "Looks share the level: a verdict is wrong in "
+    f"{100 * criteria.alpha:g} % of studies at most, whenever they stop. More trials go to tickets "
+    "that are not decided, and of those to learning rates that may still be the best of their "
+    "setting. A study stops when all tickets are decided, or when the trials that are left would "
+    "not decide them (at the boundary)."
+)
+asked = looks.needs(study.looks)
+if asked.height:
+    show.table(asked, f"{study.name}-looks-needs")
+counted = looks.trials(study.accuracies(which))
+if counted.height:
+    st.header("Where the trials went", anchor=False)
+    show.figure(
+        looks.trials_chart(counted),
+        f"{study.name}-trials",
+        f"Trials of every setting of study {study.name}, by learning rate.",
+    )

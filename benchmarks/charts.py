@@ -1,4 +1,5 @@
-"""Draws `benchmarks/results/*.json` as the charts of `docs/speed.md` and `docs/judging.md`.
+"""Draws `benchmarks/results/*.json` as the charts of `docs/speed.md`, `docs/judging.md` and
+`docs/adaptive.md`.
 
 python -m benchmarks.charts
 """
@@ -9,6 +10,7 @@ from pathlib import Path
 import altair as alt
 import polars as pl
 
+from benchmarks.adaptive import ALL_RATES
 from benchmarks.judging import CLEAR
 from benchmarks.record import FOLDER
 
@@ -161,6 +163,60 @@ def judging(rows: pl.DataFrame) -> alt.HConcatChart:
     return alt.hconcat(*panels)
 
 
+def adaptive(rows: pl.DataFrame) -> alt.HConcatChart:
+    """What adaptive studies and eight trials everywhere decide, and the runs of the former."""
+    some = rows.filter(
+        pl.col("noise") == "equal", pl.col("pruner") == "omp", pl.col("rates") == ALL_RATES
+    )
+    grid, ours = "eight trials everywhere", "until decided"
+    said = pl.concat(
+        some.select(
+            "truth",
+            pl.lit(way).alias("way"),
+            pl.col(f"{prefix}right").alias("right"),
+            pl.col(f"{prefix}wrong").alias("wrong"),
+        )
+        for way, prefix in ((ours, ""), (grid, "grid_"))
+    ).with_columns(open=1 - pl.col("right") - pl.col("wrong"))
+    tidy = said.unpivot(
+        ["right", "open", "wrong"], index=["truth", "way"], variable_name="what"
+    ).with_columns(order=pl.col("what").replace_strict({"right": 0, "open": 1, "wrong": 2}))
+    rows_ = alt.Y("truth:N", title=None, sort=None, axis=alt.Axis(labelLimit=260))
+    shares = (
+        alt.Chart(tidy)
+        .mark_bar()
+        .encode(
+            x=alt.X("value:Q", title="share of studies", axis=alt.Axis(format="%", tickCount=5)),
+            y=rows_,
+            yOffset=alt.YOffset("way:N", sort=[ours, grid]),
+            color=alt.Color(
+                "what:N",
+                title=None,
+                scale=alt.Scale(
+                    domain=["right", "open", "wrong"], range=["#2ca02c", "#c7c7c7", "#d62728"]
+                ),
+            ),
+            opacity=alt.Opacity(
+                "way:N", title=None, scale=alt.Scale(domain=[ours, grid], range=[1, 0.45])
+            ),
+            order="order:Q",
+        )
+        .properties(width=260, height=alt.Step(13))
+    )
+    base = alt.Chart(some).encode(
+        y=alt.Y("truth:N", title=None, sort=None, axis=alt.Axis(labels=False, ticks=False))
+    )
+    percent = alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1])
+    whole = alt.Scale(domain=[0, 1])
+    runs = base.mark_bar(color="#4c78a8").encode(
+        x=alt.X("runs:Q", title="runs, of those of eight trials", axis=percent, scale=whole)
+    )
+    between = base.mark_rule().encode(x="runs_low:Q", x2="runs_high:Q")
+    half = alt.Chart(some).mark_rule(strokeDash=[4, 3]).encode(x=alt.datum(0.5))
+    costs = (runs + between + half).properties(width=200, height=alt.Step(30))
+    return alt.hconcat(shares, costs)
+
+
 def main() -> None:
     for name, draw in {
         "speed/step": steps,
@@ -169,6 +225,7 @@ def main() -> None:
         "speed/floor": floors,
         "speed/memory": memory,
         "judging": judging,
+        "adaptive": adaptive,
     }.items():
         name_of = name.rpartition("/")[2]
         if list(FOLDER.glob(f"{name_of}-*.json")):

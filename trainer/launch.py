@@ -1,13 +1,13 @@
 """One launch of a study: config → plan → runs → store → summary."""
 
 import hashlib
-import pathlib
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from trainer.execution import estimate, forecast, group_size, images
 from trainer.execution.attempt import Attempts
 from trainer.execution.budget import Budget, Spending
 from trainer.execution.outcome import Executor, Outcome, Status, results
-from trainer.execution.record import Launch, recorded, write_path
+from trainer.execution.record import Launch, recorded, write_course
 from trainer.execution.serial import Serial
 from trainer.execution.way import Known, Way, followed, on_these_images, way_from
 from trainer.report import live, looks
@@ -63,7 +63,7 @@ def work_dir(store: Store) -> WorkDir:
     """
     file = store.sqlite_file
     name = hashlib.sha256((file.as_uri() if file else store.uri).encode()).hexdigest()[:12]
-    return WorkDir((file.parent if file else pathlib.Path.cwd()) / ".jackpot" / name)
+    return WorkDir((file.parent if file else Path.cwd()) / ".jackpot" / name)
 
 
 def dry_run(config: Study, store: Store, console: Console) -> None:
@@ -86,10 +86,10 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
         f"finished, {len(todo)} runs with {left:,} epochs are left."
     )
     seconds = _seconds(config, todo, stored, console) if todo else 0.0
-    if way.path is not None:
+    if way.course is not None:
         with console.status("drawing how the study may go on …"):
-            ahead = forecast.ahead(config, way.path, results(way.known))
-        console.print(looks.ahead(way.path, ahead, seconds / left if left else None))
+            ahead = forecast.ahead(config, way.course, results(way.known))
+        console.print(looks.ahead(way.course, ahead, seconds / left if left else None))
     console.print(report.planned(plan_, {k for k, o in way.known.items() if o.status.is_trained}))
     from trainer.execution.start import check_network
 
@@ -116,7 +116,7 @@ def _seconds(
         TemporaryDirectory(prefix="jackpot-") as folder,
         console.status("measuring how fast this machine trains it …"),
     ):
-        measured = SharedFiles(pathlib.Path(folder))
+        measured = SharedFiles(Path(folder))
         size = group_size.here(config, measured)
         speeds = estimate.from_earlier_runs(config, stored.values(), device_name())
         if speeds is None:
@@ -181,7 +181,7 @@ def launch(
         plan_, outcomes = way.plan, way.known
         # An adaptive study goes on without what diverged: that is a result.
         trained = {key for key, outcome in outcomes.items() if outcome.status.is_trained}
-        there = trained if way.path is None else set(results(outcomes))
+        there = trained if way.course is None else set(results(outcomes))
         missing = sum(spec.key not in there for spec in plan_.runs)
         if folder is not None:
             _end(folder, missing, stop.is_set())
@@ -209,26 +209,26 @@ def _trained(
 ) -> Way:
     """Trains what is to be trained; of an adaptive study look by look, until it stops."""
     while True:
-        if way.path is not None:
+        if way.course is not None:
             if folder is not None:
-                write_path(folder, way.path, config)
+                write_course(folder, way.course, config)
             _tell_look(view, way)
-        way = Way(way.plan, executor.run(way.plan, way.known), way.path)
-        if way.path is None or way.path.stopped or stop.is_set():
+        way = Way(way.plan, executor.run(way.plan, way.known), way.course)
+        if way.course is None or way.course.stopped or stop.is_set():
             return way
         after = followed(config, way, known)
-        if after.path == way.path:
+        if after.course == way.course:
             return way  # Runs of this look have failed.
         way = after
 
 
 def _tell_look(view: "live.View", way: Way) -> None:
     """Shows what the last judged look said, and what the next one asks for."""
-    if way.path is None:
+    if way.course is None:
         return
     todo = way.todo
-    judged = [look for look in way.path.looks if look.judgements]
-    text = looks.sentence(way.path, len(todo), sum(spec.epochs for spec in todo))
+    judged = [look for look in way.course.looks if look.judgements]
+    text = looks.sentence(way.course, len(todo), sum(spec.epochs for spec in todo))
     view.look_ended(judged[-1] if judged else None, text, sum(spec.epochs for spec in todo))
 
 
@@ -243,7 +243,7 @@ def _prepare(
     """Checks that the study can be trained before training starts. Raises: see `launch`."""
     plan_, todo = way.plan, way.todo
     console.print(
-        f"Study '{config.study}': {len(plan_.runs)} runs{' so far' if way.path else ''}, "
+        f"Study '{config.study}': {len(plan_.runs)} runs{' so far' if way.course else ''}, "
         f"{len(plan_.runs) - len(todo)} of them finished already.",
         highlight=False,
     )
@@ -327,8 +327,8 @@ def _stored(config: Study, store: Store, work: WorkDir, console: Console) -> dic
 def _say_how_it_ended(
     console: Console, way: Way, budget: Budget | None, is_spent: bool, is_stopped: bool
 ) -> None:
-    if way.path is not None and way.path.stopped:
-        console.print(f"Stopped: {way.path.why}.", highlight=False)
+    if way.course is not None and way.course.stopped:
+        console.print(f"Stopped: {way.course.why}.", highlight=False)
     if is_spent:
         console.print(
             f"The budget of {budget} is spent. The same command goes on where this one stopped.",

@@ -19,6 +19,12 @@ from tests.trainer.study.test_adaptive import drawing
 from trainer.study.adaptive import simulated
 from trainer.study.config_file import load_study
 
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    snapshot.snapshot.clear()
+
+
 VIEW = {"study": "s", "launch": "l"}
 
 

@@ -1,11 +1,12 @@
 """How many trials would decide: by arithmetic, and by drawing that many."""
 
+import polars as pl
 import pytest
 from scipy.stats import t as student
 
 from benchmarks.judging import CLEAR, count
 from jackpot.definition import judge
-from jackpot.settling import MOST, settle
+from jackpot.settling import MOST, End, at_an_end, settle
 from tests.jackpot.test_definition import SECONDARY, runs, three_trials
 
 NEAR = {
@@ -62,3 +63,32 @@ def test_that_many_trials_do_decide_it_in_most_studies():
     said = count(truth, found.trials, 60, 7, deviations=(0.4,) * 5).said
     # 80 % were aimed at; the noise that it reckons with is an estimate.
     assert 0.6 <= said[truth.verdict] / 60 <= 1
+
+
+RISING = {
+    "pretrain": {0.01: 90.0, 0.1: 92.0, 1.0: 93.0},
+    "lt": {0.01: 90.0, 0.1: 92.0, 1.0: 91.0},
+    "rr": {0.01: 89.0, 0.1: 88.0, 1.0: 87.0},
+    "sdt": {0.01: 84.0, 0.1: 85.0, 1.0: 85.0},
+}
+
+
+def test_a_maximum_at_an_end_is_told():
+    (judgement,) = judge(runs(three_trials(RISING, deviation=0.1)))
+    # LT is best inside, and SDT as good inside as at its end.
+    assert set(at_an_end(judgement)) == {End("pretrain", 1.0, True), End("rr", 0.01, False)}
+
+
+def test_an_end_that_diverges_is_none():
+    frame = runs(three_trials(RISING, deviation=0.1))
+    beyond = frame.filter(pl.col("learning_rate") == 1.0, setting="pretrain").with_columns(
+        learning_rate=pl.lit(10.0), status=pl.lit("FAILED")
+    )
+    finished = frame.with_columns(status=pl.lit("FINISHED"))
+    (judgement,) = judge(pl.concat([finished, beyond]))
+    assert at_an_end(judgement) == [End("rr", 0.01, False)]
+
+
+def test_one_rate_has_no_ends():
+    (judgement,) = judge(runs(three_trials({n: {0.1: c[0.1]} for n, c in RISING.items()}, 0.1)))
+    assert at_an_end(judgement) == []

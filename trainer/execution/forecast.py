@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from jackpot import noise
-from trainer.study.adaptive import Cell, Path, Result, row, simulated, worst
+from trainer.study.adaptive import Cell, Course, Result, row, simulated, worst
 from trainer.study.config import Study
 from trainer.study.plan import RunSpec
 
@@ -50,20 +50,20 @@ class Ahead:
     decided: float | None = None
 
 
-def ahead(config: Study, path: Path, results: Mapping[str, Result]) -> Ahead:
-    """What is left of a study that has come as far as `path`, with those results."""
-    digest = path.plan.runs[0].dataset_sha256
-    least = _amount(path.plan.runs, results)
-    planned = {run.key: run for run in (*worst(config, digest).runs, *path.plan.runs)}
-    most = _amount([] if path.stopped else list(planned.values()), results)
-    judged = [look for look in path.looks if look.judgements]
-    known = [run for run in path.plan.runs if run.key in results]
+def ahead(config: Study, course: Course, results: Mapping[str, Result]) -> Ahead:
+    """What is left of a study that has come as far as `course`, with those results."""
+    digest = course.plan.runs[0].dataset_sha256
+    least = _amount(course.plan.runs, results)
+    planned = {run.key: run for run in (*worst(config, digest).runs, *course.plan.runs)}
+    most = _amount([] if course.stopped else list(planned.values()), results)
+    judged = [look for look in course.looks if look.judgements]
+    known = [run for run in course.plan.runs if run.key in results]
     frame = pl.DataFrame(
         [row(run, results[run.key]) for run in known],
         schema_overrides={"pruner": pl.String, "accuracy": pl.Float64},
     )
     told = noise.of(frame) if judged else None
-    if told is None or path.stopped:
+    if told is None or course.stopped:
         return Ahead(least, most)
     pilot = _Pilot(told, known, results)
     found: list[tuple[int, int, float]] = []

@@ -16,7 +16,7 @@ from trainer.execution import environment
 from trainer.store.delivery import Delivery
 from trainer.store.journal import RunFolder, RunStart, WorkDir
 from trainer.store.tracking import Store, StoreAway, StoreRefused
-from trainer.study.adaptive import Look, Path
+from trainer.study.adaptive import Course, Look
 from trainer.study.config import DatasetChoice, Study
 from trainer.study.plan import Plan, reported
 
@@ -160,9 +160,9 @@ def write_record(folder: RunFolder, plan: Plan, config: Study) -> None:
     _write_plan(folder, plan, config)
 
 
-def write_path(folder: RunFolder, path: Path, config: Study) -> None:
+def write_course(folder: RunFolder, course: Course, config: Study) -> None:
     """Writes how far an adaptive study has come: its looks, and the runs it has asked for."""
-    _write_plan(folder, path.plan, config, path.looks)
+    _write_plan(folder, course.plan, config, course.looks)
 
 
 def _write_plan(folder: RunFolder, plan: Plan, config: Study, looks: Sequence[Look] = ()) -> None:

@@ -9,7 +9,7 @@ from trainer.execution import images
 from trainer.execution.outcome import Outcome, known_outcomes, results
 from trainer.store.journal import WorkDir
 from trainer.store.tracking import StoredRun
-from trainer.study.adaptive import Path, follow
+from trainer.study.adaptive import Course, follow
 from trainer.study.config import Study
 from trainer.study.plan import Plan, RunSpec
 
@@ -45,12 +45,12 @@ class Way:
     Attributes:
         plan: of an adaptive study, what it has asked for so far.
         known: outcomes of the runs that are not to be trained, by key.
-        path: of an adaptive study.
+        course: of an adaptive study.
     """
 
     plan: Plan
     known: dict[str, Outcome]
-    path: Path | None = None
+    course: Course | None = None
 
     @property
     def todo(self) -> list[RunSpec]:
@@ -67,11 +67,11 @@ def way_from(config: Study, first: Plan, known: Known) -> Way:
 def followed(config: Study, way: Way, known: Known) -> Way:
     """The way of an adaptive study from there, as far as what is known leads."""
     while True:
-        path = follow(config, results(way.known), way.plan.runs[0].dataset_sha256)
-        outcomes = known.outcomes(path.plan) | way.known
+        course = follow(config, results(way.known), way.plan.runs[0].dataset_sha256)
+        outcomes = known.outcomes(course.plan) | way.known
         if len(outcomes) == len(way.known):
-            return Way(path.plan, outcomes, path)
-        way = Way(path.plan, outcomes, path)
+            return Way(course.plan, outcomes, course)
+        way = Way(course.plan, outcomes, course)
 
 
 def on_these_images(config: Study, dataset: Callable[[], datasets.Dataset], known: Known) -> Way:

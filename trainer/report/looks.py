@@ -9,7 +9,7 @@ from jackpot.contrasts import Decision
 from jackpot.definition import Judgement
 from jackpot.looks import Standing
 from trainer.execution.forecast import Ahead, Amount
-from trainer.study.adaptive import Look, Path
+from trainer.study.adaptive import Course, Look
 
 MARKS: Mapping[Decision | None, str] = {
     Decision.HOLDS: "✓",
@@ -39,12 +39,12 @@ def table(look: Look) -> Table:
     return found
 
 
-def sentence(path: Path, runs: int, epochs: int) -> str:
+def sentence(course: Course, runs: int, epochs: int) -> str:
     """What comes after a look, for a study with that many runs and epochs to train."""
-    judged = [look for look in path.looks if look.judgements]
-    if path.stopped:
-        return f"Look {judged[-1].number}, the last: {path.why}."
-    look = path.looks[-1]
+    judged = [look for look in course.looks if look.judgements]
+    if course.stopped:
+        return f"Look {judged[-1].number}, the last: {course.why}."
+    look = course.looks[-1]
     said = f"Look {look.number}: {wording.count(runs, 'run')}, {wording.count(epochs, 'epoch')}"
     if judged and judged[-1] is not look:
         opened = judged[-1].standings.count(Standing.OPEN)
@@ -55,22 +55,22 @@ def sentence(path: Path, runs: int, epochs: int) -> str:
     return f"{said}."
 
 
-def ahead(path: Path, left: Ahead, epoch_s: float | None) -> str:
+def ahead(course: Course, left: Ahead, epoch_s: float | None) -> str:
     """How much is left of an adaptive study: a line for each of best, drawn and most.
 
     Args:
-        path: how far it has come.
+        course: how far it has come.
         left: what may come.
         epoch_s: seconds that an epoch takes; None if nothing is to be trained.
     """
-    if path.stopped:
-        return f"The study has stopped: {path.why}."
+    if course.stopped:
+        return f"The study has stopped: {course.why}."
 
     def amount(of: Amount) -> str:
         said = f"{wording.count(of.runs, 'run')}, {wording.count(of.epochs, 'epoch')}"
         return said if epoch_s is None else f"{said}, {wording.duration(of.epochs * epoch_s)}"
 
-    look = path.looks[-1]
+    look = course.looks[-1]
     said = [
         f"Look {look.number} is under way, with up to {look.trials} trials.",
         f"- at best, if it decides every verdict: {amount(left.least)}",

@@ -113,7 +113,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Path:
+class Course:
     """How far an adaptive study has come.
 
     Attributes:
@@ -154,7 +154,9 @@ def why(look: Look) -> str:
     return ", ".join(said)
 
 
-def follow(config: Study, results: Mapping[str, Result], dataset_sha256: str | None = None) -> Path:
+def follow(
+    config: Study, results: Mapping[str, Result], dataset_sha256: str | None = None
+) -> Course:
     """The way of an adaptive study, as far as its results lead.
 
     Args:
@@ -170,7 +172,7 @@ def follow(config: Study, results: Mapping[str, Result], dataset_sha256: str | N
     """
     if config.looks is None:
         raise ValueError(f"study {config.study!r} has a number of trials, and no looks")
-    return _Course(config, config.looks, results, dataset_sha256).path()
+    return _Walk(config, config.looks, results, dataset_sha256).course()
 
 
 def worst(config: Study, dataset_sha256: str | None = None) -> Plan:
@@ -190,7 +192,7 @@ def simulated(
     simulate: Simulate,
     results: Mapping[str, Result] | None = None,
     dataset_sha256: str | None = None,
-) -> Path:
+) -> Course:
     """The way of a study whose results are drawn: the real one, but for its training.
 
     Args:
@@ -204,16 +206,16 @@ def simulated(
     if config.looks is None:
         raise ValueError(f"study {config.study!r} has a number of trials, and no looks")
     found = dict(results or {})
-    course = _Course(config, config.looks, found, dataset_sha256)
+    walk = _Walk(config, config.looks, found, dataset_sha256)
     while True:
-        path = course.path()
-        missing = [run for run in path.plan.runs if run.key not in found]
+        course = walk.course()
+        missing = [run for run in course.plan.runs if run.key not in found]
         if not missing:
-            return path
+            return course
         found.update(simulate(missing))
 
 
-class _Course:
+class _Walk:
     """One walk from the first look on."""
 
     def __init__(
@@ -233,12 +235,12 @@ class _Course:
         self.found: list[Look] = []
         self._add(dict(self.cells))
 
-    def path(self) -> Path:
+    def course(self) -> Course:
         """The looks, and the runs that they ask for; goes on where it came to last time."""
         while self._judge_last() and not self.found[-1].stops:
             self._add(self._next(self.found[-1]))
         plan_ = Plan(self.config.study, tuple(self._runs()), (self.looks, self.first))
-        return Path(tuple(self.found), plan_)
+        return Course(tuple(self.found), plan_)
 
     def _add(self, cells: Mapping[Cell, int]) -> None:
         """The next look, with more trials of these cells."""

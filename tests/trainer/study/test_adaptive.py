@@ -44,44 +44,44 @@ def drawing(curves: dict[str, np.ndarray], noise: float, seed: int = 0, rates=RA
     return lambda runs: {run.key: accuracy(run) for run in runs}
 
 
-def cells(path) -> dict[Cell, int]:
+def cells(course) -> dict[Cell, int]:
     found: dict[Cell, int] = {}
-    for run in path.plan.runs:
+    for run in course.plan.runs:
         found[Cell.of(run)] = max(found.get(Cell.of(run), 0), run.trial)
     return found
 
 
 def test_it_begins_with_the_grid_at_the_fewest_trials():
-    path = follow(adaptive(), {})
+    course = follow(adaptive(), {})
     grid = plan(study(**(adaptive().model_dump(by_alias=True) | {"trials": 2, "until": None})))
-    assert [run.key for run in path.plan.runs] == [run.key for run in grid.runs]
-    assert not path.stopped
-    assert path.looks[0].judgements == ()
+    assert [run.key for run in course.plan.runs] == [run.key for run in grid.runs]
+    assert not course.stopped
+    assert course.looks[0].judgements == ()
 
 
 def test_clear_truths_are_decided_at_the_first_look():
     truth = CLEAR["jackpot, margins 0.5 or more"]
-    path = simulated(adaptive(), drawing(truth.curves, noise=0.01))
-    assert len(path.looks) == 1
-    assert path.why == "the verdict is decided"
-    assert path.looks[0].judgements[0].verdict is Verdict.JACKPOT
-    assert {run.trial for run in path.plan.runs} == {1, 2}
+    course = simulated(adaptive(), drawing(truth.curves, noise=0.01))
+    assert len(course.looks) == 1
+    assert course.why == "the verdict is decided"
+    assert course.looks[0].judgements[0].verdict is Verdict.JACKPOT
+    assert {run.trial for run in course.plan.runs} == {1, 2}
 
 
 def test_trials_are_added_only_where_they_may_matter():
     """RR is a point worse at all rates but one, SDT and the dense network never come near."""
     at_its_edge = EDGE["3 at its edge, both flat"].curves
     curves = at_its_edge | {"rr": np.array([89.0, 90.0, 91.4, 90.0, 89.0])}
-    path = simulated(adaptive(trials={"from": 3, "to": 8}), drawing(curves, noise=0.12))
-    found = cells(path)
-    assert len(path.looks) > 1
+    course = simulated(adaptive(trials={"from": 3, "to": 8}), drawing(curves, noise=0.12))
+    found = cells(course)
+    assert len(course.looks) > 1
     assert {c.learning_rate for c, trials in found.items() if c.setting == "rr" and trials > 3} == {
         RATES[2]
     }
     assert {trials for cell, trials in found.items() if cell.setting == "sdt"} == {3}
     # A run's parents are trained with it, and no others.
-    keys = {run.key for run in path.plan.runs}
-    assert all(parent.key in keys for run in path.plan.runs for parent in run.parents)
+    keys = {run.key for run in course.plan.runs}
+    assert all(parent.key in keys for run in course.plan.runs for parent in run.parents)
 
 
 def test_a_chain_of_rounds_comes_together():
@@ -89,9 +89,9 @@ def test_a_chain_of_rounds_comes_together():
     config = adaptive(pruners=["imp"], pruning={"sparsities": [0.59]}, learning_rates=[0.1])
     curves = {"pretrain": [92.0], "lt": [92.0], "rr": [91.5], "sdt": [88.0]}
     curves = {name: np.array(curve) for name, curve in curves.items()}
-    path = simulated(config, drawing(curves, noise=0.3, rates=(0.1,)))
-    assert len(path.looks) > 1
-    extra = [run for run in path.plan.runs if run.trial == 3]
+    course = simulated(config, drawing(curves, noise=0.3, rates=(0.1,)))
+    assert len(course.looks) > 1
+    extra = [run for run in course.plan.runs if run.trial == 3]
     assert [run.name.partition(" lr=")[0] for run in extra] == [
         "pretrain",
         "lt-imp s=0.200",
@@ -103,24 +103,24 @@ def test_a_chain_of_rounds_comes_together():
 
 
 def test_what_nobody_can_decide_stops_for_futility():
-    path = simulated(adaptive(), drawing(EDGE["3 at its edge, both flat"].curves, noise=0.2))
-    assert path.looks[-1].standings == (Standing.BOUNDARY,)
-    assert path.looks[-1].trials < 8
-    assert "at the boundary" in path.why
+    course = simulated(adaptive(), drawing(EDGE["3 at its edge, both flat"].curves, noise=0.2))
+    assert course.looks[-1].standings == (Standing.BOUNDARY,)
+    assert course.looks[-1].trials < 8
+    assert "at the boundary" in course.why
 
 
 def test_it_stops_at_the_most_trials():
     config = adaptive(trials={"from": 2, "to": 2})
-    path = simulated(config, drawing(EDGE["3 at its edge, both flat"].curves, noise=0.2))
-    assert path.looks[-1].standings == (Standing.MOST,)
-    assert path.why == "0 of 1 verdicts are decided, 1 undecided with the most trials"
+    course = simulated(config, drawing(EDGE["3 at its edge, both flat"].curves, noise=0.2))
+    assert course.looks[-1].standings == (Standing.MOST,)
+    assert course.why == "0 of 1 verdicts are decided, 1 undecided with the most trials"
 
 
 def test_trivial_sparsities_get_no_more_trials():
     config = adaptive(pruning={"sparsities": [0.36, 0.832]})
-    path = simulated(config, drawing(EDGE["3 at its edge, both flat"].curves, noise=0.2))
-    assert {trials for cell, trials in cells(path).items() if cell.sparsity == 0.36} == {2}
-    first = {j.sparsity: j for j in path.looks[0].judgements}
+    course = simulated(config, drawing(EDGE["3 at its edge, both flat"].curves, noise=0.2))
+    assert {trials for cell, trials in cells(course).items() if cell.sparsity == 0.36} == {2}
+    first = {j.sparsity: j for j in course.looks[0].judgements}
     assert first[0.36].verdict is Verdict.NONE
 
 
@@ -133,8 +133,8 @@ def test_a_kill_at_any_moment_changes_nothing(seed: int, name: str):
     undisturbed = simulated(adaptive(), draw)
     known: dict[str, Result] = {}
     while True:
-        path = follow(adaptive(), known)
-        missing = [run for run in path.plan.runs if run.key not in known]
+        course = follow(adaptive(), known)
+        missing = [run for run in course.plan.runs if run.key not in known]
         if not missing:
             break
         some = moment.sample(missing, moment.randint(1, len(missing)))
@@ -142,8 +142,8 @@ def test_a_kill_at_any_moment_changes_nothing(seed: int, name: str):
         # What another study has trained of it makes no difference either.
         others = [run for run in worst(adaptive()).runs if moment.random() < 0.01]
         known |= draw(others)
-    assert [run.key for run in path.plan.runs] == [run.key for run in undisturbed.plan.runs]
-    assert path.looks == undisturbed.looks
+    assert [run.key for run in course.plan.runs] == [run.key for run in undisturbed.plan.runs]
+    assert course.looks == undisturbed.looks
 
 
 def test_the_plan_only_grows_and_its_key_stays():
@@ -151,13 +151,13 @@ def test_the_plan_only_grows_and_its_key_stays():
     known: dict[str, Result] = {}
     before, keys = set(), set()
     while True:
-        path = follow(adaptive(), known)
-        now = {run.key for run in path.plan.runs}
+        course = follow(adaptive(), known)
+        now = {run.key for run in course.plan.runs}
         assert before <= now
-        keys.add(path.plan.key)
-        if path.stopped:
+        keys.add(course.plan.key)
+        if course.stopped:
             break
-        known |= draw(path.plan.runs)
+        known |= draw(course.plan.runs)
         before = now
     assert len(keys) == 1
     assert keys != {follow(adaptive(trials={"from": 2, "to": 9}), {}).plan.key}
@@ -176,12 +176,12 @@ def test_a_range_grows_where_the_best_is_at_its_end():
     """Accuracies rise up to 0.64, two rates beyond the range, and fall at 2.6."""
     rates = (0.01, 0.04, 0.16, 0.64, 2.6)
     curves = {name: np.array([*c, c[-1] + 1, c[0]]) for name, c in RISING.items()}
-    path = simulated(adaptive(learning_rates=RANGE), drawing(curves, noise=0.01, rates=rates))
-    assert sorted({run.learning_rate for run in path.plan.runs}) == list(rates)
-    assert path.looks[0].grown == (0.64, 2.6)
-    assert path.looks[0].judgements[0].verdict is Verdict.JACKPOT
+    course = simulated(adaptive(learning_rates=RANGE), drawing(curves, noise=0.01, rates=rates))
+    assert sorted({run.learning_rate for run in course.plan.runs}) == list(rates)
+    assert course.looks[0].grown == (0.64, 2.6)
+    assert course.looks[0].judgements[0].verdict is Verdict.JACKPOT
     # The other end was never the best: nothing was tried beyond it.
-    assert path.looks[0].rates == rates
+    assert course.looks[0].rates == rates
 
 
 def test_a_range_that_diverges_at_its_end_grows_no_further():
@@ -193,15 +193,15 @@ def test_a_range_that_diverges_at_its_end_grows_no_further():
             for run in runs
         }
 
-    path = simulated(adaptive(learning_rates=RANGE), draw)
-    assert path.looks[0].grown == (0.64,)
-    assert path.looks[0].judgements[0].verdict is Verdict.JACKPOT
+    course = simulated(adaptive(learning_rates=RANGE), draw)
+    assert course.looks[0].grown == (0.64,)
+    assert course.looks[0].judgements[0].verdict is Verdict.JACKPOT
 
 
 def test_a_list_of_rates_does_not_grow_and_neither_does_a_plain_study():
     draw = drawing(RISING, noise=0.01, rates=(0.01, 0.04, 0.16))
-    path = simulated(adaptive(learning_rates=[0.01, 0.04, 0.16]), draw)
-    assert path.looks[-1].grown == ()
+    course = simulated(adaptive(learning_rates=[0.01, 0.04, 0.16]), draw)
+    assert course.looks[-1].grown == ()
     plain = study(learning_rates=RANGE)
     assert sorted({run.learning_rate for run in plan(plain).runs}) == [0.01, 0.04, 0.16]
     with pytest.raises(ValueError, match="no looks"):
@@ -214,8 +214,8 @@ def test_networks_that_learn_nowhere_do_not_make_it_grow_for_ever():
     assert simulated(adaptive(learning_rates=RANGE), draw).looks[-1].grown == ()
     for seed in range(5):
         draw = drawing(chance, noise=0.5, seed=seed, rates=(0.01, 0.04, 0.16))
-        path = simulated(adaptive(learning_rates=RANGE), draw)
-        assert len(path.looks[-1].rates) <= 2 * RANGE["count"]
+        course = simulated(adaptive(learning_rates=RANGE), draw)
+        assert len(course.looks[-1].rates) <= 2 * RANGE["count"]
 
 
 def test_a_parent_that_diverged_is_a_result_of_its_children():
@@ -228,34 +228,34 @@ def test_a_parent_that_diverged_is_a_result_of_its_children():
                 found[run.key] = Result(diverged=not run.parents)
         return found
 
-    path = simulated(adaptive(), lost)
-    assert path.looks[0].judgements[0].verdict is Verdict.JACKPOT
-    assert path.stopped
+    course = simulated(adaptive(), lost)
+    assert course.looks[0].judgements[0].verdict is Verdict.JACKPOT
+    assert course.stopped
 
 
 def test_settings_that_no_condition_compares_get_the_fewest_trials():
     config = adaptive(settings=["pretrain", "lt", "rr", "wr", "sdt"])
     curves = EDGE["2 at its edge"].curves | {"wr": np.full(5, 90.0)}
-    path = simulated(config, drawing(curves, noise=0.2))
-    assert len(path.looks) > 1
-    assert {trials for cell, trials in cells(path).items() if cell.setting == "wr"} == {2}
+    course = simulated(config, drawing(curves, noise=0.2))
+    assert len(course.looks) > 1
+    assert {trials for cell, trials in cells(course).items() if cell.setting == "wr"} == {2}
 
 
 def test_a_look_is_recorded_and_read_back():
-    path = simulated(adaptive(), drawing(EDGE["2 at its edge"].curves, noise=0.2))
-    for look in path.looks:
+    course = simulated(adaptive(), drawing(EDGE["2 at its edge"].curves, noise=0.2))
+    for look in course.looks:
         then = look.then()
         assert LookThen.of(loads(dumps(asdict(then)))) == then
-    assert path.looks[-1].then().why == why(path.looks[-1])
-    assert path.looks[-1].then().runs == len(path.plan.runs)
-    assert [look.then().share for look in path.looks] == [0.25, 0.125, 0.25, 0.375][
-        : len(path.looks)
+    assert course.looks[-1].then().why == why(course.looks[-1])
+    assert course.looks[-1].then().runs == len(course.plan.runs)
+    assert [look.then().share for look in course.looks] == [0.25, 0.125, 0.25, 0.375][
+        : len(course.looks)
     ]
 
 
 def test_the_studys_own_criteria_count():
     curves = CLEAR["jackpot, margins 0.5 or more"].curves
     config = adaptive(criteria={"gap": 0.02})
-    path = simulated(config, drawing(curves, noise=0.01))
+    course = simulated(config, drawing(curves, noise=0.01))
     # RR is one point below, which is no clear gap of two.
-    assert path.looks[-1].judgements[0].verdict is Verdict.NONE
+    assert course.looks[-1].judgements[0].verdict is Verdict.NONE

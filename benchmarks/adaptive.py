@@ -12,7 +12,7 @@ trials of everything, judged once, on the same draws. Results go to
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from multiprocessing import Pool
 from typing import Any
 
@@ -67,15 +67,19 @@ def drawing(
         deviations: standard deviation at each of the truth's rates, in points.
         correlation: between two settings' noise in one trial.
     """
-    rng = np.random.default_rng([seed, 1])
-    luck = rng.standard_normal(MOST)
-    own = {name: rng.standard_normal((len(RATES), MOST)) for name in truth.curves}
+    luck = np.random.default_rng([seed, 1]).standard_normal(MOST)
+
+    @cache
+    def own(name: str, round_: int) -> np.ndarray:
+        """Of one setting, and of each of IMP's rounds: by rate and trial."""
+        about = [seed, 2, list(truth.curves).index(name), round_]
+        return np.random.default_rng(about).standard_normal((len(RATES), MOST))
 
     def result(run: RunSpec) -> Result:
-        name = run.setting.name
+        name, place = run.setting.name, run.trial - 1
         at = int(np.abs(np.log(np.array(RATES) / run.learning_rate)).argmin())
-        noise = correlation**0.5 * luck[run.trial - 1]
-        noise += (1 - correlation) ** 0.5 * own[name][at, run.trial - 1]
+        noise = (1 - correlation) ** 0.5 * own(name, run.round or 0)[at, place]
+        noise += correlation**0.5 * luck[place]
         return Result(float(truth.curves[name][at] + deviations[at] * noise) / 100)
 
     return lambda runs: {run.key: result(run) for run in runs}

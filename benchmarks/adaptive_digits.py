@@ -43,10 +43,10 @@ def trained(folder: Path, *more: str) -> Study:
     )
 
 
-def hours(study: Study) -> float:
-    """What its runs took, one after another."""
+def hours(grid: Study, keys: pl.Series) -> float:
+    """What these runs took in the grid, one after another: the same runs, on the same day."""
     took = pl.col("end_time") - pl.col("start_time")
-    return float(study.runs.select(took.sum()).item()) / 3.6e6
+    return float(grid.runs.filter(pl.col("run_key").is_in(keys)).select(took.sum()).item()) / 3.6e6
 
 
 def compared(grid: Study, adaptive: Study) -> list[dict[str, Any]]:
@@ -72,9 +72,9 @@ def compared(grid: Study, adaptive: Study) -> list[dict[str, Any]]:
         {
             "ticket": "all",
             "grid": f"{grid.runs.height} runs",
-            "grid_hours": hours(grid),
+            "grid_hours": hours(grid, grid.runs["run_key"]),
             "adaptive": f"{adaptive.runs.height} runs",
-            "adaptive_hours": hours(adaptive),
+            "adaptive_hours": hours(grid, adaptive.runs["run_key"]),
             "looks": len(adaptive.looks),
             "why": adaptive.looks[-1].why,
         },

@@ -94,7 +94,7 @@ def needed(judgement: Judgement) -> dict[str, tuple[float, ...]]:
     Empty for a verdict that the trials decide.
     """
     found: dict[str, set[float]] = {}
-    for opened in _open(judgement):
+    for opened in _heading(judgement):
         rival = opened.condition.rival.name if opened.condition.rival else ""
         for name, cells in zip(
             (judgement.ticket, rival), _mattering(opened, judgement), strict=True
@@ -157,6 +157,29 @@ def _open(judgement: Judgement) -> list[Finding]:
         for found in judgement.conditions
         if found.undecided and found.condition.verdicts and found.own and found.other
     ]
+
+
+def _heading(judgement: Judgement) -> list[Finding]:
+    """The open findings that the next trials should decide.
+
+    One condition that fails is enough for the verdict "none": if the means say that some do, it is
+    the one that they say most surely. A prize needs all.
+    """
+    opened, noise = _open(judgement), judgement.noise
+    if judgement.verdict is not Verdict.UNDECIDED or noise is None:
+        return opened
+
+    def lies_inside(found: Finding) -> float:
+        if found.own is None or found.other is None or found.margin is None:
+            return 0.0
+        return found.margin / noise.of_difference(found.own, found.other)[0]
+
+    least = min(
+        (found for found in opened if set(PRIZES) <= found.condition.verdicts),
+        key=lies_inside,
+        default=None,
+    )
+    return opened if least is None or lies_inside(least) >= 0 else [least]
 
 
 def _levels(found: Finding, judgement: Judgement) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo explore test tests test-slow lint
+.PHONY: demo explore gallery test tests test-slow lint
 .DELETE_ON_ERROR:
 
 # Trains a complete small study on embedded data and logs it to mlflow.db.
@@ -17,6 +17,12 @@ demo: .venv/installed
 # Opens the explorer on mlflow.db, or on the store that MLFLOW_TRACKING_URI names.
 explore: .venv/installed
 	$(BIN)/python -m explorer
+
+# Opens the explorer on the studies of docs/gallery, which were trained before.
+gallery: .venv/installed
+	mkdir -p .jackpot/gallery
+	tar -xJf docs/gallery/store.tar.xz -C .jackpot/gallery
+	MLFLOW_TRACKING_URI=sqlite:///.jackpot/gallery/mlflow.db $(BIN)/python -m explorer
 
 # Side by side: tests wait for servers and browsers, in which time the others go on.
 test: .venv/installed

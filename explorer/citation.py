@@ -46,7 +46,7 @@ def text(judgement: Judgement, study: str, launch_id: str, which: Literal["last"
         f"learning rates, {reading.level(criteria)}.",
         f"Similar: within {100 * criteria.tolerance_for(judgement.dataset):g} points; clear gap: "
         f"over {100 * criteria.gap:g}; non-trivial sparsity: {criteria.sparsity:g}; sufficient "
-        f"epochs: {criteria.epochs_for(judgement.dataset)}; decent rate: dense within "
+        f"epochs: {criteria.epochs_for(judgement.dataset):g}; decent rate: dense within "
         f"{100 * criteria.floor:g}; {criteria.reading} reading; rates chosen on "
         f"{'test' if criteria.rate_by == 'test' else 'held-out'} images; {which} epoch"
         f"{'; masks of any rate' if criteria.any_rate else ''}.",

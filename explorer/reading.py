@@ -15,13 +15,15 @@ def changes(criteria: Criteria, which: Literal["last", "best"] = "last") -> list
 
     >>> changes(Criteria()), changes(Criteria(gap=0.01, reading="joint"), "best")
     ([], ['clear gap: over 1 points', 'joint reading', 'accuracy of the best epoch'])
+    >>> changes(Criteria(epochs=20.0))
+    ['sufficient epochs: 20']
     """
     default = Criteria()
     said = {
         "tolerance": f"similar: within {100 * (criteria.tolerance or 0):g} points",
         "gap": f"clear gap: over {100 * criteria.gap:g} points",
         "sparsity": f"non-trivial sparsity: {criteria.sparsity:g}",
-        "epochs": f"sufficient epochs: {criteria.epochs}",
+        "epochs": f"sufficient epochs: {criteria.epochs or 0:g}",
         "floor": f"decent rate: dense within {100 * criteria.floor:g} points",
         "any_rate": "masks of another rate count",
         "reading": f"{criteria.reading} reading",

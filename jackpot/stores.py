@@ -74,13 +74,35 @@ def local_folder(uri: str) -> Path | None:
     return Path(uri) if not parts.scheme and Path(uri).is_absolute() else None
 
 
+ARTIFACTS = "mlartifacts"
+"""The folder of artifacts beside a SQLite file."""
+
+
+def beside(folder: Path, file: Path) -> Path:
+    """Where a run's artifacts are if they were moved together with their SQLite file.
+
+    MLflow keeps whole paths, which another machine or folder does not have.
+
+    Args:
+        folder: of the artifacts, as the store has it.
+        file: of the store.
+
+    >>> beside(Path("/old/mlartifacts/study/1f/artifacts"), Path("/new/mlflow.db"))
+    PosixPath('/new/mlartifacts/study/1f/artifacts')
+    """
+    if ARTIFACTS not in folder.parts:
+        return folder
+    last = len(folder.parts) - 1 - folder.parts[::-1].index(ARTIFACTS)
+    return file.parent.joinpath(*folder.parts[last:])
+
+
 def experiment_settings(uri: str, study: str) -> dict[str, Any]:
     """How a study's experiment is created: keyword arguments of MLflow's `create_experiment`.
 
     Beside a SQLite file the artifacts go to `mlartifacts`; anywhere else the server decides.
     """
     file = sqlite_file(uri)
-    location = None if file is None else (file.parent / "mlartifacts" / study).as_uri()
+    location = None if file is None else (file.parent / ARTIFACTS / study).as_uri()
     # MLflow's UI would otherwise take an experiment for one of language models.
     tags = {"mlflow.experimentKind": "custom_model_development"}
     return {"artifact_location": location, "tags": tags}

@@ -57,10 +57,13 @@ class SqlReader(ApiReader):
                 run=run_id,
             )["uri"].to_list()
         folder = stores.local_folder(kept[0]) if kept and kept[0] else None
-        file = None if folder is None else folder / name
-        if file is not None and ".." not in file.parts and file.is_file():
-            yield file
-            return
+        store = stores.sqlite_file(self.uri)
+        if folder is not None:
+            moved = [] if store is None else [stores.beside(folder, store)]
+            for file in (at / name for at in (folder, *moved)):
+                if ".." not in file.parts and file.is_file():
+                    yield file
+                    return
         with super().artifact(run_id, name) as path:
             yield path
 

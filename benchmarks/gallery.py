@@ -1,0 +1,180 @@
+"""Makes `docs/gallery/` of a store: its studies' figures, verdicts, costs, and the store itself.
+
+    python -m benchmarks.gallery sqlite:////path/to/mlflow.db
+
+The store is kept as `store.tar.xz`, without weights and masks: what the explorer reads of it.
+`make gallery` opens it. Figures and page are made of that file, so that they cannot differ.
+"""
+
+import argparse
+import shutil
+import sqlite3
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import polars as pl
+
+from explorer import answer, snapshot
+from explorer.figures import by_learning_rate, looks, verdicts
+from explorer.figures.printing import TWO_COLUMNS
+from explorer.readers import reader
+from explorer.readers.frames import launches
+from explorer.show import Chart, exported
+from jackpot import stores, wording
+from jackpot.conditions import Criteria
+from jackpot.contract import Artifact, Tag
+from jackpot.definition import Judgement
+from jackpot.guideline import RULES, evidence
+
+FOLDER = Path(__file__).parents[1] / "docs" / "gallery"
+STORE = "store.tar.xz"
+MOST_BYTES = 5_000_000
+_KEPT = (Artifact.LAUNCH_CONFIG, Artifact.LAUNCH_PLAN, Artifact.LAUNCH_ENVIRONMENT)
+
+
+def pack(file: Path, packed: Path) -> None:
+    """Packs a SQLite store, with the artifacts of its launches alone.
+
+    Raises:
+        ValueError: it is larger than a repository should hold.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "mlflow.db"
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as store:
+            store.execute("VACUUM INTO ?", (str(copy),))
+        with tarfile.open(packed, "w:xz", preset=9) as tar:
+            tar.add(copy, "mlflow.db")
+            for path in sorted((file.parent / stores.ARTIFACTS).rglob("artifacts/*")):
+                if path.name in _KEPT:
+                    tar.add(path, str(path.relative_to(file.parent)))
+    size = packed.stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"{packed}: {size:,} bytes, more than {MOST_BYTES:,}")
+
+
+def page(uri: str, folder: Path) -> str:
+    """The gallery in Markdown; its figures and configs go to `folder`."""
+    known = snapshot.Snapshot(reader(uri))
+    known.refresh()
+    studies = snapshot.studies(known)
+    lines = ["# Gallery", "", *_INTRODUCTION, ""]
+    for study in studies:
+        lines += [*_study(study, known, folder), ""]
+    return "\n".join([*lines, *_rules(studies)]) + "\n"
+
+
+_INTRODUCTION = [
+    "Studies that were trained for real, as they came out. `make gallery` opens them in the",
+    f"explorer, from [{STORE}]({STORE}), without training. `python -m benchmarks.gallery` made",
+    "this page of it.",
+]
+
+
+def _study(study: snapshot.Study, known: snapshot.Snapshot, folder: Path) -> Iterator[str]:
+    criteria = study.read_by(Criteria())
+    judgements = [j for j in study.judged(Criteria(), "last") if not j.missing]
+    runs = study.accuracies()
+    yield f"## {study.name}"
+    yield ""
+    yield answer.sentence(judgements, study.plan, study.runs)
+    yield ""
+    data = by_learning_rate.panels(runs, judgements, criteria, str(runs["dataset"][0]))
+    figures: dict[str, Chart] = {"accuracy-vs-learning-rate": by_learning_rate.chart(data)}
+    if study.looks:
+        figures["looks"] = looks.chart(looks.cells(study.looks, study.view))
+    else:
+        figures["verdicts"] = verdicts.chart(verdicts.cells(judgements, study.view))
+    for name, chart in figures.items():
+        file = f"{study.name}-{name}.svg"
+        svg = exported(chart.to_dict(), "svg", TWO_COLUMNS)
+        (folder / file).write_bytes(svg)
+        yield f"![{name.replace('-', ' ')}]({file})"
+        yield ""
+    yield from _verdicts(judgements)
+    yield ""
+    yield _cost(study)
+    yield ""
+    with known.store.artifact(study.launch_id, Artifact.LAUNCH_CONFIG) as path:
+        config = folder / f"{study.name}.yaml"
+        shutil.copyfile(path, config)
+    yield f"Config: [{config.name}]({config.name}), as the launch read it."
+
+
+def _verdicts(judgements: list[Judgement]) -> Iterator[str]:
+    """A row for each ticket: margins in points, with the bounds that decide."""
+    conditions = [f.condition for f in judgements[0].conditions if f.condition.rival]
+    heads = " | ".join(f"({c.name}) {c.plain}" for c in conditions)
+    yield f"| ticket | trials | {heads} | verdict | by the means |"
+    yield "|---" * (4 + len(conditions)) + "|"
+    for judgement in judgements:
+        few, most = judgement.trials
+        cells = [
+            _margin(found.margin, found.low, found.high)
+            for found in judgement.conditions
+            if found.condition.rival
+        ]
+        yield (
+            f"| {judgement.pruner.upper()} at {wording.sparsity(judgement.sparsity)} | "
+            f"{few if few == most else f'{few} to {most}'} | {' | '.join(cells)} | "
+            f"{judgement} | {judgement.point_verdict} |"
+        )
+
+
+def _margin(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None or low is None or high is None:
+        return "–"
+    return f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def _cost(study: snapshot.Study) -> str:
+    finished = study.runs.filter(pl.col("status") == "FINISHED")
+    took = finished.select((pl.col("end_time") - pl.col("start_time")).sum() / 1000).item()
+    device = ", ".join(finished[Tag.DEVICE].drop_nulls().unique().sort().to_list())
+    said = f"It cost {wording.count(finished.height, 'run')}, {wording.duration(float(took))} of "
+    said += f"training on {device}, one run after another."
+    if study.looks:
+        last = study.looks[-1]
+        said += (
+            f" {wording.count(len(study.looks), 'look')}: {last.why or 'the last is under way'}."
+        )
+    return said
+
+
+def _rules(studies: list[snapshot.Study]) -> Iterator[str]:
+    found = pl.concat(
+        evidence(study.accuracies(), study.read_by(Criteria()), study.pending) for study in studies
+    )
+    yield "## What they say of the guideline"
+    for rule, text in RULES.items():
+        yield ""
+        yield f"**{rule}.** {text}"
+        yield ""
+        for row in found.filter(pl.col("rule") == rule).iter_rows(named=True):
+            vote = {True: "for it", False: "against it", None: "undecided"}[row["supports"]]
+            said = "" if rule == 3 else f": {vote}"
+            yield f"- {row['network']}: {row['measure']}{said}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("store", help="such as sqlite:////path/to/mlflow.db")
+    options = parser.parse_args()
+    file = stores.sqlite_file(options.store)
+    if file is None or not file.is_file():
+        raise SystemExit(f"{options.store}: expected a SQLite store that exists")
+    FOLDER.mkdir(exist_ok=True)
+    pack(file, FOLDER / STORE)
+    with tempfile.TemporaryDirectory() as unpacked:
+        with tarfile.open(FOLDER / STORE) as tar:
+            tar.extractall(unpacked, filter="data")
+        uri = f"sqlite:///{unpacked}/mlflow.db"
+        (FOLDER / "README.md").write_text(page(uri, FOLDER), encoding="utf-8")
+        count = launches(reader(uri).runs()).height
+    print(f"docs/gallery: {wording.count(count, 'launch')}")
+
+
+if __name__ == "__main__":
+    main()

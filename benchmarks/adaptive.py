@@ -70,15 +70,15 @@ def drawing(
     luck = np.random.default_rng([seed, 1]).standard_normal(MOST)
 
     @cache
-    def own(name: str, round_: int) -> np.ndarray:
-        """Of one setting, and of each of IMP's rounds: by rate and trial."""
-        about = [seed, 2, list(truth.curves).index(name), round_]
-        return np.random.default_rng(about).standard_normal((len(RATES), MOST))
+    def own(name: str, round_: int, rate: float) -> np.ndarray:
+        """Of one setting at one rate, and of each of IMP's rounds: by trial."""
+        about = [seed, 2, list(truth.curves).index(name), round_, round(1e6 * rate)]
+        return np.random.default_rng(about).standard_normal(MOST)
 
     def result(run: RunSpec) -> Result:
         name, place = run.setting.name, run.trial - 1
         at = int(np.abs(np.log(np.array(RATES) / run.learning_rate)).argmin())
-        noise = (1 - correlation) ** 0.5 * own(name, run.round or 0)[at, place]
+        noise = (1 - correlation) ** 0.5 * own(name, run.round or 0, run.learning_rate)[place]
         noise += correlation**0.5 * luck[place]
         return Result(float(truth.curves[name][at] + deviations[at] * noise) / 100)
 
@@ -101,10 +101,9 @@ def once(case: tuple[str, str, str, str], seed: int) -> dict[str, float]:
         [row(run, result) for run, result in zip(grid, draw(grid).values(), strict=True)],
         schema_overrides={"pruner": pl.String},
     )
-    verdict = course.looks[-1].judgements[-1].verdict
-    everywhere = next(
-        j for j in judge(frame) if j.sparsity == course.looks[-1].judgements[-1].sparsity
-    )
+    (ticket,) = course.looks[-1].tickets
+    verdict = ticket.verdict
+    everywhere = next(j for j in judge(frame) if j.sparsity == ticket.sparsity)
     return {
         "runs": len(course.plan.runs) / len(grid),
         "looks": len(course.looks),
@@ -157,7 +156,7 @@ def cases() -> list[tuple[str, str, str, str]]:
     """Truth, noise, pruner and rates of each row."""
     found = [(name, noise, "omp", ALL_RATES) for name in CLEAR | EDGE for noise in NOISES]
     found += [(name, "equal", "imp", ALL_RATES) for name in CLEAR]
-    return found + [(name, "equal", "omp", GROWING) for name in CLEAR]
+    return found + [(name, "equal", "omp", GROWING) for name in CLEAR | EDGE]
 
 
 def main() -> None:

@@ -46,7 +46,10 @@ def trained(folder: Path, *more: str) -> Study:
 def hours(grid: Study, keys: pl.Series) -> float:
     """What these runs took in the grid, one after another: the same runs, on the same day."""
     took = pl.col("end_time") - pl.col("start_time")
-    return float(grid.runs.filter(pl.col("run_key").is_in(keys)).select(took.sum()).item()) / 3.6e6
+    return (
+        float(grid.runs.filter(pl.col("run_key").is_in(keys.implode())).select(took.sum()).item())
+        / 3.6e6
+    )
 
 
 def compared(grid: Study, adaptive: Study) -> list[dict[str, Any]]:

@@ -115,12 +115,9 @@ def config(written: Mapping[str, Any], wanted: Launch, judgement: Judgement) -> 
     """
     pruning = {**(written.get("pruning") or {}), "sparsities": [judgement.sparsity]}
     pruning.pop("rounds", None)
-    trials, rates = wanted.trials, list(wanted.learning_rates)
-    # An adaptive study goes on by the same looks, at levels for more of them.
-    looks = written.get("trials") if written.get("until") else None
     changed = {
-        "trials": {**looks, "to": trials} if isinstance(looks, Mapping) else trials,
-        "learning_rates": written.get("learning_rates") if looks else rates,
+        "trials": wanted.trials,
+        "learning_rates": list(wanted.learning_rates),
         "settings": [
             s for s in written.get("settings") or [] if plugins.short(s) in judgement.compared
         ],

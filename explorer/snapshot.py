@@ -25,7 +25,7 @@ from jackpot import accuracies
 from jackpot.conditions import CONDITIONS, Condition, Criteria, with_said
 from jackpot.contract import Param, Tag
 from jackpot.definition import Judgement, judge
-from jackpot.looks import LookThen
+from jackpot.looks import LookThen, Standing
 
 REFRESH_S = 10.0
 # Through the API a run of which the store learns late is seen only by reading all of it.
@@ -155,6 +155,23 @@ class Study:
             .drop("dataset_name")
         )
 
+    @property
+    def decided(self) -> dict[tuple[str, float], tuple[int, float]]:
+        """Of tickets, by pruner and sparsity, that a look has decided: that look, and its share."""
+        shares = {look.number: look.share for look in self.looks}
+        judged = [look.tickets for look in self.looks if look.tickets][-1:]
+        return {
+            (ticket.pruner, ticket.sparsity): (ticket.look, shares[ticket.look])
+            for tickets in judged
+            for ticket in tickets
+            if ticket.standing is Standing.DECIDED
+        }
+
+    def until(self, runs: pl.DataFrame, look: int) -> pl.DataFrame:
+        """Those of its runs that had been asked for at a look."""
+        asked = self.plan.filter(pl.col("look") <= look)["run_key"]
+        return runs.filter(pl.col(Tag.RUN_KEY).is_in(asked.implode()))
+
     def accuracies(
         self, which: Literal["last", "best"] = "last", *, any_rate: bool = False
     ) -> pl.DataFrame:
@@ -178,7 +195,8 @@ class Study:
         """The reader's criteria, with what the study says where the reader says nothing."""
         read = with_said(criteria, self.said)
         if self.looks:
-            read = replace(read, share=self.looks[-1].share)
+            judged = [look for look in self.looks if look.tickets] or self.looks
+            read = replace(read, share=judged[-1].share)
         if read.rate_by == "heldout" and self.runs["heldout_accuracy"].drop_nulls().is_empty():
             # It held none out: its rates are chosen on test images, and that is what pages say.
             read = replace(read, rate_by="test")
@@ -192,7 +210,25 @@ def _judge(
     conditions: Sequence[Condition],
 ) -> list[Judgement]:
     runs = study.accuracies(which, any_rate=read.any_rate)
-    return judge(runs, read, study.pending, conditions)
+    judged = judge(runs, read, study.pending, conditions)
+    decided = study.decided
+    if not decided:
+        return judged
+    # A verdict that a look has decided stands, with the trials and at the level of that look.
+    then = {
+        number: _by_ticket(
+            judge(study.until(runs, number), replace(read, share=share), None, conditions)
+        )
+        for number, share in {decided[key] for key in decided}
+    }
+    return [
+        then[decided[key][0]].get(key, judgement) if key in decided else judgement
+        for key, judgement in _by_ticket(judged).items()
+    ]
+
+
+def _by_ticket(judgements: Sequence[Judgement]) -> dict[tuple[str, float], Judgement]:
+    return {(judgement.pruner, judgement.sparsity): judgement for judgement in judgements}
 
 
 @st.cache_resource(max_entries=100, show_spinner=False)
@@ -217,7 +253,8 @@ def studies(found: Snapshot) -> list[Study]:
         except StoreUnavailable:
             planned = Planned()
         runs = of_plan(found.runs, planned.runs)
-        key = (found.id, found.version, launch["run_id"])
+        # What could not be read may be there the next time.
+        key = (found.id, found.version, launch["run_id"]) if planned.runs.height else ()
         known.append(
             Study(
                 launch[Tag.STUDY],

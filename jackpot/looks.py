@@ -13,6 +13,8 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from jackpot.contrasts import Decision
+
 
 @dataclass(frozen=True)
 class Looks:
@@ -61,7 +63,7 @@ class Standing(StrEnum):
 
     DECIDED = "decided"
     OPEN = "more trials"
-    BOUNDARY = "at the boundary"
+    FUTILE = "at the boundary"
     MOST = "most trials"
     MISSING = "runs are missing"
 
@@ -74,6 +76,7 @@ class TicketThen:
         pruner, sparsity: of its mask.
         verdict: of the trials until then.
         standing: what became of it.
+        look: that judged it: an earlier one where that decided it.
         decisions: by condition; None where runs were missing.
         margins: by condition, by the means, a fraction; None where nothing is compared.
         needs: the learning rates that got more trials for it, by setting; empty if none did.
@@ -83,7 +86,8 @@ class TicketThen:
     sparsity: float
     verdict: str
     standing: Standing
-    decisions: Mapping[str, str | None]
+    look: int
+    decisions: Mapping[str, Decision | None]
     margins: Mapping[str, float | None]
     needs: Mapping[str, tuple[float, ...]]
 
@@ -125,7 +129,11 @@ class LookThen:
                 float(ticket["sparsity"]),
                 str(ticket["verdict"]),
                 Standing(ticket["standing"]),
-                dict(ticket["decisions"]),
+                int(ticket["look"]),
+                {
+                    str(name): None if said is None else Decision(said)
+                    for name, said in dict(ticket["decisions"]).items()
+                },
                 dict(ticket["margins"]),
                 {str(name): tuple(map(float, at)) for name, at in dict(ticket["needs"]).items()},
             )

@@ -9,6 +9,7 @@ from jackpot.conditions import PRIZES, Verdict
 from jackpot.contrasts import bounds, possibly_best
 from jackpot.definition import Finding, Judgement
 from jackpot.noise import Noise
+from jackpot.settings import PRETRAIN
 from jackpot.trials import Cell
 
 MOST = 50
@@ -76,10 +77,18 @@ def at_an_end(judgement: Judgement) -> list[End]:
     for one in judgement.conditions:
         if one.condition.at != "best" or one.condition.rival is None:
             continue
-        for name, cells in ((judgement.ticket, one.ours), (one.condition.rival.name, one.theirs)):
-            tried = _rates(cells) + tuple(r for n, r in judgement.diverged if n == name)
+        rival = one.condition.rival
+        for name, is_masked, cells in (
+            (judgement.ticket, True, one.ours),
+            (rival.name, rival.is_masked, one.theirs),
+        ):
+            # Where pretraining or the ticket diverged there may be no mask to train with.
+            lost = {name, PRETRAIN.name, judgement.ticket} if is_masked else {name}
+            tried = _rates(cells) + tuple(r for n, r in judgement.diverged if n in lost)
             ranked = sorted(cells, key=lambda cell: cell.accuracy)
-            if len(ranked) < 2 or ranked[-1].accuracy <= ranked[-2].accuracy:
+            if not ranked or len(set(tried)) < 2:
+                continue
+            if len(ranked) > 1 and ranked[-1].accuracy <= ranked[-2].accuracy:
                 continue
             best = ranked[-1].learning_rate
             if best in (min(tried), max(tried)):

@@ -4,7 +4,7 @@ import hashlib
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,13 +21,13 @@ from trainer.execution import estimate, forecast, group_size, images
 from trainer.execution.attempt import Attempts
 from trainer.execution.budget import Budget, Spending
 from trainer.execution.outcome import Executor, Outcome, Status, results
-from trainer.execution.record import Launch, recorded, write_course
+from trainer.execution.record import Launch, Record
 from trainer.execution.serial import Serial
 from trainer.execution.way import Known, Way, followed, on_these_images, way_from
 from trainer.report import live, looks
 from trainer.report import tables as report
 from trainer.store.delivery import Delivery, Undelivered
-from trainer.store.journal import EndStatus, RunFolder, WorkDir
+from trainer.store.journal import WorkDir
 from trainer.store.shared import SharedFiles
 from trainer.store.tracking import Store, StoreAway, StoredRun, StoreRefused
 from trainer.study.config import Study
@@ -89,7 +89,7 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
     if way.course is not None:
         with console.status("drawing how the study may go on …"):
             ahead = forecast.ahead(config, way.course, results(way.known))
-        console.print(looks.ahead(way.course, ahead, seconds / left if left else None))
+        console.print(looks.ahead(way.course, ahead, _epoch_s(seconds, left)))
     console.print(report.planned(plan_, {k for k, o in way.known.items() if o.status.is_trained}))
     from trainer.execution.start import check_network
 
@@ -102,6 +102,11 @@ def dry_run(config: Study, store: Store, console: Console) -> None:
         )
     for said in check_network(config, plan_, datasets.find(chosen.name), train):
         console.print(said, markup=False, highlight=False)
+
+
+def _epoch_s(seconds: float, epochs: int) -> float | None:
+    """Seconds of an epoch, without those that a launch takes once."""
+    return max(seconds - estimate.LAUNCH_S, 0.0) / epochs if epochs else None
 
 
 def _seconds(
@@ -166,26 +171,24 @@ def launch(
     size = group_size.here(config, work.speeds) if todo and options is None else 1
     delivery.start()
     with (
-        recorded(way.plan, config, store, work, delivery, is_training) as folder,
+        _workers(options if todo else None),
+        Record(config, store, work, delivery, is_training) as record,
         _stoppable() as stop,
     ):
+        record.write(way.plan, way.course)
         with reporter as view:
             spending = Spending(budget or Budget(), view, stop)
             launch_ = Launch.of_plan(way.plan, config, store, work)
             attempts = Attempts(launch_, store, work, delivery, dataset, spending, stop)
-            with (
-                spending.counting(),
-                _executor(attempts, config, size, options if todo else None) as executor,
-            ):
-                way = _trained(executor, config, way, known, folder, view, stop)
+            executor = _executor(attempts, config, size, options if todo else None)
+            with spending.counting():
+                way = _trained(executor, config, way, known, record, view, stop)
         plan_, outcomes = way.plan, way.known
         # An adaptive study goes on without what diverged: that is a result.
         trained = {key for key, outcome in outcomes.items() if outcome.status.is_trained}
         there = trained if way.course is None else set(results(outcomes))
         missing = sum(spec.key not in there for spec in plan_.runs)
-        if folder is not None:
-            _end(folder, missing, stop.is_set())
-            delivery.alive.discard(folder.key)
+        record.end(missing, stop.is_set())
         if not missing:
             work.shared.clear()
     with console.status("sending what is left to the tracking store …"):
@@ -203,23 +206,23 @@ def _trained(
     config: Study,
     way: Way,
     known: Known,
-    folder: RunFolder | None,
+    record: Record,
     view: "live.View",
     stop: threading.Event,
 ) -> Way:
     """Trains what is to be trained; of an adaptive study look by look, until it stops."""
     while True:
-        if way.course is not None:
-            if folder is not None:
-                write_course(folder, way.course, config)
-            _tell_look(view, way)
+        _tell_look(view, way)
         way = Way(way.plan, executor.run(way.plan, way.known), way.course)
-        if way.course is None or way.course.stopped or stop.is_set():
+        if way.course is None or way.course.stopped:
             return way
-        after = followed(config, way, known)
-        if after.course == way.course:
-            return way  # Runs of this look have failed.
-        way = after
+        way = followed(config, way, known)
+        record.write(way.plan, way.course)
+        if stop.is_set() or not way.todo:
+            # With nothing to do it has stopped, or runs of this look have failed.
+            if way.course is not None and way.course.stopped:
+                _tell_look(view, way)
+            return way
 
 
 def _tell_look(view: "live.View", way: Way) -> None:
@@ -227,9 +230,8 @@ def _tell_look(view: "live.View", way: Way) -> None:
     if way.course is None:
         return
     todo = way.todo
-    judged = [look for look in way.course.looks if look.judgements]
-    text = looks.sentence(way.course, len(todo), sum(spec.epochs for spec in todo))
-    view.look_ended(judged[-1] if judged else None, text, sum(spec.epochs for spec in todo))
+    epochs = sum(spec.epochs for spec in todo)
+    view.look_ended(way.course.judged, looks.sentence(way.course, len(todo), epochs), epochs)
 
 
 def _prepare(
@@ -254,24 +256,23 @@ def _prepare(
             console.print(warning, markup=False, highlight=False)
 
 
-@contextmanager
+def _workers(options: "RayOptions | None") -> AbstractContextManager[None]:
+    """What an executor needs while it trains: a connection to Ray, or nothing."""
+    if options is None:
+        return nullcontext()
+    from trainer.execution.ray_executor import connected
+
+    return connected(options.address)
+
+
 def _executor(
     attempts: Attempts, config: Study, size: int, options: "RayOptions | None"
-) -> Iterator[Executor]:
+) -> Executor:
     if options is None:
-        yield Serial(attempts, size)
-        return
-    from trainer.execution.ray_executor import Ray, connected
+        return Serial(attempts, size)
+    from trainer.execution.ray_executor import Ray
 
-    with connected(options.address):
-        yield Ray(attempts, config, options)
-
-
-def _end(folder: RunFolder, missing: int, is_interrupted: bool) -> None:
-    """Records how the launch ended."""
-    status: EndStatus = "FAILED" if missing else "FINISHED"
-    reason = f"{missing} runs are not finished" if missing else None
-    folder.end("KILLED" if is_interrupted else status, reason)
+    return Ray(attempts, config, options)
 
 
 def _tell(
@@ -341,11 +342,13 @@ def _say_how_it_ended(
 @contextmanager
 def _stoppable() -> Iterator[threading.Event]:
     """An event that Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts at once."""
-    stop = threading.Event()
+    stop, asked = threading.Event(), threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        # What else has set `stop`, such as a budget, is not the user's.
+        if asked.is_set():
             raise KeyboardInterrupt
+        asked.set()
         stop.set()
 
     if threading.current_thread() is not threading.main_thread():

@@ -36,10 +36,15 @@ def cells(looks: Sequence[LookThen], view: Mapping[str, str]) -> pl.DataFrame:
     Returns:
         Columns as `explorer.figures.verdicts.cells` has them, with `look` and `panel`, the ticket.
     """
+    pruners = {ticket.pruner for look in looks for ticket in look.tickets}
+    methods = {pruner: appearance.method(pruner) for pruner in sorted(pruners)}
+    if len(set(methods.values())) < len(methods):
+        # Two of a user's own may have one short name.
+        methods = {pruner: pruner for pruner in methods}
     rows = []
     for look in looks:
         for ticket in look.tickets:
-            method = appearance.method(ticket.pruner)
+            method = methods[ticket.pruner]
             panel = f"{method} at {wording.sparsity(ticket.sparsity)}"
             about = {
                 "panel": panel,
@@ -57,6 +62,8 @@ def cells(looks: Sequence[LookThen], view: Mapping[str, str]) -> pl.DataFrame:
 
 
 def _verdict(ticket: TicketThen) -> dict[str, str]:
+    if ticket.standing is Standing.MISSING:
+        return verdicts.still_open("?", str(ticket.standing))
     if ticket.verdict in _SYMBOLS:
         verdict = Verdict(ticket.verdict)
         return verdicts.decided(_SYMBOLS[verdict], str(verdict), verdict)
@@ -64,11 +71,11 @@ def _verdict(ticket: TicketThen) -> dict[str, str]:
     return verdicts.still_open(mark, f"{ticket.verdict}; {ticket.standing}")
 
 
-def _condition(decision: str | None) -> dict[str, str]:
-    known = None if decision is None else Decision(decision)
-    if known in (Decision.HOLDS, Decision.FAILS):
-        return verdicts.decided(appearance.MARKS[known], str(known), known)
-    return verdicts.still_open(appearance.MARKS[known], str(known or "runs are missing"))
+def _condition(decision: Decision | None) -> dict[str, str]:
+    mark = appearance.MARKS[decision]
+    if decision in (Decision.HOLDS, Decision.FAILS):
+        return verdicts.decided(mark, str(decision), decision)
+    return verdicts.still_open(mark, str(decision or "runs are missing"))
 
 
 def chart(data: pl.DataFrame) -> alt.FacetChart:

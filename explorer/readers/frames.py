@@ -58,6 +58,8 @@ IMAGES_TOLD_APART = r" \(images [0-9a-f]{1,8}\)$"
 PLAN_SCHEMA: dict[str, type[pl.DataType]] = {
     **dict.fromkeys(("run_key", "name", "parent_run_keys"), pl.String),
     **{str(param): SCHEMA[param] for param in Param},
+    # Of an adaptive study: the look that asked for the run first.
+    "look": pl.Int64,
 }
 
 

@@ -164,7 +164,14 @@ if judgement.verdict in (Verdict.UNDECIDED, Verdict.TICKET) and open_conditions:
             f"at {', '.join(f'{rate:g}' for rate in wanted.learning_rates)}, which is "
             f"{wanted.runs} more runs{cost}."
         )
-        written = written_config(stores.tracking_uri(), study.launch_id)
+        # How many trials an adaptive study may have was said before it began: its looks share the
+        # level by that number, which the data may not choose.
+        written = None if study.looks else written_config(stores.tracking_uri(), study.launch_id)
+        if study.looks:
+            st.text(
+                "This study adds its trials itself, up to the number that it was given beforehand. "
+                "For more, ask again: with another seed."
+            )
         if written is not None:
             with st.expander("Config to copy"):
                 st.code(

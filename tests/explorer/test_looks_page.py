@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from benchmarks.judging import CLEAR, EDGE
-from explorer import settling, snapshot
+from explorer import snapshot
 from explorer.figures import looks
 from explorer.readers import reader
 from explorer.readers.frames import launches
@@ -15,9 +15,8 @@ from jackpot.conditions import Criteria
 from jackpot.looks import Standing
 from tests.explorer.test_pages import PAGE, open_page
 from tests.trainer.study.test_adaptive import adaptive as config
-from tests.trainer.study.test_adaptive import drawing
-from trainer.study.adaptive import simulated
-from trainer.study.config_file import load_study
+from tests.trainer.study.test_adaptive import drawing, drawing_each
+from trainer.study.adaptive import row, simulated
 
 
 @pytest.fixture(autouse=True)
@@ -109,8 +108,8 @@ def test_the_table_adds_up():
     assert table["level (%)"].to_list() == [1.25, 0.625, 1.25, 1.875][: len(found)]
     assert table[str(Standing.OPEN)].to_list() == [1] * (len(found) - 1) + [0]
     needs = looks.needs(found)
-    for row in needs.rows(named=True):
-        both = f"{row['more trials at']}, {row['dropped']}".strip(", ").split(", ")
+    for asked in needs.rows(named=True):
+        both = f"{asked['more trials at']}, {asked['dropped']}".strip(", ").split(", ")
         assert sorted(map(float, both)) == [0.01, 0.03, 0.1, 0.3, 1.0]
 
 
@@ -132,16 +131,41 @@ def test_trials_are_counted_where_they_went():
     looks.trials_chart(data).to_dict()
 
 
-def test_a_config_to_copy_goes_on_with_the_same_looks(tmp_path):
-    written = config().model_dump(mode="json")
-    (judgement,) = (
-        simulated(config(), drawing(EDGE["2 at its edge"].curves, noise=0.2)).looks[0].judgements
-    )
-    wanted = settling.Launch(12, (0.1,), 10, 40, None)
-    (tmp_path / "more.yaml").write_text(json.dumps(settling.config(written, wanted, judgement)))
-    more = load_study(tmp_path / "more.yaml")
-    assert (more.looks.first, more.looks.last) == (2, 12)
-    assert more.rates == config().rates
+def test_a_decided_verdict_is_that_of_the_look_that_decided_it():
+    """Runs that later looks asked for change nothing of it; what is open is judged on all runs."""
+    chosen = config(pruning={"sparsities": [0.59, 0.832]})
+    for seed in range(20):
+        kept: dict = {}
+
+        def draw(runs, seed=seed, kept=kept):
+            curves = CLEAR["secondary, margin of 4 = 0.4"].curves
+            found = drawing_each(curves, 0.2, seed)(runs)
+            kept.update(found)
+            return found
+
+        course = simulated(chosen, draw)
+        early = [t for t in course.looks[-1].tickets if t.look < len(course.looks)]
+        if early:
+            break
+    rows = [
+        row(run, kept[run.key])
+        | {"run_key": run.key, "look": course.asked[run.key], "rewind_epoch": None}
+        | {"val_accuracy": kept[run.key].accuracy, "pretrain_learning_rate": None}
+        | {"heldout_accuracy": None, "best_heldout_accuracy": None, "failure": None}
+        for run in course.plan.runs
+    ]
+    types = dict.fromkeys(("heldout_accuracy", "best_heldout_accuracy"), pl.Float64)
+    types |= {"pruner": pl.String, "failure": pl.String, "rewind_epoch": pl.Int64}
+    frame = pl.DataFrame(rows, schema_overrides=types | {"pretrain_learning_rate": pl.Float64})
+    plan = frame.with_columns(pl.lit("").alias("parent_run_keys"))
+    study = snapshot.Study("s", "l", plan, frame, looks=tuple(k.then() for k in course.looks))
+    judged = {(j.pruner, j.sparsity): j for j in study.judged(Criteria(), "last")}
+    assert early
+    for ticket in early:
+        found = judged[ticket.pruner, ticket.sparsity]
+        assert found.verdict is ticket.verdict
+        assert [f.low for f in found.conditions] == [f.low for f in ticket.judgement.conditions]
+        assert found.criteria.share == course.looks[ticket.look - 1].share
 
 
 def test_damaged_looks_are_one_sentence(adaptive: str, monkeypatch):

@@ -8,6 +8,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from jackpot.conditions import Criteria, Verdict
+from jackpot.contrasts import Decision
 from jackpot.definition import judge
 from jackpot.looks import Looks, LookThen
 from jackpot.settling import chance, needed
@@ -88,18 +89,18 @@ def test_the_chance_of_a_decision_by_hand():
 
 
 def test_the_chance_is_the_share_that_is_decided():
-    """Margins and noise as estimated; trials to come are drawn around means drawn from those."""
+    """Margin and noise as estimated; the trials to come are drawn, and judged as eight are."""
     (judgement,) = judge(runs(three_trials(NEAR, deviation=0.2)))
-    found = judgement.finding("3")
-    error, _ = judgement.noise.of_difference(found.own, found.other)
-    rng = np.random.default_rng(0)
-    truth = found.margin + error * rng.standard_normal(200_000)
-    # The mean of five more trials; then of all eight.
-    more = truth + error * (3 / 5) ** 0.5 * rng.standard_normal(200_000)
+    found, known = judgement.finding("3"), judgement.noise
+    error, freedom = known.of_difference(found.own, found.other)
+    rng, count = np.random.default_rng(0), 200_000
+    truth = found.margin + error * rng.standard_normal(count)
+    more = truth + error * (3 / 5) ** 0.5 * rng.standard_normal(count)
     eight = (3 * found.margin + 5 * more) / 8
-    spread = (error**2 - (error * (3 / 8) ** 0.5) ** 2) ** 0.5
-    assert eight.mean() == pytest.approx(found.margin, abs=4 * spread / 200_000**0.5)
-    assert eight.std() == pytest.approx(spread, rel=0.01)
+    later, free = error * (3 / 8) ** 0.5, freedom * 7 / 2
+    holds = (eight > student.ppf(1 - 0.02 / 2, free) * later).mean()
+    fails = (eight < -student.ppf(1 - 0.02 / 6, free) * later).mean()
+    assert chance(judgement, 8, 0.02) == pytest.approx(max(holds, fails), abs=0.005)
 
 
 RECORDED = {
@@ -107,6 +108,7 @@ RECORDED = {
     "tickets": [
         {
             "pruner": "imp", "sparsity": 0.59, "verdict": "undecided", "standing": "more trials",
+            "look": 1,
             "decisions": {"1": "holds", "2": None}, "margins": {"1": None, "2": 0.01},
             "needs": {"lt": [0.1]},
         }
@@ -119,6 +121,7 @@ def test_a_recorded_look_is_read_back():
     found = LookThen.of(RECORDED)
     assert found.rates == (0.01, 0.1)
     assert found.tickets[0].needs == {"lt": (0.1,)}
+    assert found.tickets[0].decisions == {"1": Decision.HOLDS, "2": None}
 
 
 @pytest.mark.parametrize(
@@ -126,6 +129,8 @@ def test_a_recorded_look_is_read_back():
     [
         {"share": 0}, {"share": 1.5}, {"share": float("nan")}, {"share": "all"}, {"tickets": [{}]},
         {"rates": None}, {"tickets": 1},
+        {"tickets": [RECORDED["tickets"][0] | {"decisions": {"1": "maybe"}}]},
+        {"tickets": [RECORDED["tickets"][0] | {"standing": "sitting"}]},
     ],
 )  # fmt: skip
 def test_a_damaged_look_is_refused(wrong: dict):

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from jackpot import noise
+from jackpot.looks import Standing
 from trainer.study.adaptive import Cell, Course, Result, row, simulated, worst
 from trainer.study.config import Study
 from trainer.study.plan import RunSpec
@@ -38,7 +39,7 @@ class Ahead:
         typical: the mean of those.
         low, high: of eight in ten of those, the fewest and the most.
         decided: share of verdicts that those decided.
-        most: if every cell gets all trials, and the range of learning rates does not grow.
+        most: if every cell gets all trials, at the learning rates so far.
     """
 
     least: Amount
@@ -54,15 +55,15 @@ def ahead(config: Study, course: Course, results: Mapping[str, Result]) -> Ahead
     """What is left of a study that has come as far as `course`, with those results."""
     digest = course.plan.runs[0].dataset_sha256
     least = _amount(course.plan.runs, results)
-    planned = {run.key: run for run in (*worst(config, digest).runs, *course.plan.runs)}
+    whole = worst(config, digest, course.looks[-1].rates).runs
+    planned = {run.key: run for run in (*whole, *course.plan.runs)}
     most = _amount([] if course.stopped else list(planned.values()), results)
-    judged = [look for look in course.looks if look.judgements]
     known = [run for run in course.plan.runs if run.key in results]
     frame = pl.DataFrame(
         [row(run, results[run.key]) for run in known],
         schema_overrides={"pruner": pl.String, "accuracy": pl.Float64},
     )
-    told = noise.of(frame) if judged else None
+    told = None if course.judged is None else noise.of(frame)
     if told is None or course.stopped:
         return Ahead(least, most)
     pilot = _Pilot(told, known, results)
@@ -71,8 +72,8 @@ def ahead(config: Study, course: Course, results: Mapping[str, Result]) -> Ahead
     for seed in range(_DRAWS):
         drawn = simulated(config, pilot.truth(seed), results, digest)
         amount = _amount(drawn.plan.runs, results)
-        standings = drawn.looks[-1].standings
-        decided = sum(standing == "decided" for standing in standings) / len(standings)
+        last = drawn.looks[-1]
+        decided = last.count(Standing.DECIDED) / len(last.tickets)
         found.append((amount.runs, amount.epochs, decided))
         if time.monotonic() - began > _PATIENCE_S:
             break
@@ -98,6 +99,7 @@ class _Pilot:
     ) -> None:
         self.noise = told
         self.trials: dict[Cell, list[float]] = {}
+        self.tried = {Cell.of(run) for run in runs}
         for run in runs:
             accuracy = results[run.key].accuracy
             if accuracy is not None:
@@ -108,9 +110,12 @@ class _Pilot:
         return _Truth(self, np.random.default_rng(seed))
 
     def nearest(self, cell: Cell) -> Cell | None:
-        """The cell itself; of a learning rate that nobody has tried, the nearest one's."""
-        if cell in self.trials:
-            return cell
+        """The cell itself; at a learning rate that nobody has tried, the one at the nearest.
+
+        None where nothing tells: where every trial diverged, they will again.
+        """
+        if cell in self.tried:
+            return cell if cell in self.trials else None
         alike = [
             other
             for other in self.trials
@@ -141,7 +146,7 @@ class _Truth:
     def _drawn(self, run: RunSpec) -> Result:
         cell = self.pilot.nearest(Cell.of(run))
         if cell is None:
-            return Result()  # Every trial of it diverged.
+            return Result()
         trials, variance = self.pilot.trials[cell], self.pilot.variance(cell)
         if cell not in self.accuracy:
             spread = (variance / len(trials)) ** 0.5

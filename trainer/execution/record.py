@@ -1,22 +1,20 @@
 """The record of a launch: what all its processes need to know, and what it leaves in the store."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
-from filelock import Timeout
+from filelock import BaseFileLock, Timeout
 from ruamel.yaml import YAML
 
 from jackpot import stores, wording
 from jackpot.contract import Artifact, Kind, Tag
 from trainer.execution import environment
 from trainer.store.delivery import Delivery
-from trainer.store.journal import RunFolder, RunStart, WorkDir
+from trainer.store.journal import EndStatus, RunFolder, RunStart, WorkDir
 from trainer.store.tracking import Store, StoreAway, StoreRefused
-from trainer.study.adaptive import Course, Look
+from trainer.study.adaptive import Course
 from trainer.study.config import DatasetChoice, Study
 from trainer.study.plan import Plan, reported
 
@@ -64,31 +62,76 @@ class Launch:
         )
 
 
-@contextmanager
-def recorded(
-    plan: Plan, config: Study, store: Store, work: WorkDir, delivery: Delivery, is_training: bool
-) -> Iterator[RunFolder | None]:
+class Record:
     """The launch's own run in the store, with config, plan and environment as artifacts.
 
-    None if the same plan is recorded already and has nothing to do, or if another launch of it is
-    under way, which keeps the record.
+    One launch at a time keeps it. Another one that trains the same plan takes it over where that
+    one has ended before its time.
+
+    Args:
+        config: the study.
+        store, work, delivery: where it goes.
+        is_training: whether anything is to be trained.
     """
-    lock = work.lock(plan.key)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield None
-        return
-    try:
-        if not is_training:
-            try:
-                earlier = store.launch_of(plan.study, plan.key)
-            except (StoreAway, StoreRefused):
-                earlier = None
-            if earlier and earlier[1] == "FINISHED" and not work.of(plan.key):
-                yield None
-                return
-        folder = work.open(plan.key)
+
+    def __init__(
+        self, config: Study, store: Store, work: WorkDir, delivery: Delivery, is_training: bool
+    ) -> None:
+        self._config, self._store, self._work, self._delivery = config, store, work, delivery
+        self._is_training, self._has_tried = is_training, False
+        self._folder: RunFolder | None = None
+        self._lock: BaseFileLock | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def write(self, plan: Plan, course: Course | None) -> None:
+        """Records a plan, of an adaptive study with its looks so far, if it is ours to record."""
+        if self._folder is not None:
+            _write_plan(self._folder, plan, self._config, course)
+        elif self._is_ours(plan):
+            self._folder = self._begun(plan)
+            write_record(self._folder, plan, self._config, course)
+
+    def end(self, missing: int, is_interrupted: bool) -> None:
+        """Records how the launch ended: how many runs are not finished."""
+        if self._folder is None:
+            return
+        status: EndStatus = "FAILED" if missing else "FINISHED"
+        reason = f"{missing} runs are not finished" if missing else None
+        self._folder.end("KILLED" if is_interrupted else status, reason)
+        self._delivery.alive.discard(self._folder.key)
+
+    def _is_ours(self, plan: Plan) -> bool:
+        begins = self._is_training and not self._has_tried
+        self._has_tried = True
+        lock = self._work.lock(plan.key)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        # With nothing to train, or after a launch beside this one, all may be recorded already.
+        if not begins and self._is_finished(plan):
+            lock.release()
+            return False
+        self._lock = lock
+        return True
+
+    def _is_finished(self, plan: Plan) -> bool:
+        if self._work.of(plan.key):
+            return self._work.finished(plan.key) is not None
+        try:
+            earlier = self._store.launch_of(plan.study, plan.key)
+        except (StoreAway, StoreRefused):
+            return False
+        return earlier is not None and earlier[1] == "FINISHED"
+
+    def _begun(self, plan: Plan) -> RunFolder:
+        folder = self._work.open(plan.key)
         folder.start(
             RunStart(
                 key=plan.key,
@@ -102,20 +145,17 @@ def recorded(
                     Tag.STUDY: plan.study,
                     Tag.PLAN_KEY: plan.key,
                 },
-                about=about(plan, config),
+                about=about(plan, self._config),
             )
         )
-        delivery.alive.add(plan.key)
-        write_record(folder, plan, config)
-        yield folder
-    finally:
-        lock.release()
+        self._delivery.alive.add(plan.key)
+        return folder
 
 
 def _size(plan: Plan) -> str:
     """How large a launch is, in words."""
     if plan.looks is not None:
-        return f"until decided, {plan.looks[0].first} to {plan.looks[0].last} trials"
+        return f"until decided, {plan.looks.first} to {plan.looks.last} trials"
     return f"{len(plan.runs)} runs"
 
 
@@ -148,8 +188,10 @@ Verdicts and figures: `python -m explorer` with `MLFLOW_TRACKING_URI` set to thi
 store, then `/?study={plan.study}`. After Ma et al., NeurIPS 2021."""
 
 
-def write_record(folder: RunFolder, plan: Plan, config: Study) -> None:
-    """Writes config, plan and environment as artifacts."""
+def write_record(
+    folder: RunFolder, plan: Plan, config: Study, course: Course | None = None
+) -> None:
+    """Writes config, plan and environment as artifacts; of an adaptive study its looks too."""
     yaml = YAML()
     with folder.artifact(Artifact.LAUNCH_CONFIG).open("w", encoding="utf-8") as file:
         yaml.dump(config.model_dump(mode="json"), file)
@@ -157,31 +199,29 @@ def write_record(folder: RunFolder, plan: Plan, config: Study) -> None:
     folder.artifact(Artifact.LAUNCH_ENVIRONMENT).write_text(environment_, encoding="utf-8")
     for name in (Artifact.LAUNCH_CONFIG, Artifact.LAUNCH_ENVIRONMENT):
         folder.artifact_written(name)
-    _write_plan(folder, plan, config)
+    _write_plan(folder, plan, config, course)
 
 
-def write_course(folder: RunFolder, course: Course, config: Study) -> None:
-    """Writes how far an adaptive study has come: its looks, and the runs it has asked for."""
-    _write_plan(folder, course.plan, config, course.looks)
-
-
-def _write_plan(folder: RunFolder, plan: Plan, config: Study, looks: Sequence[Look] = ()) -> None:
+def _write_plan(folder: RunFolder, plan: Plan, config: Study, course: Course | None) -> None:
+    looks = {} if course is None else course.asked
     runs = [
         {"run_key": spec.key, "name": spec.name, "parent_run_keys": [p.key for p in spec.parents]}
         | {str(name): value for name, value in spec.params().items()}
+        | ({"look": looks[spec.key]} if spec.key in looks else {})
         for spec in plan.runs
     ]
-    criteria = config.criteria.model_dump(exclude_none=True)
     planned: dict[str, Any] = {
         "study": plan.study,
         "plan_key": plan.key,
-        "criteria": criteria,
+        "criteria": config.criteria.model_dump(exclude_none=True),
         "runs": runs,
     }
-    if looks:
+    if course is not None:
         # In the same file: at which level a plan's runs are judged has to be known with them.
-        planned["looks"] = [asdict(look.then()) for look in looks]
-    folder.artifact(Artifact.LAUNCH_PLAN).write_text(
-        json.dumps(planned, indent=1), encoding="utf-8"
-    )
+        planned["looks"] = [asdict(look.then()) for look in course.looks]
+    # At once, not while the file is being sent.
+    file = folder.artifact(Artifact.LAUNCH_PLAN)
+    fresh = file.with_suffix(".new")
+    fresh.write_text(json.dumps(planned, indent=1), encoding="utf-8")
+    fresh.replace(file)
     folder.artifact_written(Artifact.LAUNCH_PLAN)

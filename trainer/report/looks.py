@@ -6,10 +6,9 @@ from rich.table import Table
 
 from jackpot import plugins, wording
 from jackpot.contrasts import Decision
-from jackpot.definition import Judgement
 from jackpot.looks import Standing
 from trainer.execution.forecast import Ahead, Amount
-from trainer.study.adaptive import Course, Look
+from trainer.study.adaptive import Course, Look, Ticket
 
 MARKS: Mapping[Decision | None, str] = {
     Decision.HOLDS: "✓",
@@ -21,34 +20,34 @@ MARKS: Mapping[Decision | None, str] = {
 
 def lines(look: Look) -> Iterator[str]:
     """A line for each ticket: its conditions, its verdict, and what becomes of it."""
-    for judgement, standing in zip(look.judgements, look.standings, strict=True):
-        marks = "  ".join(f"{name} {mark}" for name, mark in _marks(judgement))
-        yield f"{_ticket(judgement)}: {marks}  {judgement.verdict}{_next(standing)}"
+    for ticket in look.tickets:
+        marks = "".join(f"{name} {mark}  " for name, mark in _marks(ticket))
+        yield f"{_name(ticket)}: {marks}{_verdict(ticket)}"
 
 
 def table(look: Look) -> Table:
     """The same as a table, a column for each condition."""
     found = Table(title=f"look {look.number}: {look.trials} trials", title_justify="left")
+    names = max((_marks(ticket) for ticket in look.tickets), key=len, default=[])
     found.add_column("ticket")
-    for name, _ in _marks(look.judgements[0]) if look.judgements else ():
+    for name, _ in names:
         found.add_column(name, justify="center")
     found.add_column("verdict")
-    for judgement, standing in zip(look.judgements, look.standings, strict=True):
-        marks = [mark for _, mark in _marks(judgement)]
-        found.add_row(_ticket(judgement), *marks, f"{judgement.verdict}{_next(standing)}")
+    for ticket in look.tickets:
+        marks = [mark for _, mark in _marks(ticket)] or ["?"] * len(names)
+        found.add_row(_name(ticket), *marks, _verdict(ticket))
     return found
 
 
 def sentence(course: Course, runs: int, epochs: int) -> str:
     """What comes after a look, for a study with that many runs and epochs to train."""
-    judged = [look for look in course.looks if look.judgements]
     if course.stopped:
-        return f"Look {judged[-1].number}, the last: {course.why}."
-    look = course.looks[-1]
+        return f"Look {course.looks[-1].number}, the last: {course.why}."
+    look, judged = course.looks[-1], course.judged
     said = f"Look {look.number}: {wording.count(runs, 'run')}, {wording.count(epochs, 'epoch')}"
-    if judged and judged[-1] is not look:
-        opened = judged[-1].standings.count(Standing.OPEN)
-        said += f" for {wording.count(opened, 'open verdict')}, up to {look.trials} trials"
+    if judged is not None:
+        opened = wording.count(judged.count(Standing.OPEN), "open verdict")
+        said += f" for {opened}, up to {look.trials} trials"
     if look.grown:
         rates = ", ".join(f"{rate:g}" for rate in look.grown)
         said += f"; a setting was best at the end of the learning rates, so {rates} was added"
@@ -83,17 +82,19 @@ def ahead(course: Course, left: Ahead, epoch_s: float | None) -> str:
         )
     else:
         said.append("- after the first look, what is to be expected can be drawn from its trials")
-    said.append(f"- at most: {amount(left.most)}")
+    said.append(f"- at most, if the learning rates grow no further: {amount(left.most)}")
     return "\n".join(said)
 
 
-def _ticket(judgement: Judgement) -> str:
-    return f"{plugins.short(judgement.pruner)} {wording.sparsity(judgement.sparsity)}"
+def _name(ticket: Ticket) -> str:
+    return f"{plugins.short(ticket.pruner)} {wording.sparsity(ticket.sparsity)}"
 
 
-def _marks(judgement: Judgement) -> list[tuple[str, str]]:
-    return [(found.condition.name, MARKS[found.decision]) for found in judgement.conditions]
+def _marks(ticket: Ticket) -> list[tuple[str, str]]:
+    conditions = () if ticket.judgement is None else ticket.judgement.conditions
+    return [(found.condition.name, MARKS[found.decision]) for found in conditions]
 
 
-def _next(standing: Standing) -> str:
-    return "" if standing is Standing.DECIDED else f" ({standing})"
+def _verdict(ticket: Ticket) -> str:
+    after = "" if ticket.standing is Standing.DECIDED else f" ({ticket.standing})"
+    return f"{ticket.verdict}{after}"

@@ -8,17 +8,19 @@ first look each time: it takes the same way whoever asks, whenever a launch was 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 
 import polars as pl
 
+from jackpot import wording
 from jackpot.conditions import Criteria, Verdict, with_said
 from jackpot.contrasts import Decision
 from jackpot.definition import Judgement, judge
 from jackpot.looks import Looks, LookThen, Standing, TicketThen
 from jackpot.settings import find as find_setting
-from jackpot.settling import at_an_end, chance, needed
+from jackpot.settling import End, at_an_end, chance, needed
 from trainer.study.config import RateRange, Study, two_digits
-from trainer.study.plan import Plan, RunSpec, maker, plan, reported, runs_at
+from trainer.study.plan import Plan, RunSpec, digest, maker, plan, reported, runs_at
 
 # Below this chance of a decision with all trials, none is added.
 _FUTILE = 0.05
@@ -62,6 +64,45 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Ticket:
+    """What a look says of a ticket that is asked for.
+
+    Attributes:
+        pruner, sparsity: of its mask.
+        standing: what becomes of it.
+        judgement: None if no run with its mask gave a number.
+        look: the look that judged it: an earlier one where that decided it.
+    """
+
+    pruner: str
+    sparsity: float
+    standing: Standing
+    judgement: Judgement | None
+    look: int
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of its judgement."""
+        return Verdict.NOT_ENOUGH_RUNS if self.judgement is None else self.judgement.verdict
+
+    def then(self) -> TicketThen:
+        """What a launch records of it."""
+        found = self.judgement
+        conditions = () if found is None else found.conditions
+        is_open = found is not None and self.standing is Standing.OPEN
+        return TicketThen(
+            self.pruner,
+            self.sparsity,
+            str(self.verdict),
+            self.standing,
+            self.look,
+            {f.condition.name: f.decision for f in conditions},
+            {f.condition.name: f.margin for f in conditions},
+            needed(found) if found is not None and is_open else {},
+        )
+
+
+@dataclass(frozen=True)
 class Look:
     """A point at which an adaptive study judges.
 
@@ -73,8 +114,8 @@ class Look:
         rates: learning rates that are tried up to it.
         added: trials in all of each cell that this look adds some to, parents left out.
         grown: learning rates that the range grew by, since a best one was at its end.
-        judgements: of the tickets that are asked for; empty while runs of the look are missing.
-        standings: of each judgement.
+        tickets: that are asked for; empty while runs of the look are missing.
+        left: trials that later looks may add to a cell.
     """
 
     number: int
@@ -83,32 +124,48 @@ class Look:
     runs: int
     rates: tuple[float, ...]
     added: Mapping[Cell, int]
+    left: int
     grown: tuple[float, ...] = ()
-    judgements: tuple[Judgement, ...] = ()
-    standings: tuple[Standing, ...] = ()
+    tickets: tuple[Ticket, ...] = ()
 
     @property
     def stops(self) -> bool:
         """Whether it is the last one: nothing is left that more trials would decide."""
-        return bool(self.standings) and Standing.OPEN not in self.standings
+        return bool(self.tickets) and self.count(Standing.OPEN) == 0
+
+    def count(self, standing: Standing) -> int:
+        """How many tickets stand so."""
+        return sum(ticket.standing is standing for ticket in self.tickets)
+
+    @cached_property
+    def why(self) -> str:
+        """Why the study stops after it, in words; empty if it does not."""
+        if not self.stops:
+            return ""
+        total, decided = len(self.tickets), self.count(Standing.DECIDED)
+        if decided == total:
+            return "the verdict is decided" if total == 1 else f"all {total} verdicts are decided"
+        said = [f"{decided} of {wording.count(total, 'verdict')} decided"]
+        if futile := self.count(Standing.FUTILE):
+            more = wording.count(self.left, "more trial")
+            said.append(f"{futile} at the boundary: {more} would not settle it")
+        if most := self.count(Standing.MOST):
+            said.append(f"{most} undecided with the most trials")
+        if missing := self.count(Standing.MISSING):
+            said.append(f"{missing} without runs to judge")
+        return ", ".join(said)
 
     def then(self) -> LookThen:
         """What a launch records of it."""
-        tickets = tuple(
-            TicketThen(
-                judgement.pruner,
-                judgement.sparsity,
-                str(judgement.verdict),
-                standing,
-                {f.condition.name: f.decision and str(f.decision) for f in judgement.conditions},
-                {f.condition.name: f.margin for f in judgement.conditions},
-                needed(judgement) if standing is Standing.OPEN else {},
-            )
-            for judgement, standing in zip(self.judgements, self.standings, strict=True)
-        )
-        words = why(self) if self.stops else ""
         return LookThen(
-            self.number, self.trials, self.share, self.runs, self.rates, self.grown, tickets, words
+            self.number,
+            self.trials,
+            self.share,
+            self.runs,
+            self.rates,
+            self.grown,
+            tuple(ticket.then() for ticket in self.tickets),
+            self.why,
         )
 
 
@@ -119,39 +176,27 @@ class Course:
     Attributes:
         looks: so far; of the last one, runs may be missing.
         plan: all runs that have been asked for.
+        asked: the look that asked for each of them first, by run key.
     """
 
     looks: tuple[Look, ...]
     plan: Plan
+    asked: Mapping[str, int]
 
     @property
     def stopped(self) -> bool:
         """Whether nothing is left to train."""
         return self.looks[-1].stops
 
-    @cached_property
+    @property
     def why(self) -> str:
         """Why it stopped, in words; empty if it has not."""
-        return why(self.looks[-1]) if self.stopped else ""
+        return self.looks[-1].why
 
-
-def why(look: Look) -> str:
-    """Why a study stops after a look, in words."""
-    counts = {standing: look.standings.count(standing) for standing in Standing}
-    total = len(look.standings)
-    if counts[Standing.DECIDED] == total:
-        return "the verdict is decided" if total == 1 else f"all {total} verdicts are decided"
-    said = [f"{counts[Standing.DECIDED]} of {total} verdicts are decided"]
-    if counts[Standing.BOUNDARY]:
-        said.append(
-            f"{counts[Standing.BOUNDARY]} at the boundary, which the trials that are left would "
-            "not settle"
-        )
-    if counts[Standing.MOST]:
-        said.append(f"{counts[Standing.MOST]} undecided with the most trials")
-    if counts[Standing.MISSING]:
-        said.append(f"{counts[Standing.MISSING]} without runs to judge")
-    return ", ".join(said)
+    @property
+    def judged(self) -> Look | None:
+        """The last look whose runs have all ended."""
+        return next((look for look in reversed(self.looks) if look.tickets), None)
 
 
 def follow(
@@ -175,12 +220,18 @@ def follow(
     return _Walk(config, config.looks, results, dataset_sha256).course()
 
 
-def worst(config: Study, dataset_sha256: str | None = None) -> Plan:
-    """All that an adaptive study may train, if its range of learning rates does not grow."""
-    if config.looks is None:
-        return plan(config, dataset_sha256)
-    most = config.model_copy(update={"trials": config.looks.last, "until": None})
-    return plan(most, dataset_sha256)
+def worst(
+    config: Study, dataset_sha256: str | None = None, rates: Sequence[float] | None = None
+) -> Plan:
+    """All that an adaptive study may train, at these learning rates.
+
+    Args:
+        config, dataset_sha256: see `follow`.
+        rates: None: those of the first look.
+    """
+    everywhere = {"trials": config.most_trials, "until": None}
+    at = {"learning_rates": list(rates or config.rates)}
+    return plan(config.model_copy(update=everywhere | at), dataset_sha256)
 
 
 Simulate = Callable[[Sequence[RunSpec]], Mapping[str, Result]]
@@ -226,29 +277,37 @@ class _Walk:
         dataset_sha256: str | None,
     ) -> None:
         self.config, self.looks, self.results = config, looks, results
-        self.first = plan(config, dataset_sha256)
+        first = plan(config, dataset_sha256)
         self.make = maker(config, dataset_sha256)
-        self.reported = set(reported(config))
+        self.asked = sorted(product(reported(config), config.pruners))
         self.rates = list(config.rates)
-        self.cells = dict.fromkeys(map(Cell.of, self.first.runs), looks.first)
+        self.cells = dict.fromkeys(map(Cell.of, first.runs), looks.first)
         self.known: dict[tuple[int, float], list[RunSpec]] = {}
+        self.decided: dict[tuple[float, str], Ticket] = {}
         self.found: list[Look] = []
+        self.first_asked: dict[str, int] = {}
+        # Of what decides its way: another study of these runs has another record.
+        about = config.model_dump(
+            mode="json", include={"learning_rates", "trials", "criteria"}, exclude_none=True
+        )
+        self.identity = digest([first.key, about])
         self._add(dict(self.cells))
 
     def course(self) -> Course:
         """The looks, and the runs that they ask for; goes on where it came to last time."""
         while self._judge_last() and not self.found[-1].stops:
             self._add(self._next(self.found[-1]))
-        plan_ = Plan(self.config.study, tuple(self._runs()), (self.looks, self.first))
-        return Course(tuple(self.found), plan_)
+        plan_ = Plan(self.config.study, tuple(self._runs()), self.looks, self.identity)
+        return Course(tuple(self.found), plan_, dict(self.first_asked))
 
     def _add(self, cells: Mapping[Cell, int]) -> None:
         """The next look, with more trials of these cells."""
         self.cells |= cells
         number = len(self.found) + 1
         trials, share = self.looks.trials[number - 1], self.looks.share(number)
-        asked = len(self._runs())
-        self.found.append(Look(number, trials, share, asked, tuple(self.rates), cells))
+        left = self.looks.last - trials
+        self.found.append(Look(number, trials, share, 0, tuple(self.rates), cells, left))
+        self.found[-1] = replace(self.found[-1], runs=len(self._runs()))
 
     def _judge_last(self) -> bool:
         """Judges the last look; False if runs of it are missing.
@@ -259,71 +318,103 @@ class _Walk:
         while True:
             if any(run.key not in self.results for run in runs):
                 return False
-            frame = self._frame(runs)
-            judgements = self._judged(frame, look.share)
+            judgements = self._judged(self._frame(runs), look.share)
             wider = self._beyond_the_ends(judgements, look.trials)
             if not wider:
                 break
             self.cells |= wider
-            new = {cell.learning_rate for cell in wider} - set(self.rates)
+            new = {cell.learning_rate for cell in wider}
             self.rates = sorted({*self.rates, *new})
-            runs, rates, grown = self._runs(), tuple(self.rates), tuple(sorted({*look.grown, *new}))
-            look = self.found[-1] = replace(
-                look, runs=len(runs), rates=rates, added={**look.added, **wider}, grown=grown
-            )
-        self.found[-1] = replace(
-            look,
-            judgements=tuple(judgements),
-            standings=tuple(self._standing(judgement, look.number) for judgement in judgements),
-        )
+            runs, grown = self._runs(), tuple(sorted({*look.grown, *new}))
+            added = {**look.added, **wider}
+            look = replace(look, runs=len(runs), rates=tuple(self.rates), added=added, grown=grown)
+            self.found[-1] = look
+        tickets = tuple(self._ticket(key, judgements.get(key), look) for key in self.asked)
+        self.found[-1] = replace(look, tickets=tickets)
+        self.decided |= {
+            (ticket.sparsity, ticket.pruner): ticket
+            for ticket in tickets
+            if ticket.standing is Standing.DECIDED
+        }
         return True
 
-    def _standing(self, judgement: Judgement, number: int) -> Standing:
-        if judgement.verdict is Verdict.NOT_ENOUGH_RUNS:
+    def _ticket(self, key: tuple[float, str], judgement: Judgement | None, look: Look) -> Ticket:
+        # A verdict that a look has decided stands: each look has its own share of the level.
+        if key in self.decided:
+            return self.decided[key]
+        sparsity, pruner = key
+        standing = self._standing(judgement, look)
+        return Ticket(pruner, sparsity, standing, judgement, look.number)
+
+    def _standing(self, judgement: Judgement | None, look: Look) -> Standing:
+        if judgement is None or judgement.verdict is Verdict.NOT_ENOUGH_RUNS:
             return Standing.MISSING
         if judgement.verdict not in (Verdict.UNDECIDED, Verdict.TICKET):
             return Standing.DECIDED
         last = len(self.looks.trials)
-        if number == last:
+        if look.number == last:
             return Standing.MOST
         level = judgement.criteria.alpha * self.looks.share(last)
         hopeless = chance(judgement, self.looks.last, level) < _FUTILE
-        return Standing.BOUNDARY if hopeless or not needed(judgement) else Standing.OPEN
+        return Standing.FUTILE if hopeless or not needed(judgement) else Standing.OPEN
 
     def _next(self, look: Look) -> dict[Cell, int]:
         """Cells that get more trials at the next look, with their trials in all."""
         trials = self.looks.trials[look.number]
-        found: dict[Cell, int] = {}
-        for judgement, standing in zip(look.judgements, look.standings, strict=True):
-            if standing is Standing.OPEN:
-                for name, rates in needed(judgement).items():
-                    for rate in rates:
-                        found[_cell(name, judgement, rate)] = trials
-        return found
+        return {
+            _cell(name, ticket.judgement, rate): trials
+            for ticket in look.tickets
+            if ticket.standing is Standing.OPEN and ticket.judgement is not None
+            for name, rates in needed(ticket.judgement).items()
+            for rate in rates
+        }
 
-    def _beyond_the_ends(self, judgements: Sequence[Judgement], trials: int) -> dict[Cell, int]:
-        """Cells at a learning rate beyond an end of the range at which some setting is best."""
+    def _beyond_the_ends(
+        self, judgements: Mapping[tuple[float, str], Judgement], trials: int
+    ) -> dict[Cell, int]:
+        """Cells at learning rates beyond an end of the range at which some setting is best.
+
+        All tickets that are not decided get them: a maximum over rates is compared with one over
+        the same rates. A ticket that is none whatever is trained does not count.
+        """
         chosen = self.config.learning_rates
         if not isinstance(chosen, RateRange) or len(self.rates) > 2 * (chosen.count - 1):
             return {}
-        found: dict[Cell, int] = {}
-        for judgement in judgements:
-            if any(
+        able = [
+            judgement
+            for key, judgement in judgements.items()
+            if key not in self.decided
+            and not any(
                 one.condition.rival is None and one.decision is Decision.FAILS
                 for one in judgement.conditions
-            ):
-                continue  # Whatever is trained, it is none.
-            for end in at_an_end(judgement):
-                factor = chosen.ratio if end.is_largest else 1 / chosen.ratio
-                beyond = two_digits(end.learning_rate * factor)
-                if beyond <= _LARGEST:
-                    found |= {_cell(n, judgement, beyond): trials for n in judgement.compared}
-        return {cell: trials for cell, trials in found.items() if cell not in self.cells}
+            )
+        ]
+        beyond = {
+            rate
+            for judgement in able
+            for end in at_an_end(judgement)
+            if (rate := self._beyond(end, chosen.ratio)) is not None
+        }
+        return {
+            _cell(name, judgement, rate): trials
+            for rate in beyond
+            for judgement in able
+            for name in judgement.compared
+        }
 
-    def _judged(self, frame: pl.DataFrame, share: float) -> list[Judgement]:
+    def _beyond(self, end: End, ratio: float) -> float | None:
+        """The next learning rate after an end; None if it is none, or no end of the whole range."""
+        if end.is_largest:
+            rate = two_digits(end.learning_rate * ratio)
+            return rate if self.rates[-1] < rate <= _LARGEST else None
+        rate = two_digits(end.learning_rate / ratio)
+        return rate if 0 < rate < self.rates[0] else None
+
+    def _judged(self, frame: pl.DataFrame, share: float) -> dict[tuple[float, str], Judgement]:
         said = self.config.criteria.model_dump(exclude_none=True)
-        criteria = with_said(Criteria(share=share), said)
-        return [j for j in judge(frame, criteria) if j.sparsity in self.reported]
+        found = judge(frame, with_said(Criteria(share=share), said))
+        judged = {(judgement.sparsity, judgement.pruner): judgement for judgement in found}
+        return {key: judged[key] for key in self.asked if key in judged}
 
     def _frame(self, runs: Iterable[RunSpec]) -> pl.DataFrame:
         """What the runs gave, as `jackpot.judge` takes it."""
@@ -332,10 +423,13 @@ class _Walk:
 
     def _runs(self) -> list[RunSpec]:
         """All runs of the cells, parents first, trial by trial and rate by rate."""
+        number = len(self.found)
         found: dict[str, RunSpec] = {}
         for trial in range(1, max(self.cells.values()) + 1):
             for rate in self.rates:
                 found |= {run.key: run for run in self._needed_at(trial, rate)}
+        for key in found:
+            self.first_asked.setdefault(key, number)
         return list(found.values())
 
     def _needed_at(self, trial: int, rate: float) -> Iterator[RunSpec]:

@@ -205,12 +205,14 @@ class Plan:
     Attributes:
         study: name.
         runs: of an adaptive study, those that have been asked for so far.
-        looks: of an adaptive study, with the runs of its first look; else None.
+        looks: of an adaptive study; else None.
+        identity: of an adaptive study: what stays the same while its runs grow.
     """
 
     study: str
     runs: tuple[RunSpec, ...]
-    looks: "tuple[Looks, Plan] | None" = None
+    looks: Looks | None = None
+    identity: str | None = None
 
     @cached_property
     def key(self) -> str:
@@ -218,9 +220,8 @@ class Plan:
 
         That of an adaptive study does not change while its runs grow.
         """
-        if self.looks is not None:
-            looks, first = self.looks
-            return digest([first.key, looks.first, looks.last])
+        if self.identity is not None:
+            return self.identity
         return digest(sorted(run.key for run in self.runs))
 
 

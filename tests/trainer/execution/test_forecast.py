@@ -1,12 +1,13 @@
 """What is left of an adaptive study: at best, as drawn, and at most."""
 
-import numpy as np
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.judging import CLEAR, EDGE
 from tests.trainer.study.test_adaptive import adaptive, drawing
 from trainer.execution import forecast
-from trainer.study.adaptive import Result, follow, simulated
+from trainer.study.adaptive import Cell, Result, follow, simulated
 
 EACH = 20
 """Runs of one trial: four settings at five rates."""
@@ -74,16 +75,24 @@ def test_a_study_that_has_stopped_needs_nothing():
 
 
 def test_a_cell_without_a_number_stays_without():
+    """SDT diverges at the largest rate: its trials to come do so in every draw."""
     draw = drawing(EDGE["2 at its edge"].curves, noise=0.2)
 
     def lost(runs):
-        return {
-            key: Result(diverged=True) if run.setting.name == "sdt" else result
-            for run, (key, result) in zip(runs, draw(runs).items(), strict=True)
-        }
+        found = draw(runs)
+        for run in runs:
+            if run.setting.name == "sdt" and run.learning_rate == 1.0:
+                found[run.key] = Result(diverged=True)
+        return found
 
     known = lost(follow(adaptive(), {}).plan.runs)
     course = follow(adaptive(), known)
-    left = forecast.ahead(adaptive(), course, known)
-    assert course.stopped or left.drawn == 10
-    assert np.isfinite(left.most.runs)
+    told = course.judged.tickets[0].judgement.noise
+    pilot = forecast._Pilot(told, [r for r in course.plan.runs if r.key in known], known)
+    gone = next(
+        Cell.of(run) for run in course.plan.runs if run.setting.name == "sdt" and run.trial == 1
+    )
+    gone = replace(gone, learning_rate=1.0)
+    assert pilot.nearest(gone) is None
+    # At a rate that nobody has tried, the nearest one that gave numbers tells.
+    assert pilot.nearest(replace(gone, learning_rate=3.0)).learning_rate == 0.3

@@ -23,6 +23,7 @@ STUDY = {
     "until": "decided",
     "training": "{epochs: 4, batch_size: 64, rewind_epoch: 1}",
 }
+STUDY_EPOCHS = 4
 
 
 def plan_of(uri: str) -> dict:
@@ -76,16 +77,21 @@ def test_another_launch_has_nothing_to_do(undisturbed: str, write_config, train,
     assert len(stored.runs(undisturbed, "launch")) == 1
 
 
-def test_a_dry_run_says_what_is_left(write_config, train, store_uri, undisturbed, capsys):
+@pytest.mark.slow
+def test_a_dry_run_says_what_is_left(write_config, train, store_uri, capsys):
     assert train(write_config(**STUDY), "--dry-run") == 0
     said = capsys.readouterr().out
     # Of two rates and trials: pretraining, two rounds, RR and SDT.
     assert "at best, if it decides every verdict: 20 runs" in said
-    assert "at most: 30 runs" in said
+    assert "at most, if the learning rates grow no further: 30 runs" in said
+
+
+def test_a_dry_run_of_a_study_that_has_stopped(write_config, train, undisturbed, capsys):
     assert train(write_config(**STUDY), "--tracking-uri", undisturbed, "--dry-run") == 0
     assert "The study has stopped" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_budgets_in_epochs_add_up(write_config, train, store_uri, undisturbed, capsys):
     """Each launch stops once its epochs are spent, and the next one goes on."""
     config = write_config(**STUDY)
@@ -114,8 +120,46 @@ def test_budgets_that_say_nothing_are_refused(text: str, write_config, train, ca
     assert "expected a time such as 90m" in capsys.readouterr().err
 
 
+def test_a_budget_that_ends_with_a_look_is_no_end(write_config, train, store_uri, undisturbed):
+    """All that was asked for has ended, and the study has not stopped."""
+    first = plan_of(undisturbed)["looks"][0]
+    epochs = STUDY_EPOCHS * first["runs"]
+    config = write_config(**STUDY)
+    assert train(config, "--budget", f"{epochs} epochs") == 1
+    looks = plan_of(store_uri)["looks"]
+    assert [bool(look["tickets"]) for look in looks] == [True, False], "it was judged"
+    assert train(config) == 0
+    assert_same(store_uri, undisturbed)
+
+
+def test_a_run_that_fails_for_good_ends_the_launch(write_config, train, store_uri, capsys):
+    """It is neither a result nor trained for ever."""
+    config = write_config(**STUDY | {"pruners": "[imp, 'tests.trainer.execution.failing:pruner']"})
+    assert train(config) == 1
+    said = capsys.readouterr().out
+    assert "the pruner fails" in said
+    assert said.count("Look 1:") == 1
+    (look,) = plan_of(store_uri)["looks"]
+    assert look["tickets"] == []
+
+
+def test_another_launch_takes_the_record_over(
+    write_config, train, store_uri, tmp_path, undisturbed
+):
+    """The launch that keeps the record is killed; the one beside it trains on, and records that."""
+    config = write_config(**STUDY)
+    first = start(tmp_path, config, store_uri, "first.txt")
+    _wait_for_look(tmp_path, 1, first)
+    second = start(tmp_path, config, store_uri, "second.txt")
+    time.sleep(1.0)
+    first.kill()
+    first.wait()
+    assert second.wait() == 0
+    assert_same(store_uri, undisturbed)
+
+
 def test_killed_at_every_look_it_ends_the_same(write_config, store_uri, tmp_path, undisturbed):
-    """kill -9 as soon as each look is written, and once in the middle of the first."""
+    """kill -9 as soon as each look is written: between looks."""
     config = write_config(**STUDY)
     looks = len(plan_of(undisturbed)["looks"])
     for look in range(1, looks + 1):
@@ -138,8 +182,7 @@ def _wait_for_look(folder: Path, look: int, process) -> None:
                 continue
             if len(found) >= look:
                 return
-        if process.poll() is not None:
-            return
+        assert process.poll() is None, "it ended before"
         time.sleep(0.01)
     raise AssertionError(f"look {look} did not come")
 

@@ -24,8 +24,7 @@ def going_on() -> Course:
 
 def plain(view, file: io.StringIO, course: Course) -> list[str]:
     text = looks.sentence(course, 7, 1120)
-    judged = [look for look in course.looks if look.judgements]
-    view.look_ended(judged[-1] if judged else None, text, 1120)
+    view.look_ended(course.judged, text, 1120)
     drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
     return [line.strip() for line in drawn.splitlines()]
 
@@ -90,7 +89,7 @@ def test_what_is_ahead_is_said_with_its_time():
         "- at best, if it decides every verdict: 7 runs, 1,120 epochs, 56 min",
         "- drawn 10 times from the trials so far: 40 runs, 6,400 epochs, 5 h 20 min (7 to 90 runs "
         "in eight of ten), 80% of verdicts decided",
-        "- at most: 120 runs, 19,200 epochs, 16 h 00 min",
+        "- at most, if the learning rates grow no further: 120 runs, 19,200 epochs, 16 h 00 min",
     ]
 
 
@@ -99,6 +98,6 @@ def test_a_ticket_whose_rivals_gave_nothing_has_no_verdict():
     known = drawing(NONE, noise=0.1)(runs)
     known |= {run.key: Result(diverged=True) for run in runs if run.setting.name == "pretrain"}
     course = follow(adaptive(), known)
-    assert course.why == "0 of 1 verdicts are decided, 1 without runs to judge"
+    assert course.why == "0 of 1 verdict decided, 1 without runs to judge"
     (line,) = looks.lines(course.looks[-1])
     assert line.endswith("not enough runs (runs are missing)")

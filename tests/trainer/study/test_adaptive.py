@@ -14,7 +14,7 @@ from benchmarks.judging import CLEAR, EDGE, RATES
 from jackpot.conditions import Verdict
 from jackpot.looks import LookThen, Standing
 from tests.trainer.study.test_plan import study
-from trainer.study.adaptive import Cell, Result, follow, simulated, why, worst
+from trainer.study.adaptive import Cell, Result, follow, simulated, worst
 from trainer.study.config import Study
 from trainer.study.plan import RunSpec, plan
 
@@ -56,7 +56,7 @@ def test_it_begins_with_the_grid_at_the_fewest_trials():
     grid = plan(study(**(adaptive().model_dump(by_alias=True) | {"trials": 2, "until": None})))
     assert [run.key for run in course.plan.runs] == [run.key for run in grid.runs]
     assert not course.stopped
-    assert course.looks[0].judgements == ()
+    assert course.judged is None
 
 
 def test_clear_truths_are_decided_at_the_first_look():
@@ -64,7 +64,7 @@ def test_clear_truths_are_decided_at_the_first_look():
     course = simulated(adaptive(), drawing(truth.curves, noise=0.01))
     assert len(course.looks) == 1
     assert course.why == "the verdict is decided"
-    assert course.looks[0].judgements[0].verdict is Verdict.JACKPOT
+    assert course.looks[0].tickets[0].verdict is Verdict.JACKPOT
     assert {run.trial for run in course.plan.runs} == {1, 2}
 
 
@@ -104,7 +104,7 @@ def test_a_chain_of_rounds_comes_together():
 
 def test_what_nobody_can_decide_stops_for_futility():
     course = simulated(adaptive(), drawing(EDGE["3 at its edge, both flat"].curves, noise=0.2))
-    assert course.looks[-1].standings == (Standing.BOUNDARY,)
+    assert course.looks[-1].tickets[0].standing is Standing.FUTILE
     assert course.looks[-1].trials < 8
     assert "at the boundary" in course.why
 
@@ -112,15 +112,15 @@ def test_what_nobody_can_decide_stops_for_futility():
 def test_it_stops_at_the_most_trials():
     config = adaptive(trials={"from": 2, "to": 2})
     course = simulated(config, drawing(EDGE["3 at its edge, both flat"].curves, noise=0.2))
-    assert course.looks[-1].standings == (Standing.MOST,)
-    assert course.why == "0 of 1 verdicts are decided, 1 undecided with the most trials"
+    assert course.looks[-1].tickets[0].standing is Standing.MOST
+    assert course.why == "0 of 1 verdict decided, 1 undecided with the most trials"
 
 
 def test_trivial_sparsities_get_no_more_trials():
     config = adaptive(pruning={"sparsities": [0.36, 0.832]})
     course = simulated(config, drawing(EDGE["3 at its edge, both flat"].curves, noise=0.2))
     assert {trials for cell, trials in cells(course).items() if cell.sparsity == 0.36} == {2}
-    first = {j.sparsity: j for j in course.looks[0].judgements}
+    first = {ticket.sparsity: ticket for ticket in course.looks[0].tickets}
     assert first[0.36].verdict is Verdict.NONE
 
 
@@ -179,7 +179,7 @@ def test_a_range_grows_where_the_best_is_at_its_end():
     course = simulated(adaptive(learning_rates=RANGE), drawing(curves, noise=0.01, rates=rates))
     assert sorted({run.learning_rate for run in course.plan.runs}) == list(rates)
     assert course.looks[0].grown == (0.64, 2.6)
-    assert course.looks[0].judgements[0].verdict is Verdict.JACKPOT
+    assert course.looks[0].tickets[0].verdict is Verdict.JACKPOT
     # The other end was never the best: nothing was tried beyond it.
     assert course.looks[0].rates == rates
 
@@ -195,7 +195,7 @@ def test_a_range_that_diverges_at_its_end_grows_no_further():
 
     course = simulated(adaptive(learning_rates=RANGE), draw)
     assert course.looks[0].grown == (0.64,)
-    assert course.looks[0].judgements[0].verdict is Verdict.JACKPOT
+    assert course.looks[0].tickets[0].verdict is Verdict.JACKPOT
 
 
 def test_a_list_of_rates_does_not_grow_and_neither_does_a_plain_study():
@@ -229,7 +229,7 @@ def test_a_parent_that_diverged_is_a_result_of_its_children():
         return found
 
     course = simulated(adaptive(), lost)
-    assert course.looks[0].judgements[0].verdict is Verdict.JACKPOT
+    assert course.looks[0].tickets[0].verdict is Verdict.JACKPOT
     assert course.stopped
 
 
@@ -246,7 +246,7 @@ def test_a_look_is_recorded_and_read_back():
     for look in course.looks:
         then = look.then()
         assert LookThen.of(loads(dumps(asdict(then)))) == then
-    assert course.looks[-1].then().why == why(course.looks[-1])
+    assert course.looks[-1].then().why == course.why
     assert course.looks[-1].then().runs == len(course.plan.runs)
     assert [look.then().share for look in course.looks] == [0.25, 0.125, 0.25, 0.375][
         : len(course.looks)
@@ -258,4 +258,115 @@ def test_the_studys_own_criteria_count():
     config = adaptive(criteria={"gap": 0.02})
     course = simulated(config, drawing(curves, noise=0.01))
     # RR is one point below, which is no clear gap of two.
-    assert course.looks[-1].judgements[0].verdict is Verdict.NONE
+    assert course.looks[-1].tickets[0].verdict is Verdict.NONE
+
+
+def lost_where(draw, is_lost, children=True):
+    """Results of which some diverged, and their children with them."""
+
+    def found(runs):
+        results = draw(runs)
+        for run in runs:
+            if is_lost(run):
+                results[run.key] = Result(diverged=not run.parents)
+        return results
+
+    return found
+
+
+def test_tickets_that_gave_nothing_are_missing_not_forgotten():
+    """Two sparsities are asked for: at one nothing with a mask gave a number."""
+    config = adaptive(pruning={"sparsities": [0.672, 0.832]})
+    draw = drawing(CLEAR["jackpot, margins 0.5 or more"].curves, noise=0.01)
+    gone = lost_where(draw, lambda run: run.sparsity == 0.832 and run.pruner)
+    course = simulated(config, gone)
+    assert [t.standing for t in course.looks[-1].tickets] == [Standing.DECIDED, Standing.MISSING]
+    assert course.why == "1 of 2 verdicts decided, 1 without runs to judge"
+    # And where no mask at all was found.
+    course = simulated(config, lost_where(draw, lambda run: run.setting.name != "sdt"))
+    assert course.stopped
+    assert course.why == "0 of 2 verdicts decided, 2 without runs to judge"
+
+
+def test_a_verdict_that_a_look_decided_stands():
+    """Each look has its share of the level: a later one that would leave it open does not count."""
+    config = adaptive(pruning={"sparsities": [0.59, 0.672, 0.832]})
+    name = "secondary, margin of 4 = 0.4"
+    seen = 0
+    for seed in range(12):
+        course = simulated(config, drawing_each(CLEAR[name].curves, noise=0.2, seed=seed))
+        before: dict[float, object] = {}
+        for look in course.looks:
+            for ticket in look.tickets:
+                if ticket.sparsity in before:
+                    assert ticket == before[ticket.sparsity]
+                    seen += 1
+                elif ticket.standing is Standing.DECIDED:
+                    assert ticket.look == look.number
+                    before[ticket.sparsity] = ticket
+    assert seen, "some were decided before the last look"
+
+
+def drawing_each(curves, noise: float, seed: int):
+    """As `drawing`, with noise of its own at each sparsity."""
+    return lambda runs: {
+        key: result
+        for run in runs
+        for key, result in drawing(curves, noise, seed + round(1e6 * run.sparsity))([run]).items()
+    }
+
+
+def test_a_rate_that_one_ticket_needs_all_tickets_get():
+    """LT rises at one sparsity alone: both are compared with the dense network at all rates."""
+    config = adaptive(learning_rates=RANGE, pruning={"sparsities": [0.672, 0.832]})
+    rates = (0.01, 0.04, 0.16, 0.64, 2.6)
+    inside = {name: np.array([90.0, 92.0, 90.0, 88.0, 80.0]) for name in ("pretrain", "rr", "sdt")}
+    falling = drawing(inside | {"lt": inside["rr"]}, noise=0.01, rates=rates)
+    rising = drawing({"lt": np.array([90.0, 91.0, 92.0, 93.0, 80.0])}, noise=0.01, rates=rates)
+
+    def draw(runs):
+        here = [r for r in runs if r.setting.name == "lt" and r.sparsity == 0.832]
+        return falling([run for run in runs if run not in here]) | rising(here)
+
+    course = simulated(config, draw)
+    assert course.looks[0].grown == (0.64, 2.6)
+    tried: dict[tuple[str, float], set[float]] = {}
+    for cell in cells(course):
+        tried.setdefault((cell.setting, cell.sparsity), set()).add(cell.learning_rate)
+    assert all(found == set(rates) for found in tried.values())
+
+
+def test_a_range_of_which_one_rate_is_left_grows():
+    """The two larger rates diverge: the smallest is the best, at the end."""
+    rates = (0.0025, 0.01, 0.04, 0.16)
+    falling = {name: np.array([80.0, *curve[::-1]]) for name, curve in RISING.items()}
+    draw = drawing(falling, noise=0.01, rates=rates)
+    course = simulated(
+        adaptive(learning_rates=RANGE), lost_where(draw, lambda run: run.learning_rate > 0.02)
+    )
+    assert course.looks[0].grown == (0.0025,)
+    assert course.looks[0].tickets[0].verdict is Verdict.JACKPOT
+
+
+def test_a_range_too_narrow_to_grow_by_two_digits_does_not():
+    narrow = {"from": 0.101, "to": 0.102, "count": 2}
+    curves = {name: curve[:2] for name, curve in RISING.items()}
+    course = simulated(
+        adaptive(learning_rates=narrow), drawing(curves, noise=0.01, rates=(0.101, 0.102))
+    )
+    assert course.looks[0].grown == ()
+
+
+def test_other_criteria_or_another_kind_of_rates_are_another_record():
+    listed = follow(adaptive(learning_rates=[0.01, 0.04, 0.16]), {}).plan
+    ranged = follow(adaptive(learning_rates=RANGE), {}).plan
+    assert [r.key for r in listed.runs] == [r.key for r in ranged.runs]
+    assert listed.key != ranged.key
+    assert follow(adaptive(criteria={"gap": 0.01}), {}).plan.key != follow(adaptive(), {}).plan.key
+
+
+def test_every_run_knows_the_look_that_asked_for_it():
+    course = simulated(adaptive(), drawing(EDGE["2 at its edge"].curves, noise=0.2))
+    assert set(course.asked) == {run.key for run in course.plan.runs}
+    for look in course.looks:
+        assert sum(number <= look.number for number in course.asked.values()) == look.runs

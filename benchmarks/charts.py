@@ -201,7 +201,7 @@ def adaptive(rows: pl.DataFrame) -> alt.HConcatChart:
             ),
             order="order:Q",
         )
-        .properties(width=260, height=alt.Step(13))
+        .properties(width=260, height=330)
     )
     base = alt.Chart(some).encode(
         y=alt.Y("truth:N", title=None, sort=None, axis=alt.Axis(labels=False, ticks=False))
@@ -213,7 +213,7 @@ def adaptive(rows: pl.DataFrame) -> alt.HConcatChart:
     )
     between = base.mark_rule().encode(x="runs_low:Q", x2="runs_high:Q")
     half = alt.Chart(some).mark_rule(strokeDash=[4, 3]).encode(x=alt.datum(0.5))
-    costs = (runs + between + half).properties(width=200, height=alt.Step(30))
+    costs = (runs + between + half).properties(width=200, height=330)
     return alt.hconcat(shares, costs)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import adaptive, adaptive_digits
 from benchmarks.judging import tables
 from jackpot.published import CONTRADICTIONS, PRINTED, statements
 from trainer.study.config_file import load_study
@@ -72,6 +73,14 @@ def test_the_tables_of_judging_are_those_of_the_results():
     page = (ROOT / "docs" / "judging.md").read_text()
     for table in tables(kept):
         assert table in page
+
+
+def test_the_tables_of_adaptive_studies_are_those_of_the_results():
+    results, page = ROOT / "benchmarks" / "results", (ROOT / "docs" / "adaptive.md").read_text()
+    for table in adaptive.tables(json.loads((results / "adaptive-cpu.json").read_text())):
+        assert table in page
+    digits = json.loads((results / "digits-adaptive-cpu.json").read_text())
+    assert adaptive_digits.table(digits) in page
 
 
 def test_the_papers_numbers_are_what_the_library_says():

@@ -1,5 +1,6 @@
 """The way of an adaptive study: what was known at each look, what was added and why."""
 
+import polars as pl
 import streamlit as st
 
 from explorer import show, sidebar
@@ -44,7 +45,9 @@ st.caption(
 asked = looks.needs(study.looks)
 if asked.height:
     show.table(asked, f"{study.name}-looks-needs")
-counted = looks.trials(study.accuracies(which))
+# Rounds between the sparsities that are asked for are their tickets' parents.
+depths = [0.0, *(ticket.sparsity for look in study.looks for ticket in look.tickets)]
+counted = looks.trials(study.accuracies(which).filter(pl.col("sparsity").is_in(depths)))
 if counted.height:
     st.header("Where the trials went", anchor=False)
     show.figure(

@@ -86,12 +86,12 @@ def test_workers_step_groups_of_runs_and_fill_all_places(
 
 
 def test_a_cluster_of_ones_own_is_started_and_stopped():
-    from trainer.execution.ray_executor import _connected
+    from trainer.execution.ray_executor import connected
 
     running = ray.is_initialized()
     if running:
         ray.shutdown()
-    with _connected(None):
+    with connected(None):
         assert ray.is_initialized()
         assert ray.cluster_resources()["CPU"] >= 1
     assert not ray.is_initialized()

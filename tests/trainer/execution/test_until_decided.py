@@ -2,7 +2,6 @@
 
 import json
 import random
-import subprocess
 import time
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from jackpot.looks import LookThen
 from tests.trainer import stored
-from tests.trainer.execution.test_faults import command, start
+from tests.trainer.execution.test_faults import start
 from tests.trainer.execution.test_ray import end_state
 from trainer.execution.budget import Budget
 
@@ -38,7 +37,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     folder = tmp_path_factory.mktemp("undisturbed")
     uri = f"sqlite:///{folder}/mlflow.db"
-    subprocess.run(command(tiny(folder, **STUDY), uri), check=True, cwd=folder)
+    assert start(folder, tiny(folder, **STUDY), uri).wait() == 0
     return uri
 
 
@@ -120,6 +119,7 @@ def test_budgets_that_say_nothing_are_refused(text: str, write_config, train, ca
     assert "expected a time such as 90m" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_budget_that_ends_with_a_look_is_no_end(write_config, train, store_uri, undisturbed):
     """All that was asked for has ended, and the study has not stopped."""
     first = plan_of(undisturbed)["looks"][0]
@@ -158,6 +158,7 @@ def test_another_launch_takes_the_record_over(
     assert_same(store_uri, undisturbed)
 
 
+@pytest.mark.slow
 def test_killed_at_every_look_it_ends_the_same(write_config, store_uri, tmp_path, undisturbed):
     """kill -9 as soon as each look is written: between looks."""
     config = write_config(**STUDY)

@@ -85,7 +85,7 @@ def test_initial_weights_follow_the_authors_laws(case: str, narrow: bool):
 
 
 # Of networks that another case has at another size of image, or of the same blocks.
-SLOW = ("resnet18", "resnet18 large", "vgg16 on Tiny-ImageNet", "resnet50")
+SLOW = ("resnet20 without", "resnet18", "resnet18 large", "vgg16 on Tiny-ImageNet", "resnet50")
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,11 @@ def vgg16(net: Twin, images: Tensor) -> Tensor:
 TWINS = {
     "lenet": ("lenet-300-100", (8, 8, 1), lenet),
     "resnet20": ("resnet20", (32, 32, 3), resnet((3, 3, 3))),
+    "resnet20 without": (
+        "resnet20-no-residual",
+        (16, 16, 3),
+        resnet((3, 3, 3), residual=False),
+    ),
     "resnet32": ("resnet32", (16, 16, 3), resnet((5, 5, 5))),
     "no residual": ("resnet32-no-residual", (16, 16, 3), resnet((5, 5, 5), residual=False)),
     "resnet18": ("resnet18", (32, 32, 3), resnet((2, 2, 2, 2))),

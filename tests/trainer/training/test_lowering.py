@@ -23,7 +23,6 @@ def pair(name: str, shape: tuple[int, int, int]) -> tuple[keras.Model, keras.Mod
     [
         ("resnet20", (16, 16, 3)),
         ("resnet32", (16, 16, 3)),
-        ("resnet20-no-residual", (16, 16, 3)),
         ("resnet32-no-residual", (16, 16, 3)),
         ("resnet18", (16, 16, 3)),
         ("resnet18", (40, 40, 3)),

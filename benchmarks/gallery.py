@@ -172,8 +172,8 @@ def main() -> None:
             tar.extractall(unpacked, filter="data")
         uri = f"sqlite:///{unpacked}/mlflow.db"
         (FOLDER / "README.md").write_text(page(uri, FOLDER), encoding="utf-8")
-        count = launches(reader(uri).runs()).height
-    print(f"docs/gallery: {wording.count(count, 'launch')}")
+        count = launches(reader(uri).runs())[Tag.STUDY].n_unique()
+    print(f"docs/gallery: {count} {'study' if count == 1 else 'studies'}")
 
 
 if __name__ == "__main__":

@@ -76,7 +76,9 @@ _INTRODUCTION = [
 def _study(study: snapshot.Study, known: snapshot.Snapshot, folder: Path) -> Iterator[str]:
     criteria = study.read_by(Criteria())
     judgements = [j for j in study.judged(Criteria(), "last") if not j.missing]
-    runs = study.accuracies()
+    # Sparsities at which every setting was trained.
+    depths = [0.0, *(judgement.sparsity for judgement in judgements)]
+    runs = study.accuracies().filter(pl.col("sparsity").is_in(depths))
     yield f"## {study.name}"
     yield ""
     yield answer.sentence(judgements, study.plan, study.runs)

@@ -26,6 +26,7 @@ PAGES = {
     "learning_rate": "Accuracy vs learning rate",
     "sparsity": "Accuracy vs sparsity",
     "definition": "Definition",
+    "looks": "Looks",
     "correlation": "Correlation",
     "ablation": "Learning-rate ablation",
     "landscape": "Loss landscape",

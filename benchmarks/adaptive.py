@@ -22,7 +22,7 @@ import polars as pl
 from benchmarks.judging import CLEAR, EDGE, EQUAL, FOURFOLD, RATES, RIGHT, Truth
 from jackpot.conditions import Verdict
 from jackpot.definition import judge
-from trainer.study.adaptive import Result, row, simulated, worst
+from trainer.study.adaptive import Result, simulated, table, worst
 from trainer.study.config import Study
 from trainer.study.plan import RunSpec
 
@@ -97,13 +97,9 @@ def once(case: tuple[str, str, str, str], seed: int) -> dict[str, float]:
     draw = drawing(truth, seed, **NOISES[noise])
     course = simulated(config(pruner, rates), draw)
     grid = worst(config(pruner)).runs
-    frame = pl.DataFrame(
-        [row(run, result) for run, result in zip(grid, draw(grid).values(), strict=True)],
-        schema_overrides={"pruner": pl.String},
-    )
     (ticket,) = course.looks[-1].tickets
     verdict = ticket.verdict
-    everywhere = next(j for j in judge(frame) if j.sparsity == ticket.sparsity)
+    everywhere = next(j for j in judge(table(grid, draw(grid))) if j.sparsity == ticket.sparsity)
     return {
         "runs": len(course.plan.runs) / len(grid),
         "looks": len(course.looks),

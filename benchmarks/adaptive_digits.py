@@ -3,7 +3,7 @@
     python -m benchmarks.adaptive_digits [--folder FOLDER]
 
 Each is a launch into a store of its own, in `FOLDER`; started again, it goes on. What came out goes
-to `benchmarks/results/digits-adaptive-cpu.json`, and is the second table of `docs/adaptive.md`.
+to `benchmarks/results/digits-adaptive-cpu.json`, and is a table of `docs/adaptive.md`.
 """
 
 import argparse

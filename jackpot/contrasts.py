@@ -5,9 +5,10 @@ were chosen by their noise, so that a test at those two alone is wrong more ofte
 Pure.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 import numpy as np
 from scipy.special import stdtrit
@@ -23,6 +24,12 @@ class Decision(StrEnum):
     HOLDS = "holds"
     FAILS = "fails"
     UNDECIDED = "undecided"
+
+
+MARKS: Mapping[Decision | None, str] = MappingProxyType(
+    {Decision.HOLDS: "✓", Decision.FAILS: "×", Decision.UNDECIDED: "△", None: "?"}
+)
+"""Of conditions; △ is the paper's "at the boundary": the trials do not decide. None: no runs."""
 
 
 @dataclass(frozen=True)

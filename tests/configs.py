@@ -1,5 +1,6 @@
-"""Configs for tests."""
+"""Configs for tests, and stores that they are trained into."""
 
+import shutil
 from pathlib import Path
 
 
@@ -19,3 +20,21 @@ def tiny(folder: Path, **replace: str) -> Path:
     path = folder / "tiny.yaml"
     path.write_text("".join(f"{key}: {value}\n" for key, value in parts.items()))
     return path
+
+
+def trained(folder: Path, database: Path, config: str, code: int = 0) -> str:
+    """Trains a study in `folder` into a copy of an empty database; the store's address.
+
+    Args:
+        folder: for config, store and work directory.
+        database: without runs.
+        config: as YAML.
+        code: that the trainer is to end with.
+    """
+    from trainer.cli import main
+
+    shutil.copyfile(database, folder / "mlflow.db")
+    (folder / "study.yaml").write_text(config)
+    uri = f"sqlite:///{folder}/mlflow.db"
+    assert main(["--config", str(folder / "study.yaml"), "--tracking-uri", uri]) == code
+    return uri

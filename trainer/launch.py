@@ -207,7 +207,7 @@ def _trained(
     way: Way,
     known: Known,
     record: Record,
-    view: "live.View",
+    view: live.View,
     stop: threading.Event,
 ) -> Way:
     """Trains what is to be trained; of an adaptive study look by look, until it stops."""
@@ -225,7 +225,7 @@ def _trained(
             return way
 
 
-def _tell_look(view: "live.View", way: Way) -> None:
+def _tell_look(view: live.View, way: Way) -> None:
     """Shows what the last judged look said, and what the next one asks for."""
     if way.course is None:
         return

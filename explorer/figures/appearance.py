@@ -25,8 +25,6 @@ NEUTRAL = "#949494"
 # The paper's box of a secondary prize is green.
 PRIZES = {Verdict.JACKPOT: "#c08a00", Verdict.SECONDARY: "#1a8f5a"}
 DECISIONS = {Decision.HOLDS: "#1f6fd0", Decision.FAILS: "#c8501e", Decision.UNDECIDED: NEUTRAL}
-# Of conditions; △ is the paper's "at the boundary": the trials do not decide.
-MARKS = {Decision.HOLDS: "✓", Decision.FAILS: "×", Decision.UNDECIDED: "△", None: "?"}
 UNDECIDED_DASH = [3, 2]
 OPEN = ", undecided"
 """After a prize that the means give and the trials leave open."""

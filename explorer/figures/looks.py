@@ -9,7 +9,7 @@ from explorer import links
 from explorer.figures import appearance, curves, verdicts
 from jackpot import wording
 from jackpot.conditions import CONDITIONS, Verdict
-from jackpot.contrasts import Decision
+from jackpot.contrasts import MARKS, Decision
 from jackpot.looks import LookThen, Standing, TicketThen
 
 _SYMBOLS = {Verdict.JACKPOT: "★", Verdict.SECONDARY: "✓", Verdict.NONE: "×"}
@@ -72,7 +72,7 @@ def _verdict(ticket: TicketThen) -> dict[str, str]:
 
 
 def _condition(decision: Decision | None) -> dict[str, str]:
-    mark = appearance.MARKS[decision]
+    mark = MARKS[decision]
     if decision in (Decision.HOLDS, Decision.FAILS):
         return verdicts.decided(mark, str(decision), decision)
     return verdicts.still_open(mark, str(decision or "runs are missing"))

@@ -9,7 +9,7 @@ from explorer import links
 from explorer.figures import appearance, curves
 from jackpot import Judgement, wording
 from jackpot.conditions import Verdict
-from jackpot.contrasts import Decision
+from jackpot.contrasts import MARKS, Decision
 
 # Of a cell: its fill, and a text that reads on it in either theme.
 _DARK, _LIGHT = "#111111", "#ffffff"
@@ -90,7 +90,7 @@ def _verdict(judgement: Judgement) -> dict[str, str]:
 
 
 def _condition(decision: Decision | None, pending: int) -> dict[str, str]:
-    mark = appearance.MARKS[decision]
+    mark = MARKS[decision]
     if decision is None or decision is Decision.UNDECIDED:
         return still_open(mark, "runs are missing" if decision is None else str(decision))
     if pending:

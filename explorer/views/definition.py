@@ -15,6 +15,7 @@ from explorer.readers import StoreUnavailable
 from jackpot import settings, stores, wording
 from jackpot.conditions import Criteria, Verdict
 from jackpot.contract import Artifact
+from jackpot.contrasts import MARKS
 from jackpot.definition import Judgement
 from jackpot.settling import at_an_end, settle
 
@@ -26,7 +27,7 @@ def points(value: float | None) -> float | None:
 
 def row(judgement: Judgement, view: Mapping[str, str]) -> dict[str, Any]:
     """One line of the overview of all sparsities."""
-    conditions = {f.condition.symbol: appearance.MARKS[f.decision] for f in judgement.conditions}
+    conditions = {f.condition.symbol: MARKS[f.decision] for f in judgement.conditions}
     return {
         "pruner": appearance.method(judgement.pruner),
         "sparsity": judgement.sparsity,
@@ -126,7 +127,7 @@ show.table(
             {
                 "": c.condition.symbol,
                 "condition": c.condition.words,
-                "holds": appearance.MARKS[c.decision],
+                "holds": MARKS[c.decision],
                 "margin (points)": points(c.margin),
                 "from": points(c.low),
                 "to": points(c.high),

@@ -8,6 +8,8 @@ from explorer.figures import looks
 from jackpot import wording
 
 st.title("Looks")
+# Before the study is: what is newer than this is drawn once more, and nothing is missed.
+known = sidebar.opened().version
 study = sidebar.chosen()
 criteria, which = sidebar.criteria()
 if not study.looks:
@@ -20,7 +22,7 @@ if not study.looks:
 last = study.looks[-1]
 said = f"{wording.count(last.runs, 'run')} asked for in {wording.count(len(study.looks), 'look')}"
 st.text(f"{said}: {last.why}." if last.why else f"{said} so far.")
-sidebar.age(sidebar.refreshed().version)
+sidebar.age(known)
 data = looks.cells(study.looks, study.view)
 if data.height:
     show.figure(

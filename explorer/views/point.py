@@ -7,6 +7,7 @@ from explorer import links, reading, show, sidebar, snapshot
 from explorer.figures import appearance, training_curves
 from explorer.readers import StoreUnavailable
 from jackpot import settings, stores, wording
+from jackpot.contrasts import MARKS
 from jackpot.trials import OWN_RATE
 
 st.title("One point")
@@ -75,7 +76,7 @@ rows = [
     {
         "ticket": appearance.ticket(j),
         "condition": f"{found.condition.symbol} {found.condition.words}",
-        "holds": appearance.MARKS[found.decision],
+        "holds": MARKS[found.decision],
         "margin (points)": None if found.margin is None else round(100 * found.margin, 2),
         "part": "the ticket" if setting == j.ticket else "what it is compared with",
         "verdict": str(j),

@@ -1,6 +1,5 @@
 """Each example of `docs/extending.md`, end to end: train, log, open every page."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from explorer.readers.frames import trainings
 from explorer.snapshot import snapshot
 from jackpot import accuracies, judge
 from jackpot.conditions import with_own
+from tests import configs
 from tests.trainer import stored
 from trainer import networks
 from trainer.pruning.look import Look
@@ -27,12 +27,9 @@ PAGES = sorted((Path(explorer.__file__).parent / "views").glob("*.py"))
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> str:
     """A study that uses all extensions at once."""
-    from trainer.cli import main
-
-    folder = tmp_path_factory.mktemp("examples")
-    shutil.copyfile(_empty_database, folder / "mlflow.db")
-    config = folder / "all.yaml"
-    config.write_text(
+    return configs.trained(
+        tmp_path_factory.mktemp("examples"),
+        _empty_database,
         "study: extended\n"
         'network: "examples.small_cnn:build"\n'
         "dataset: {name: digits, train_images: 256, test_images: 100}\n"
@@ -44,11 +41,8 @@ def study(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> st
         "training:\n"
         "  epochs: 2\n"
         "  batch_size: 64\n"
-        '  optimizer: {name: "examples.rmsprop:RMSprop", smoothing: 0.9}\n'
+        '  optimizer: {name: "examples.rmsprop:RMSprop", smoothing: 0.9}\n',
     )
-    uri = f"sqlite:///{folder}/mlflow.db"
-    assert main(["--config", str(config), "--tracking-uri", uri]) == 0
-    return uri
 
 
 def test_everything_is_trained_and_logged(study: str):

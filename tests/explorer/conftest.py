@@ -1,5 +1,3 @@
-import os
-import shutil
 from pathlib import Path
 
 import polars as pl
@@ -7,6 +5,7 @@ import pytest
 
 from explorer.readers import reader
 from explorer.readers.frames import trainings
+from tests import configs
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,12 +16,9 @@ def _pages(_pages_are_as_fast_as_in_a_server: None) -> None:
 @pytest.fixture(scope="session")
 def adaptive(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> str:
     """A store with a real adaptive study, whose range of learning rates grew."""
-    from trainer.cli import main
-
-    folder = tmp_path_factory.mktemp("adaptive")
-    shutil.copyfile(_empty_database, folder / "mlflow.db")
-    config = folder / "adaptive.yaml"
-    config.write_text(
+    return configs.trained(
+        tmp_path_factory.mktemp("adaptive"),
+        _empty_database,
         "study: adaptive\n"
         "network: lenet-300-100\n"
         "dataset: {name: digits, train_images: 512, test_images: 200}\n"
@@ -32,28 +28,18 @@ def adaptive(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) ->
         "trials: {from: 2, to: 3}\n"
         "until: decided\n"
         "pruning: {sparsities: [0.75]}\n"
-        "training: {epochs: 2, batch_size: 64, rewind_epoch: 1}\n"
+        "training: {epochs: 2, batch_size: 64, rewind_epoch: 1}\n",
     )
-    uri = f"sqlite:///{folder}/mlflow.db"
-    here = Path.cwd()
-    os.chdir(folder)
-    try:
-        assert main(["--config", str(config), "--tracking-uri", uri]) == 0
-    finally:
-        os.chdir(here)
-    return uri
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> str:
     """A store with a real study: three learning rates, two trials, one run that diverged."""
-    from trainer.cli import main
     from trainer.landscape.__main__ import main as landscape
 
-    folder = tmp_path_factory.mktemp("trained")
-    shutil.copyfile(_empty_database, folder / "mlflow.db")
-    config = folder / "tiny.yaml"
-    config.write_text(
+    uri = configs.trained(
+        tmp_path_factory.mktemp("trained"),
+        _empty_database,
         "study: tiny\n"
         "network: lenet-300-100\n"
         "dataset: {name: digits, train_images: 512, test_images: 200}\n"
@@ -62,19 +48,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> 
         "trials: 2\n"
         "pruning: {fraction: 0.5, sparsities: [0.75]}\n"
         "training: {epochs: 4, batch_size: 64, rewind_epoch: 1}\n"
-        "trajectory_every: 1\n"
+        "trajectory_every: 1\n",
+        code=1,
     )
-    uri = f"sqlite:///{folder}/mlflow.db"
-    here = Path.cwd()
-    os.chdir(folder)
-    try:
-        assert main(["--config", str(config), "--tracking-uri", uri]) == 1
-        runs = trainings(reader(uri).runs()).filter(pl.col("status") == "FINISHED")
-        for setting in ("pretrain", "lt"):
-            reported = pl.col("sparsity") == (0.75 if setting == "lt" else 0)
-            run_id = runs.filter(pl.col("setting") == setting, reported)["run_id"][0]
-            command = ["--run", run_id, "--tracking-uri", uri, "--points", "7", "--images", "100"]
-            assert landscape([*command]) == 0
-    finally:
-        os.chdir(here)
+    runs = trainings(reader(uri).runs()).filter(pl.col("status") == "FINISHED")
+    for setting in ("pretrain", "lt"):
+        reported = pl.col("sparsity") == (0.75 if setting == "lt" else 0)
+        run_id = runs.filter(pl.col("setting") == setting, reported)["run_id"][0]
+        command = ["--run", run_id, "--tracking-uri", uri, "--points", "7", "--images", "100"]
+        assert landscape([*command]) == 0
     return uri

@@ -16,7 +16,7 @@ from jackpot.looks import Standing
 from tests.explorer.test_pages import PAGE, open_page
 from tests.trainer.study.test_adaptive import adaptive as config
 from tests.trainer.study.test_adaptive import drawing, drawing_each
-from trainer.study.adaptive import row, simulated
+from trainer.study.adaptive import simulated, table
 
 
 @pytest.fixture(autouse=True)
@@ -103,10 +103,10 @@ def test_the_chart_has_a_cell_for_each_look_ticket_and_condition():
 
 def test_the_table_adds_up():
     found = way("2 at its edge")
-    table = looks.table(found, 0.05)
-    assert table["runs added"].sum() == found[-1].runs
-    assert table["level (%)"].to_list() == [1.25, 0.625, 1.25, 1.875][: len(found)]
-    assert table[str(Standing.OPEN)].to_list() == [1] * (len(found) - 1) + [0]
+    asked_for = looks.table(found, 0.05)
+    assert asked_for["runs added"].sum() == found[-1].runs
+    assert asked_for["level (%)"].to_list() == [1.25, 0.625, 1.25, 1.875][: len(found)]
+    assert asked_for[str(Standing.OPEN)].to_list() == [1] * (len(found) - 1) + [0]
     needs = looks.needs(found)
     for asked in needs.rows(named=True):
         both = f"{asked['more trials at']}, {asked['dropped']}".strip(", ").split(", ")
@@ -147,16 +147,19 @@ def test_a_decided_verdict_is_that_of_the_look_that_decided_it():
         early = [t for t in course.looks[-1].tickets if t.look < len(course.looks)]
         if early:
             break
-    rows = [
-        row(run, kept[run.key])
-        | {"run_key": run.key, "look": course.asked[run.key], "rewind_epoch": None}
-        | {"val_accuracy": kept[run.key].accuracy, "pretrain_learning_rate": None}
-        | {"heldout_accuracy": None, "best_heldout_accuracy": None, "failure": None}
-        for run in course.plan.runs
-    ]
-    types = dict.fromkeys(("heldout_accuracy", "best_heldout_accuracy"), pl.Float64)
-    types |= {"pruner": pl.String, "failure": pl.String, "rewind_epoch": pl.Int64}
-    frame = pl.DataFrame(rows, schema_overrides=types | {"pretrain_learning_rate": pl.Float64})
+    judged_by = table(course.plan.runs, kept)
+    nothing = dict.fromkeys(("heldout_accuracy", "best_heldout_accuracy"), pl.Float64)
+    nothing |= {
+        "rewind_epoch": pl.Int64,
+        "failure": pl.String,
+        "pretrain_learning_rate": pl.Float64,
+    }
+    frame = judged_by.with_columns(
+        pl.Series("run_key", [run.key for run in course.plan.runs]),
+        pl.Series("look", [course.asked[run.key] for run in course.plan.runs]),
+        pl.col("accuracy").alias("val_accuracy"),
+        *(pl.lit(None, kind).alias(name) for name, kind in nothing.items()),
+    )
     plan = frame.with_columns(pl.lit("").alias("parent_run_keys"))
     study = snapshot.Study("s", "l", plan, frame, looks=tuple(k.then() for k in course.looks))
     judged = {(j.pruner, j.sparsity): j for j in study.judged(Criteria(), "last")}

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from jackpot import noise
 from jackpot.looks import Standing
-from trainer.study.adaptive import Cell, Course, Result, row, simulated, worst
+from trainer.study.adaptive import Cell, Course, Result, simulated, table, worst
 from trainer.study.config import Study
 from trainer.study.plan import RunSpec
 
@@ -59,11 +58,7 @@ def ahead(config: Study, course: Course, results: Mapping[str, Result]) -> Ahead
     planned = {run.key: run for run in (*whole, *course.plan.runs)}
     most = _amount([] if course.stopped else list(planned.values()), results)
     known = [run for run in course.plan.runs if run.key in results]
-    frame = pl.DataFrame(
-        [row(run, results[run.key]) for run in known],
-        schema_overrides={"pruner": pl.String, "accuracy": pl.Float64},
-    )
-    told = None if course.judged is None else noise.of(frame)
+    told = None if course.judged is None else noise.of(table(known, results))
     if told is None or course.stopped:
         return Ahead(least, most)
     pilot = _Pilot(told, known, results)

@@ -137,7 +137,7 @@ class Record:
                 key=plan.key,
                 kind=Kind.LAUNCH,
                 experiment=plan.study,
-                name=f"launch {datetime.now():%Y-%m-%d %H:%M}, {_size(plan)}",
+                name=f"launch {datetime.now():%Y-%m-%d %H:%M}, {_size(plan, self._config)}",
                 params={},
                 tags={
                     **environment.tags(),
@@ -152,10 +152,10 @@ class Record:
         return folder
 
 
-def _size(plan: Plan) -> str:
+def _size(plan: Plan, config: Study) -> str:
     """How large a launch is, in words."""
-    if plan.looks is not None:
-        return f"until decided, {plan.looks.first} to {plan.looks.last} trials"
+    if config.looks is not None:
+        return f"until decided, {config.looks.first} to {config.looks.last} trials"
     return f"{len(plan.runs)} runs"
 
 

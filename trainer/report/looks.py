@@ -1,21 +1,14 @@
 """What a look of an adaptive study says, for the terminal."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from rich.table import Table
 
 from jackpot import plugins, wording
-from jackpot.contrasts import Decision
+from jackpot.contrasts import MARKS
 from jackpot.looks import Standing
 from trainer.execution.forecast import Ahead, Amount
 from trainer.study.adaptive import Course, Look, Ticket
-
-MARKS: Mapping[Decision | None, str] = {
-    Decision.HOLDS: "✓",
-    Decision.FAILS: "×",
-    Decision.UNDECIDED: "△",
-    None: "?",
-}
 
 
 def lines(look: Look) -> Iterator[str]:
@@ -50,7 +43,8 @@ def sentence(course: Course, runs: int, epochs: int) -> str:
         said += f" for {opened}, up to {look.trials} trials"
     if look.grown:
         rates = ", ".join(f"{rate:g}" for rate in look.grown)
-        said += f"; a setting was best at the end of the learning rates, so {rates} was added"
+        were = "was" if len(look.grown) == 1 else "were"
+        said += f"; a setting was best at the end of the learning rates, so {rates} {were} added"
     return f"{said}."
 
 

@@ -297,7 +297,7 @@ class _Walk:
         """The looks, and the runs that they ask for; goes on where it came to last time."""
         while self._judge_last() and not self.found[-1].stops:
             self._add(self._next(self.found[-1]))
-        plan_ = Plan(self.config.study, tuple(self._runs()), self.looks, self.identity)
+        plan_ = Plan(self.config.study, tuple(self._runs()), self.identity)
         return Course(tuple(self.found), plan_, dict(self.first_asked))
 
     def _add(self, cells: Mapping[Cell, int]) -> None:
@@ -318,7 +318,7 @@ class _Walk:
         while True:
             if any(run.key not in self.results for run in runs):
                 return False
-            judgements = self._judged(self._frame(runs), look.share)
+            judgements = self._judged(table(runs, self.results), look.share)
             wider = self._beyond_the_ends(judgements, look.trials)
             if not wider:
                 break
@@ -416,11 +416,6 @@ class _Walk:
         judged = {(judgement.sparsity, judgement.pruner): judgement for judgement in found}
         return {key: judged[key] for key in self.asked if key in judged}
 
-    def _frame(self, runs: Iterable[RunSpec]) -> pl.DataFrame:
-        """What the runs gave, as `jackpot.judge` takes it."""
-        rows = [row(run, self.results[run.key]) for run in runs]
-        return pl.DataFrame(rows, schema_overrides={"pruner": pl.String, "accuracy": pl.Float64})
-
     def _runs(self) -> list[RunSpec]:
         """All runs of the cells, parents first, trial by trial and rate by rate."""
         number = len(self.found)
@@ -443,20 +438,24 @@ class _Walk:
         return (run for run in there if run.key in wanted)
 
 
-def row(run: RunSpec, result: Result) -> dict[str, object]:
-    """A run and its result, as a row of `jackpot.judge`'s frame."""
-    return {
-        "network": run.network,
-        "dataset": run.dataset.name,
-        "setting": run.setting.name,
-        "pruner": run.pruner,
-        "sparsity": run.sparsity,
-        "learning_rate": run.learning_rate,
-        "trial": run.trial,
-        "accuracy": result.accuracy,
-        "status": "FAILED" if result.diverged else "FINISHED",
-        "epochs": run.epochs + run.first_epoch,
-    }
+def table(runs: Iterable[RunSpec], results: Mapping[str, Result]) -> pl.DataFrame:
+    """Runs and their results, by run key, as `jackpot.judge` takes them."""
+    rows = [
+        {
+            "network": run.network,
+            "dataset": run.dataset.name,
+            "setting": run.setting.name,
+            "pruner": run.pruner,
+            "sparsity": run.sparsity,
+            "learning_rate": run.learning_rate,
+            "trial": run.trial,
+            "accuracy": results[run.key].accuracy,
+            "status": "FAILED" if results[run.key].diverged else "FINISHED",
+            "epochs": run.epochs + run.first_epoch,
+        }
+        for run in runs
+    ]
+    return pl.DataFrame(rows, schema_overrides={"pruner": pl.String, "accuracy": pl.Float64})
 
 
 def _cell(name: str, judgement: Judgement, rate: float) -> Cell:

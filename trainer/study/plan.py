@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from jackpot import plugins, revisions, settings, wording
 from jackpot.contract import Param
-from jackpot.looks import Looks
 from jackpot.settings import FirstEpoch, Setting, Weights
 from trainer import networks, pruning
 from trainer.study.config import DatasetChoice, Study, Training
@@ -205,13 +204,11 @@ class Plan:
     Attributes:
         study: name.
         runs: of an adaptive study, those that have been asked for so far.
-        looks: of an adaptive study; else None.
         identity: of an adaptive study: what stays the same while its runs grow.
     """
 
     study: str
     runs: tuple[RunSpec, ...]
-    looks: Looks | None = None
     identity: str | None = None
 
     @cached_property

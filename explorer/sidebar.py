@@ -20,6 +20,7 @@ from jackpot.contract import Param, Tag
 _READINGS: list[Literal["literal", "joint"]] = ["literal", "joint"]
 _EPOCHS: list[Literal["last", "best"]] = ["last", "best"]
 _IMAGES: list[Literal["test", "heldout"]] = ["test", "heldout"]
+_OF_THE_STUDY = "the study's"
 _IN_POINTS = ("tolerance", "gap", "floor")
 # Of each number: label, least, most, step, what stands if the reader names none, help.
 _NUMBERS: dict[str, tuple[str, float, float, float, str, str | None]] = {
@@ -209,12 +210,13 @@ def criteria() -> tuple[Criteria, Literal["last", "best"]]:
         )
         ticket = st.radio(
             "Ticket",
-            [setting.name for setting in settings.SETTINGS.values() if setting.is_ticket],
+            [_OF_THE_STUDY, *(name for name, row in settings.SETTINGS.items() if row.is_ticket)],
             key="ticket",
             bind="query-params",
             horizontal=True,
-            format_func=settings.label,
-            help="WR: weight rewinding (appendix B).",
+            format_func=lambda name: name if name == _OF_THE_STUDY else settings.label(name),
+            help="The study's is LT unless its config says otherwise. WR: weight rewinding "
+            "(appendix B). LRR: learning-rate rewinding.",
         )
         which: Literal["last", "best"] = st.radio(
             "Accuracy of the epoch",
@@ -233,19 +235,20 @@ def criteria() -> tuple[Criteria, Literal["last", "best"]]:
             help="Held-out images count where a study sets dataset.validation_images. The "
             "accuracies compared are those on test images either way.",
         )
-    numbers: dict[str, Any] = {
+    chosen_: dict[str, Any] = {
         name: value / 100 if name in _IN_POINTS else value
         for name, value in named.items()
         if value is not None
     }
+    if ticket != _OF_THE_STUDY:
+        chosen_["ticket"] = ticket
     return (
         Criteria(
-            **numbers,
+            **chosen_,
             reading=reading,
-            ticket=ticket,
             rate_by=rate_by,
             any_rate=any_rate,
-            stands=frozenset(numbers),
+            stands=frozenset(chosen_),
         ),
         which,
     )

@@ -22,7 +22,7 @@ from explorer.readers.frames import (
     pending,
 )
 from jackpot import accuracies
-from jackpot.conditions import CONDITIONS, Condition, Criteria, with_said
+from jackpot.conditions import CONDITIONS, Condition, Criteria, with_beside, with_said
 from jackpot.contract import Param, Tag
 from jackpot.definition import Judgement, judge
 from jackpot.looks import LookThen, Standing
@@ -130,7 +130,7 @@ class Study:
     plan: pl.DataFrame
     runs: pl.DataFrame
     launch_id: str = ""
-    said: Mapping[str, float] = field(default_factory=dict)
+    said: Mapping[str, float | str] = field(default_factory=dict)
     looks: tuple[LookThen, ...] = ()
     of: str = ""
     key: tuple[object, ...] = ()
@@ -186,6 +186,7 @@ class Study:
     ) -> list[Judgement]:
         """Its judgements, by the reader's criteria and the study's own (`read_by`)."""
         read = self.read_by(criteria)
+        conditions = with_beside(conditions, self.runs[Param.SETTING].drop_nulls(), read.ticket)
         if not self.key:
             return _judge(self, read, which, conditions)
         asked = (repr(read), which, tuple(condition.name for condition in conditions))

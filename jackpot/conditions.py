@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from jackpot import plugins
-from jackpot.settings import LT, PRETRAIN, RR, SDT, Setting, TableError
+from jackpot.settings import AS_LONG, LRR, LT, PRETRAIN, RR, SDT, SETTINGS, SH, Setting, TableError
 
 NON_TRIVIAL_SPARSITY = 0.59
 CLEAR_GAP = 0.005
@@ -30,7 +30,7 @@ SIMILAR = {
 }
 TEST_IMAGES = {
     "digits": 359,
-    **dict.fromkeys(("cifar10", "cifar100", "tiny_imagenet"), 10_000),
+    **dict.fromkeys(("mnist", "cifar10", "cifar100", "tiny_imagenet"), 10_000),
     "imagenet2012": 50_000,
 }
 """Of runs that were logged before the trainer said how many it evaluates on."""
@@ -71,7 +71,8 @@ class Criteria:
         epochs: least number of epochs that is sufficient (condition 1).
         reading: `literal`: each condition may choose its own learning rate, as the paper's text
             has it; `joint`: one learning rate must meet 3 and 4 (and 5).
-        ticket: the setting that is judged: `lt`, or `wr` for weight rewinding (appendix B).
+        ticket: the setting that is judged: `lt`, `wr` for weight rewinding (appendix B), or `lrr`
+            for learning-rate rewinding.
         any_rate: whether subnetworks count that were trained at another rate than their masks were
             found at (section 4). "The same learning rate" of condition 4 is then the mask's.
         floor: how far below the best dense network the one at a rate may be for that rate to be
@@ -79,7 +80,7 @@ class Criteria:
         alpha: how often a verdict that is not `undecided` may be wrong.
         share: of alpha, what this judgement may spend. Less than 1 where trials are added until
             verdicts are decided, so that there are several: see `jackpot.looks`.
-        stands: names of the numbers that a study's own do not replace (see `with_said`).
+        stands: names of the criteria that a study's own do not replace (see `with_said`).
         rate_by: accuracy by which each setting's best learning rate is chosen: on the `test`
             split, as the paper does, or on `heldout` images where all trials have that. Test
             accuracies are compared either way.
@@ -133,22 +134,28 @@ class Criteria:
         return tuple(said)
 
 
-SAID = ("tolerance", "gap", "sparsity", "epochs", "floor")
+SAID = ("tolerance", "gap", "sparsity", "epochs", "floor", "ticket")
 """The criteria that a study can say in its config (`criteria:`)."""
 
 
 def with_said(criteria: Criteria, said: Mapping[str, object]) -> Criteria:
-    """Criteria with a study's own numbers, where the reader has named none.
+    """Criteria with a study's own, where the reader has named none.
 
     Args:
         criteria: of the reader.
-        said: by the study, by name; what is no number of `SAID` is left out.
+        said: by the study, by name; what is not of `SAID`, or of another kind, is left out.
     """
     default = Criteria()
+
+    def counts(name: str, value: object) -> bool:
+        if name == "ticket":
+            return value in SETTINGS and SETTINGS[str(value)].is_ticket
+        return isinstance(value, int | float)
+
     own: dict[str, Any] = {
         name: said[name]
         for name in SAID
-        if isinstance(said.get(name), int | float)
+        if counts(name, said.get(name))
         and name not in criteria.stands
         and getattr(criteria, name) == getattr(default, name)
     }
@@ -193,6 +200,9 @@ class Condition:
         names_rate_of: verdict whose learning rate is the one at which the ticket meets this
             condition.
         test: (facts, criteria) → whether it holds; for a condition without a rival.
+        asks_of: the tickets that it asks something of; none: of every one.
+        void_under: pruners whose masks are drawn without a look at any weight: under them the two
+            draws θ₀ and θ₀′ are exchangeable, and the condition fails by construction.
 
     Raises:
         TableError: a row that is incomplete or contradicts itself.
@@ -211,6 +221,8 @@ class Condition:
     names_rate_of: Verdict | None = None
     test: Callable[[Facts, Criteria], bool] | None = None
     plain: str = ""
+    asks_of: frozenset[str] = frozenset()
+    void_under: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         def refuse(problem: str) -> None:
@@ -236,18 +248,24 @@ class Condition:
             refuse(f"it cannot name the learning rate of {self.names_rate_of}, which it is not for")
 
 
-def table(rows: Iterable[Condition]) -> tuple[Condition, ...]:
-    """Rows in order.
-
-    Raises:
-        TableError: two rows of one name or symbol, or a verdict that no row names a rate of.
-    """
+def table_of(rows: Iterable[Condition]) -> tuple[Condition, ...]:
+    """Rows in order. Raises: TableError: two rows of one name or symbol."""
     found = tuple(rows)
     for attribute in ("name", "symbol"):
         values = [getattr(row, attribute) for row in found]
         twice = [value for i, value in enumerate(values) if value in values[:i]]
         if twice:
             raise TableError(f"two conditions have the {attribute} {twice[0]!r}")
+    return found
+
+
+def table(rows: Iterable[Condition]) -> tuple[Condition, ...]:
+    """Rows in order.
+
+    Raises:
+        TableError: two rows of one name or symbol, or a verdict that no row names a rate of.
+    """
+    found = table_of(rows)
     for verdict in PRIZES:
         naming = [row.name for row in found if row.names_rate_of is verdict]
         if len(naming) != 1:
@@ -271,6 +289,8 @@ def _is_serious(facts: Facts, criteria: Criteria) -> bool:
 
 
 _EVERY = frozenset(PRIZES)
+RANDOM_MASKS = frozenset({"random", "erk", "balanced"})
+"""Pruners whose masks are drawn: `trainer.pruning` has their rows."""
 CONDITIONS = table(
     [
         Condition(
@@ -305,6 +325,7 @@ CONDITIONS = table(
             allowance=_gap,
             is_strict=True,
             is_joint=True,
+            void_under=RANDOM_MASKS,
         ),
         Condition(
             name="4",
@@ -334,6 +355,61 @@ CONDITIONS = table(
         ),
     ]
 )
+
+
+BESIDE = table_of(
+    [
+        Condition(
+            name="M",
+            symbol="Ⓜ",
+            words="clearly better than its own mask, shuffled within layers",
+            plain="beats its own mask, shuffled",
+            verdicts=frozenset(),
+            rival=SH,
+            rival_words="shuffled mask",
+            at="best",
+            allowance=_gap,
+            is_strict=True,
+            asks_of=frozenset({LT.name}),
+            void_under=frozenset({"random"}),
+        ),
+        Condition(
+            name="L",
+            symbol="Ⓛ",
+            words="similar to the dense network, trained as long",
+            plain="matches dense trained as long",
+            verdicts=frozenset(),
+            rival=AS_LONG,
+            rival_words="dense, as long",
+            at="best",
+            allowance=_tolerance,
+            asks_of=frozenset({LRR.name}),
+        ),
+    ]
+)
+"""Shown beside the five, where their rival was trained; no verdict needs them."""
+
+
+def with_beside(
+    conditions: Iterable[Condition], trained: Iterable[str], ticket: str
+) -> tuple[Condition, ...]:
+    """Conditions, followed by those of `BESIDE` that ask something of a ticket.
+
+    Args:
+        conditions: as a reader asks for them.
+        trained: names of the settings that the study has.
+        ticket: name of the setting that is judged.
+    """
+    found, names = tuple(conditions), set(trained)
+    known = {attribute for row in found for attribute in (row.name, row.symbol)}
+    return found + tuple(
+        row
+        for row in BESIDE
+        if row.rival is not None
+        and row.rival.name in names
+        and ticket in row.asks_of
+        and not known & {row.name, row.symbol}
+    )
 
 
 def with_own(names: Iterable[str]) -> tuple[Condition, ...]:

@@ -25,7 +25,7 @@ from jackpot.conditions import (
 from jackpot.contract import Param, Tag
 from jackpot.contrasts import Bound, Contrast, Decision, some, together
 from jackpot.noise import Noise
-from jackpot.settings import PRETRAIN, Setting
+from jackpot.settings import PRETRAIN, Setting, Weights
 from jackpot.trials import OWN_RATE, Cell, able, best, curve, means, tidy
 
 TICKET = ("network", "dataset", "pruner", "sparsity")
@@ -128,6 +128,14 @@ class Judgement:
             KeyError: no such condition was judged.
         """
         return {found.condition.name: found for found in self.conditions}[name]
+
+    @property
+    def void(self) -> tuple[Condition, ...]:
+        """Conditions that fail by construction: the mask is drawn without a look at any weight."""
+        if settings.find(self.ticket).weights is not Weights.KEPT:
+            return ()
+        rows = [found.condition for found in self.conditions]
+        return tuple(row for row in rows if self.pruner in row.void_under)
 
     @property
     def wins(self) -> bool:

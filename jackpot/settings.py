@@ -15,14 +15,20 @@ from types import MappingProxyType
 import numpy as np
 
 from jackpot import plugins
-from jackpot.artifacts import Mask
+from jackpot.artifacts import Arrays, Mask
 
 MaskRule = Callable[[Mask, np.random.Generator], Mask]
 """The mask that a setting trains under, from the pruner's mask. Draws come from the generator,
 which is the same for all runs of a trial."""
+WeightsRule = Callable[[Arrays, Mask, np.random.Generator], Arrays]
+"""Initial weights that a setting makes of those in its row, under its mask; draws as above."""
 _NAME, _COLOUR = re.compile(r"[a-z][a-z0-9_]*"), re.compile(r"#[0-9a-f]{6}")
-SHAPES = ("circle", "triangle-up", "square", "diamond", "cross", "triangle-down", "triangle-right")
-"""Of points in charts, as Vega-Lite names them."""
+SHAPES = (
+    *("circle", "triangle-up", "square", "diamond", "cross", "triangle-down", "pentagon", "star"),
+    *("hexagon", "bow tie", "arrow", "wedge", "hourglass", "octagon"),
+    *("triangle-left", "triangle-right"),
+)
+"""Of points in charts."""
 
 
 class TableError(ValueError):
@@ -36,6 +42,8 @@ class Weights(Enum):
     REDRAWN = "θ₀′, a second draw of the trial"
     KEPT = "θ₀ of pretraining"
     REWOUND = "θ_t of pretraining, with a fresh optimizer"
+    TRAINED = "θ_T that the mask was pruned from, with a fresh optimizer"
+    CONTINUED = "its own after the round before, at first θ_T of pretraining"
     NARROW = "a draw of a narrower network, with as many parameters as the pruned one keeps"
 
     @property
@@ -56,6 +64,25 @@ def as_pruned(mask: Mask, rng: np.random.Generator) -> Mask:
     return mask
 
 
+def shuffled(mask: Mask, rng: np.random.Generator) -> Mask:
+    """The mask shuffled within each layer: as many weights survive, at random positions."""
+    return {path: rng.permuted(entry.ravel()).reshape(entry.shape) for path, entry in mask.items()}
+
+
+def whole(mask: Mask, rng: np.random.Generator) -> Mask:
+    """A mask that prunes nothing."""
+    return {path: np.ones_like(entry) for path, entry in mask.items()}
+
+
+def rearranged(weights: Arrays, mask: Mask, rng: np.random.Generator) -> Arrays:
+    """Surviving weights shuffled among the surviving places of their layer."""
+    found = dict(weights)
+    for path, entry in mask.items():
+        found[path] = weights[path].copy()
+        found[path][entry] = rng.permuted(weights[path][entry])
+    return found
+
+
 @dataclass(frozen=True)
 class Setting:
     """A row of the table.
@@ -69,6 +96,11 @@ class Setting:
         mask: which mask it trains under, from the pruner's mask; None: it is dense.
         first_epoch: where in the schedule it starts.
         is_ticket: whether it can be judged as a winning ticket.
+        start: what it makes of those weights; None: it leaves them.
+        signs_of: whose signs its surviving weights take, `KEPT` or `TRAINED`; their magnitudes
+            stay.
+        inverted: whether its mask keeps the least important weights in place of the most.
+        aligned: whether its mask is permuted to the units of the network that starts from θ₀′.
         shape: of its points, one of `SHAPES`.
 
     Raises:
@@ -87,6 +119,10 @@ class Setting:
     mask: MaskRule | None
     first_epoch: FirstEpoch = FirstEpoch.START
     is_ticket: bool = False
+    start: WeightsRule | None = None
+    signs_of: Weights | None = None
+    inverted: bool = False
+    aligned: bool = False
     shape: str = "triangle-right"
 
     def __post_init__(self) -> None:
@@ -112,6 +148,17 @@ class Setting:
                 "a masked network starts from pretraining's weights or from a second draw; a mask "
                 "does not fit a narrower network, and θ₀ under a mask is Weights.KEPT"
             )
+        if self.start is not None and not callable(self.start):
+            refuse("start must be a function (weights, mask, rng) -> weights")
+        if self.signs_of not in (None, Weights.KEPT, Weights.TRAINED):
+            refuse("signs_of must be Weights.KEPT, Weights.TRAINED or None")
+        changes = self.start or self.signs_of or self.inverted or self.aligned
+        if self.mask is None and changes:
+            refuse("start, signs_of, inverted and aligned are of a network under a mask")
+        if self.mask is None and self.weights is Weights.TRAINED:
+            refuse("Weights.TRAINED are those that a mask was pruned from, and it has no mask")
+        if self.mask is not whole and self.weights is Weights.CONTINUED:
+            refuse("Weights.CONTINUED has no mask but `whole`: it is trained without pruning")
         if self.is_ticket and self.mask is None:
             refuse("a ticket is weights under a mask, and it has no mask")
 
@@ -139,6 +186,12 @@ class Setting:
         return self.name == PRETRAIN.name
 
     @property
+    def needs_training(self) -> bool:
+        """Whether it starts from the weights that a mask was pruned from, or takes their signs."""
+        of_rounds = (Weights.TRAINED, Weights.CONTINUED)
+        return self.weights in of_rounds or self.signs_of is Weights.TRAINED
+
+    @property
     def uses_rewind_epoch(self) -> bool:
         """Whether the rewind epoch t decides its result."""
         return self.weights is Weights.REWOUND or self.first_epoch is FirstEpoch.REWIND
@@ -159,7 +212,73 @@ WR = Setting(
     is_ticket=True,
     shape="diamond",
 )
+LRR = Setting(
+    "lrr",
+    "LRR",
+    "#9018f0",
+    Weights.TRAINED,
+    as_pruned,
+    is_ticket=True,
+    shape="triangle-down",
+)
+"""Learning-rate rewinding (Renda et al. 2020): the trained weights that survive, trained on through
+the whole schedule. Pruners can train their rounds as this setting."""
 SDT = Setting("sdt", "SDT", "#ab3099", Weights.NARROW, mask=None, shape="cross")
+
+SH = Setting("sh", "SH", "#f03060", Weights.KEPT, shuffled, shape="pentagon")
+"""The ticket's own weights under its mask, shuffled: does the mask matter, or its densities?"""
+INVERTED = Setting(
+    "inverted", "inverted", "#a84800", Weights.KEPT, as_pruned, inverted=True, shape="star"
+)
+"""θ₀ under the mask that keeps the least important weights."""
+REARRANGED = Setting(
+    "rearranged",
+    "rearranged",
+    "#f000d8",
+    Weights.KEPT,
+    as_pruned,
+    start=rearranged,
+    shape="hexagon",
+)
+"""The surviving values of θ₀, shuffled within each layer: does it matter which is where?"""
+RR_SIGNS = Setting(
+    "rr_signs",
+    "RR signs θ₀",
+    "#d860c0",
+    Weights.REDRAWN,
+    as_pruned,
+    signs_of=Weights.KEPT,
+    shape="bow tie",
+)
+"""θ₀′ with the signs of θ₀ on the survivors."""
+RR_SIGNS_T = Setting(
+    "rr_signs_t",
+    "RR signs θ_T",
+    "#786078",
+    Weights.REDRAWN,
+    as_pruned,
+    signs_of=Weights.TRAINED,
+    shape="arrow",
+)
+"""θ₀′ with the signs of the trained weights that the mask was pruned from."""
+RR_ALIGNED = Setting(
+    "rr_aligned",
+    "RR aligned",
+    "#907830",
+    Weights.REDRAWN,
+    as_pruned,
+    aligned=True,
+    shape="wedge",
+)
+"""θ₀′ under the mask, permuted to the units that θ₀′ trains to (Jain et al. 2025)."""
+PRETRAIN_2 = Setting(
+    "pretrain_2", "pretrain 2", "#6060c0", Weights.REDRAWN, mask=None, shape="octagon"
+)
+"""The dense network from θ₀′."""
+AS_LONG = Setting(
+    "as_long", "dense as long", "#30a878", Weights.CONTINUED, whole, shape="hourglass"
+)
+"""The dense network trained through as many schedules as LRR, without pruning between them."""
 
 
 def table(rows: Iterable[Setting]) -> Mapping[str, Setting]:
@@ -177,7 +296,8 @@ def table(rows: Iterable[Setting]) -> Mapping[str, Setting]:
     return MappingProxyType(found)
 
 
-SETTINGS = table([PRETRAIN, LT, RR, WR, SDT])
+CONTROLS = (SH, INVERTED, REARRANGED, RR_SIGNS, RR_SIGNS_T, RR_ALIGNED, PRETRAIN_2, AS_LONG)
+SETTINGS = table([PRETRAIN, LT, RR, WR, LRR, SDT, *CONTROLS])
 
 # Of settings that a store names and no row describes.
 _STRANGERS = ("#0f93a8", "#d62728", "#8f8a00", "#8c564b", "#d56bb3", "#6a6fc0")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 import torch
-from keras.src.backend.common import global_state
+from keras.src.backend.common import dtypes, global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED
@@ -20,6 +20,7 @@ __all__ = [
     "averages",
     "batch_norms",
     "functional",
+    "in_float64",
     "in_order",
     "start_over",
     "stateless",
@@ -91,6 +92,26 @@ def train_in_float32() -> None:
     """Sets this process to float32, whatever a user's `keras.json` says."""
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    """Networks that are built here are in float64, and compute in it while the context lasts.
+
+    On torch, Keras would otherwise compute products of float64 tensors in float32.
+    """
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    narrowed = dtypes.BIT64_TO_BIT32_DTYPE
+    kept = narrowed["float64"]
+    try:
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
+        narrowed["float64"] = "float64"
+        yield
+    finally:
+        narrowed["float64"] = kept
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
 
 
 @contextmanager

@@ -32,6 +32,17 @@ OPEN = ", undecided"
 _DASHES = {DENSE: [1, 0], "IMP": [1, 0], "OMP": [5, 3]}
 _OTHER_DASHES = ([2, 2], [8, 3, 2, 3], [1, 3], [10, 4], [6, 2, 1, 2, 1, 2])
 _FILLED = (DENSE, "IMP")
+# Shapes that Vega-Lite has no name for, as paths in a square from -1 to 1.
+_PATHS = {
+    "pentagon": "M0,-1L0.95,-0.31L0.59,0.81L-0.59,0.81L-0.95,-0.31Z",
+    "star": "M0,-1L0.29,-0.4L0.95,-0.31L0.48,0.15L0.59,0.81L0,0.5L-0.59,0.81L-0.48,0.15L-0.95,-0.31"
+    "L-0.29,-0.4Z",
+    "hexagon": "M0,-1L0.87,-0.5L0.87,0.5L0,1L-0.87,0.5L-0.87,-0.5Z",
+    "bow tie": "M-0.9,-0.8L0,-0.15L0.9,-0.8L0.9,0.8L0,0.15L-0.9,0.8Z",
+    "hourglass": "M-0.8,-0.9L0.8,-0.9L0.15,0L0.8,0.9L-0.8,0.9L-0.15,0Z",
+    "octagon": "M-0.38,-0.92L0.38,-0.92L0.92,-0.38L0.92,0.38L0.38,0.92L-0.38,0.92L-0.92,0.38"
+    "L-0.92,-0.38Z",
+}
 
 
 def method(pruner: str | None) -> str:
@@ -135,7 +146,7 @@ def legend(points: pl.DataFrame) -> Legend:
         lines=[entry for _, _, entry in rows],
         colours=[colours[setting] for setting, _, _ in rows],
         dashes=[dashes[found] for _, found, _ in rows],
-        shapes=[shapes[setting] for setting, _, _ in rows],
+        shapes=[_PATHS.get(shapes[setting], shapes[setting]) for setting, _, _ in rows],
         filled=[found in _FILLED for _, found, _ in rows],
     )
 

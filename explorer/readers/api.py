@@ -138,7 +138,10 @@ class ApiReader:
             ]
             frame = pl.DataFrame(rows, schema=dict.fromkeys(PLAN_SCHEMA, pl.String))
             said = plan.get("criteria", {})
-            criteria = {str(name): float(value) for name, value in dict(said).items()}
+            criteria = {
+                str(name): value if isinstance(value, str) else float(value)
+                for name, value in dict(said).items()
+            }
             looks = tuple(LookThen.of(look) for look in plan.get("looks", []))
         runs = frame.with_columns(
             pl.col(name).cast(kind, strict=False) for name, kind in PLAN_SCHEMA.items()

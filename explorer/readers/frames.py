@@ -74,7 +74,7 @@ class Planned:
     """
 
     runs: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PLAN_SCHEMA))
-    said: Mapping[str, float] = field(default_factory=dict)
+    said: Mapping[str, float | str] = field(default_factory=dict)
     looks: tuple[LookThen, ...] = ()
 
 

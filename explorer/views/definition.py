@@ -52,6 +52,24 @@ def cautions(
         )
     if asked_for_heldout and criteria.rate_by == "test":
         said.append("This study holds no images out: its rates are chosen on test images.")
+    if judgement.void:
+        symbols = " and ".join(condition.symbol for condition in judgement.void)
+        said.append(
+            f"{appearance.method(judgement.pruner)} draws its masks and looks at no weight: by "
+            f"construction, {symbols} cannot hold. Where it is said to, the judge is wrong."
+        )
+    if settings.find(judgement.ticket).needs_training:
+        said.append(
+            "LRR has trained through one schedule more than its mask has rounds; RR, small-dense "
+            "and dense networks through one. ②, ③ and ⑤ compare them nevertheless, as published "
+            "claims do"
+            + (
+                "; Ⓛ compares it with the dense network trained as long."
+                if any(f.condition.name == "L" for f in judgement.conditions)
+                else f". Add the setting {settings.AS_LONG.name} for a dense network trained as "
+                "long."
+            )
+        )
     if judgement.diverged:
         rates = ", ".join(f"{settings.label(n)} at {rate:g}" for n, rate in judgement.diverged)
         said.append(f"A trial diverged, so that these rates cannot win: {rates}.")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from streamlit.testing.v1 import AppTest
 
 import explorer
-from examples import dataset, lamp, snip
+from examples import dataset, fisher, lamp
 from explorer.readers import reader
 from explorer.readers.frames import trainings
 from explorer.snapshot import snapshot
@@ -33,8 +33,8 @@ def study(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> st
         "study: extended\n"
         'network: "examples.small_cnn:build"\n'
         "dataset: {name: digits, train_images: 256, test_images: 100}\n"
-        'settings: [pretrain, lt, rr, "examples.shuffled:shuffled", sdt]\n'
-        'pruners: [imp, "examples.lamp:lamp", "examples.snip:snip"]\n'
+        'settings: [pretrain, lt, rr, "examples.scattered:scattered", sdt]\n'
+        'pruners: [imp, "examples.lamp:lamp", "examples.fisher:fisher"]\n'
         "learning_rates: [0.001, 0.01]\n"
         "trials: 2\n"
         "pruning: {fraction: 0.5, sparsities: [0.75]}\n"
@@ -48,21 +48,22 @@ def study(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> st
 def test_everything_is_trained_and_logged(study: str):
     runs = stored.runs(study)
     labels = {(r.data.params["setting"], r.data.params.get("pruner")) for r in runs}
-    pruners = ("imp", "examples.lamp:lamp", "examples.snip:snip")
+    pruners = ("imp", "examples.lamp:lamp", "examples.fisher:fisher")
     assert labels == {
         ("pretrain", None),
         ("sdt", None),
-        *((setting, pruner) for setting in ("lt", "rr", "sh") for pruner in pruners),
+        *((setting, pruner) for setting in ("lt", "rr", "sc") for pruner in pruners),
     }
     for run in runs:
         assert run.data.params["optimizer"] == "examples.rmsprop:RMSprop"
         assert run.data.params["optimizer_options"] == "smoothing=0.9"
-    # SNIP looks at θ₀: its runs have no parents, and start from pretraining's own draw.
+    # The Fisher pruner looks at θ₀: its runs have no parents, and pretraining's own draw.
     theta0 = next(r for r in runs if r.data.params["setting"] == "pretrain")
     ticket = next(
         r
         for r in runs
-        if (r.data.params["setting"], r.data.params.get("pruner")) == ("lt", "examples.snip:snip")
+        if (r.data.params["setting"], r.data.params.get("pruner"))
+        == ("lt", "examples.fisher:fisher")
         and r.data.params["trial"] == theta0.data.params["trial"]
     )
     assert ticket.data.tags["parent_run_keys"] == ""
@@ -74,7 +75,7 @@ def test_everything_is_trained_and_logged(study: str):
         )
 
 
-def test_a_shuffled_mask_has_the_tickets_densities_and_other_entries(study: str):
+def test_a_scattered_mask_keeps_as_many_weights_at_other_places(study: str):
     runs = stored.runs(study)
     masks = {
         (r.data.params["setting"], r.data.params["trial"]): stored.mask(r)
@@ -85,10 +86,10 @@ def test_a_shuffled_mask_has_the_tickets_densities_and_other_entries(study: str)
     }
     for trial in ("1", "2"):
         for path, keep in masks["lt", trial].items():
-            assert masks["sh", trial][path].sum() == keep.sum()
-            assert (masks["sh", trial][path] != keep).any()
-    (path,) = masks["sh", "1"]
-    assert (masks["sh", "1"][path] != masks["sh", "2"][path]).any(), "each trial has its own"
+            assert masks["sc", trial][path].sum() == keep.sum()
+            assert (masks["sc", trial][path] != keep).any()
+    (path,) = masks["sc", "1"]
+    assert (masks["sc", "1"][path] != masks["sc", "2"][path]).any(), "each trial has its own"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -96,35 +97,35 @@ def test_a_shuffled_mask_has_the_tickets_densities_and_other_entries(study: str)
 def test_every_page_shows_them(page: Path, study: str, monkeypatch: pytest.MonkeyPatch):
     snapshot.clear()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", study)
-    monkeypatch.setenv("JACKPOT_CONDITIONS", "examples.beats_shuffle:beats_shuffle")
+    monkeypatch.setenv("JACKPOT_CONDITIONS", "examples.beats_scattered:beats_scattered")
     app = AppTest.from_file(str(page), default_timeout=60).run()
     assert not app.exception
     charts = app.get("vega_lite_chart")
     if page.stem in ("learning_rate", "sparsity"):
-        for line in ("LT-IMP", "LT-LAMP", "LT-SNIP", "SH-IMP", "SH-LAMP"):
+        for line in ("LT-IMP", "LT-LAMP", "LT-FISHER", "SC-IMP", "SC-LAMP"):
             assert f'"{line}"' in charts[0].proto.spec
     if page.stem == "definition":
         table = app.dataframe[0].value
-        assert set(table["pruner"]) == {"IMP", "LAMP", "SNIP"}
-        assert list(table.columns[2:8]) == ["①", "②", "③", "④", "⑤", "Ⓜ"]
+        assert set(table["pruner"]) == {"IMP", "LAMP", "FISHER"}
+        assert list(table.columns[2:8]) == ["①", "②", "③", "④", "⑤", "Ⓢ"]
         assert charts, "its figure"
     if page.stem == "correlation":
-        assert "SH: θ⊙m and θ_T⊙m" in set(app.dataframe[0].value["pair"])
+        assert "SC: θ⊙m and θ_T⊙m" in set(app.dataframe[0].value["pair"])
     if page.stem == "overview":
-        assert {"IMP", "LAMP", "SNIP"} <= set(app.dataframe[0].value["pruner"])
+        assert {"IMP", "LAMP", "FISHER"} <= set(app.dataframe[0].value["pruner"])
 
 
 def test_a_condition_of_ones_own_is_judged_beside_the_five(study: str):
     runs = accuracies(trainings(reader(study).runs()))
-    conditions = with_own(["examples.beats_shuffle:beats_shuffle"])
+    conditions = with_own(["examples.beats_scattered:beats_scattered"])
     complete = [j for j in judge(runs, conditions=conditions) if not j.missing]
     assert len(complete) == 3
     for judgement, without in zip(complete, judge(runs)[-3:], strict=True):
-        found = judgement.finding("M")
+        found = judgement.finding("S")
         at = runs.filter(pruner=judgement.pruner, sparsity=0.75)
         cells = at.group_by("setting", "learning_rate").agg(pl.col("accuracy").mean())
         best = dict(cells.group_by("setting").agg(pl.col("accuracy").max()).rows())
-        assert found.margin == pytest.approx(best["lt"] - best["sh"] - 0.005)
+        assert found.margin == pytest.approx(best["lt"] - best["sc"] - 0.005)
         assert judgement.verdict == without.verdict, "no verdict needs it"
 
 
@@ -134,7 +135,7 @@ def test_lamp_is_the_formula_of_its_paper():
     np.testing.assert_allclose(scores["k"], [[4 / 13, 1 / 14, 1.0]])
 
 
-def test_snip_is_autograds_gradient_times_the_weights():
+def test_fisher_is_autograds_gradient_times_the_weights_squared():
     torch.manual_seed(0)
     model = networks.build("lenet-300-100", input_shape=(8, 8, 1), classes=10, seed=3)
     images, labels = torch.randn(16, 8, 8, 1), torch.randint(0, 10, (16,))
@@ -143,7 +144,9 @@ def test_snip_is_autograds_gradient_times_the_weights():
         for v in model.trainable_variables
         if v.path.startswith("hidden") and v.path.endswith("kernel")
     }
-    scores = snip.score(Look(weights, None, lambda: model, lambda: iter([(images, labels)])))
+    scores = fisher.score(
+        Look(weights, None, lambda precision: model, lambda: iter([(images, labels)]))
+    )
     # Independently: the network written out in torch, its gradient by torch.func.
     by_path = {v.path: torch.tensor(v.numpy()) for v in model.trainable_variables}
 
@@ -155,8 +158,8 @@ def test_snip_is_autograds_gradient_times_the_weights():
 
     gradients = torch.func.grad(loss)(by_path)
     for path, found in scores.items():
-        expected = (gradients[path] * by_path[path]).abs().numpy()
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-8)
+        expected = (gradients[path] * by_path[path]).square().numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-12)
 
 
 def test_a_dataset_of_ones_own_trains(

@@ -257,16 +257,29 @@ def lab(colour: str, eye: str) -> np.ndarray:
 @pytest.mark.parametrize(
     "palette",
     [
-        {name: row.colour for name, row in settings.SETTINGS.items()},
+        {
+            row.name: row.colour
+            for row in settings.SETTINGS.values()
+            if row not in settings.CONTROLS
+        },
+        {row.name: row.colour for row in (settings.LT, settings.RR, settings.SH)},
         appearance.PRIZES,
         appearance.DECISIONS,
     ],
-    ids=["settings", "prizes", "decisions"],
+    ids=["settings", "mask", "prizes", "decisions"],
 )
 def test_colours_stay_apart_for_every_eye(palette: dict, eye: str):
     # 2.3 is just noticeable; on thin lines and small points it takes much more.
     for one, other in combinations(palette.values(), 2):
         assert np.linalg.norm(lab(one, eye) - lab(other, eye)) > 18, (one, other)
+
+
+@pytest.mark.parametrize("eye", SEEN)
+def test_colours_of_controls_are_apart_as_well(eye: str):
+    """Less far, fourteen being many: shapes tell them apart too."""
+    colours = [row.colour for row in settings.SETTINGS.values()]
+    for one, other in combinations(colours, 2):
+        assert np.linalg.norm(lab(one, eye) - lab(other, eye)) > 12, (one, other)
 
 
 @pytest.mark.parametrize("ground", ["#ffffff", "#0e1117", "#171716"])

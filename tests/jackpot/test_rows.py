@@ -26,6 +26,11 @@ FOUR = CONDITIONS[3]
         (LT, {"mask": None}, "a ticket is weights under a mask"),
         (LT, {"weights": Weights.NARROW}, "does not fit a narrower network"),
         (LT, {"weights": Weights.DRAWN}, "θ₀ under a mask is Weights.KEPT"),
+        (LT, {"start": "shuffled"}, r"a function \(weights, mask, rng\) -> weights"),
+        (LT, {"signs_of": Weights.REWOUND}, "signs_of must be Weights.KEPT, Weights.TRAINED or"),
+        (PRETRAIN, {"inverted": True}, "are of a network under a mask"),
+        (PRETRAIN, {"weights": Weights.TRAINED}, "and it has no mask"),
+        (LT, {"weights": Weights.CONTINUED}, "no mask but `whole`"),
     ],
 )
 def test_a_setting_that_is_half_there_says_why(row, change, words):
@@ -61,6 +66,29 @@ def test_a_condition_that_is_half_there_says_why(row, change, words):
         replace(row, **change)
 
 
+def test_conditions_beside_the_five_are_shown_where_their_rival_was_trained():
+    five = [row.name for row in CONDITIONS]
+
+    def names(trained: list[str], ticket: str) -> list[str]:
+        return [row.name for row in conditions.with_beside(CONDITIONS, trained, ticket)]
+
+    assert names(["lt", "rr", "sdt"], "lt") == five
+    assert names(["lt", "rr", "sh", "as_long"], "lt") == [*five, "M"]
+    assert names(["lrr", "rr", "sh", "as_long"], "lrr") == [*five, "L"]
+    own = (*CONDITIONS, replace(conditions.BESIDE[0], words="my own"))
+    assert conditions.with_beside(own, ["sh"], "lt") == own, "a reader's own M stands"
+
+
+def test_what_a_study_says_is_read_where_it_can_be():
+    said = {"ticket": "lrr", "gap": 0.01, "epochs": "many"}
+    found = conditions.with_said(conditions.Criteria(), said)
+    assert (found.ticket, found.gap, found.epochs) == ("lrr", 0.01, None)
+    reader = conditions.Criteria(ticket="lt", stands=frozenset({"ticket"}))
+    assert conditions.with_said(reader, said).ticket == "lt"
+    for unknown in ("sdt", "nonsense", 3, None):
+        assert conditions.with_said(conditions.Criteria(), {"ticket": unknown}).ticket == "lt"
+
+
 def test_conditions_are_told_apart_and_each_prize_has_a_rate():
     with pytest.raises(TableError, match="two conditions have the name '4'"):
         conditions.table([*CONDITIONS, FOUR])
@@ -79,8 +107,10 @@ def test_what_a_store_names_has_a_colour_and_a_place():
 
 
 def test_the_table_is_that_of_section_2_1():
-    assert list(settings.SETTINGS) == ["pretrain", "lt", "rr", "wr", "sdt"]
-    assert [row.name for row in settings.SETTINGS.values() if row.is_ticket] == ["lt", "wr"]
+    controls = [row.name for row in settings.CONTROLS]
+    assert list(settings.SETTINGS) == ["pretrain", "lt", "rr", "wr", "lrr", "sdt", *controls]
+    tickets = [row.name for row in settings.SETTINGS.values() if row.is_ticket]
+    assert tickets == ["lt", "wr", "lrr"]
     assert PRETRAIN.is_dense
     assert SDT.is_narrow
     assert WR.first_epoch is FirstEpoch.REWIND

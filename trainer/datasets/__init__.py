@@ -65,6 +65,15 @@ DATASETS: dict[str, Source] = {
         train_size=1438,
         test_size=359,
     ),
+    "mnist": Source(
+        "trainer.datasets.from_tfds",
+        mean=(0.1307,),
+        std=(0.3081,),
+        classes=10,
+        input_shape=(28, 28, 1),
+        train_size=60_000,
+        test_size=10_000,
+    ),
     # The paper's code normalises with these standard deviations, the means over images of each
     # image's own; the standard deviation over all pixels is (0.2470, 0.2435, 0.2616).
     "cifar10": Source(

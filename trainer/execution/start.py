@@ -3,8 +3,10 @@
 import json
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,17 +15,17 @@ import numpy as np
 
 from jackpot import artifacts
 from jackpot.contract import Artifact, rewind_artifact
-from jackpot.settings import Weights, as_pruned
+from jackpot.settings import Weights, as_pruned, whole
 from trainer import networks, pruning
 from trainer.datasets import Dataset, Source
 from trainer.datasets.batches import batches
-from trainer.keras_internals import batch_norms
+from trainer.keras_internals import batch_norms, in_float64
 from trainer.networks import pool, small_dense
-from trainer.pruning import masks
-from trainer.pruning.look import Look
+from trainer.pruning import alignment, masks
+from trainer.pruning.look import Look, Precision
 from trainer.store.shared import SharedFiles
 from trainer.store.ticket import fill
-from trainer.study.plan import Plan, RunSpec, rounds_named
+from trainer.study.plan import Plan, RunSpec, rounds_named, without_meaning
 from trainer.study.seeds import Purpose, derive
 from trainer.training import data_parallel
 
@@ -37,6 +39,8 @@ T = TypeVar("T")
 Fetch = Callable[[RunSpec, str], Path]
 """Gives a local file of a parent's artifact: (parent, artifact name)."""
 _OWN: Mapping[int, int] = {}
+_MATCHED_BATCHES = 8
+"""Training batches of which units are matched: their activations are compared."""
 _DRAWS = {
     Weights.DRAWN: Purpose.INITIAL_WEIGHTS,
     # θ₀ of pretraining, without pretraining: the same draw.
@@ -82,12 +86,14 @@ def ticket(spec: RunSpec, dataset: Dataset, fetch: Fetch, shared: SharedFiles) -
     target = non_zeros(spec, dataset) if spec.setting.is_narrow else None
     channels = _OWN if target is None else _narrowed(spec, dataset, target, shared)
     if spec.init_from is not None:
-        initial = _of_pretraining(spec, spec.init_from, fetch, shared)
+        initial = _of_parent(spec, spec.init_from, fetch, shared)
     elif spec.setting.weights in _DRAWS:
         initial = _drawn(spec, dataset, _DRAWS[spec.setting.weights], channels, shared)
     else:
         raise ValueError(f"{spec.name}: the plan gave it no pretraining to start from")
     mask = _mask(spec, dataset, fetch, shared) if spec.setting.is_masked else None
+    if mask is not None:
+        initial = _arranged(spec, dataset, initial, mask, fetch, shared)
     return Ticket(_network(spec, dataset, channels), channels, initial, mask, target)
 
 
@@ -140,17 +146,75 @@ def _drawn(
     return drawn
 
 
-def _of_pretraining(spec: RunSpec, parent: RunSpec, fetch: Fetch, shared: SharedFiles) -> "Arrays":
-    """θ₀ or θ_t of the run's pretraining."""
-    rewound = spec.setting.weights is Weights.REWOUND
-    name = rewind_artifact(spec.training.rewind) if rewound else Artifact.TICKET_INITIAL
+def _of_parent(spec: RunSpec, parent: RunSpec, fetch: Fetch, shared: SharedFiles) -> "Arrays":
+    """θ₀, θ_t or θ_T of the run that gives the initial weights."""
+    name: str = Artifact.TICKET_INITIAL
+    if spec.setting.weights is Weights.REWOUND:
+        name = rewind_artifact(spec.training.rewind)
+    elif spec.setting.weights in (Weights.TRAINED, Weights.CONTINUED):
+        name = _ended_with(spec)
 
     def make(path: Path) -> None:
-        initial, _ = _from_parent(parent, name, artifacts.read_weights, fetch(parent, name))
+        initial, _ = _weights_of(parent, name, fetch)
         artifacts.write(path, initial, {})
 
     initial, _ = shared.once("initial", {"run": parent.key, "of": name}, make, artifacts.read)
     return initial
+
+
+def _ended_with(spec: RunSpec) -> str:
+    """The artifact of the weights that a run's parents ended with, as the study counts them."""
+    return Artifact.WEIGHTS_BEST if spec.mask_epoch == "best" else Artifact.WEIGHTS_FINAL
+
+
+def _weights_of(parent: RunSpec, name: str, fetch: Fetch) -> "tuple[Arrays, Mask | None]":
+    """Weights that a parent has kept, and its mask if it has one."""
+    mask: Mask | None = None
+    if parent.setting.is_masked:
+        of = Artifact.TICKET_MASK
+        mask, _ = _from_parent(parent, of, artifacts.read_mask, fetch(parent, of))
+    weights, _ = _from_parent(parent, name, artifacts.read_weights, fetch(parent, name), mask)
+    return weights, mask
+
+
+def _arranged(
+    spec: RunSpec,
+    dataset: Dataset,
+    initial: "Arrays",
+    mask: "Mask",
+    fetch: Fetch,
+    shared: SharedFiles,
+) -> "Arrays":
+    """Initial weights as the run's setting changes them, if it does."""
+    setting = spec.setting
+    if setting.signs_of is Weights.KEPT:
+        signs = _drawn(spec, dataset, Purpose.INITIAL_WEIGHTS, _OWN, shared)
+    elif setting.signs_of is not None:
+        if spec.mask_from is None:
+            raise ValueError(f"{spec.name}: the plan gave it no trained weights")
+        signs, _ = _weights_of(spec.mask_from, _ended_with(spec), fetch)
+    if setting.signs_of is not None:
+        signed = {
+            path: np.where(entry, np.copysign(initial[path], signs[path]), initial[path])
+            for path, entry in mask.items()
+        }
+        initial = initial | signed
+    if setting.start is not None:
+        rng = np.random.default_rng(derive(spec.seed, spec.trial, Purpose.WEIGHTS_RULE))
+        changed = setting.start({path: array.copy() for path, array in initial.items()}, mask, rng)
+        _check_arranged(spec, initial, changed)
+        initial = changed
+    return initial
+
+
+def _check_arranged(spec: RunSpec, before: "Arrays", after: "Arrays") -> None:
+    for path, array in before.items():
+        if path not in after or after[path].shape != array.shape:
+            raise ValueError(
+                f"setting {spec.setting.name!r} gave no weights of shape {array.shape} for '{path}'"
+            )
+        if not np.isfinite(after[path]).all():
+            raise ValueError(f"setting {spec.setting.name!r} gave '{path}' values of NaN or ∞")
 
 
 def _narrowed(
@@ -177,7 +241,13 @@ def _mask(spec: RunSpec, dataset: Dataset, fetch: Fetch, shared: SharedFiles) ->
     rule = spec.setting.mask
     if rule is None or spec.pruner is None:
         raise ValueError(f"{spec.name}: the plan gave it no pruner")
+    if rule is whole:
+        network = _shape_only(spec, dataset)
+        shapes = {v.path: tuple(v.shape) for v in network.variables}
+        return {path: np.ones(shapes[path], bool) for path in _pruned_sizes(spec, network)}
     mask = _pruned(spec, spec.pruner, dataset, fetch, shared)
+    if spec.matched is not None:
+        mask = _aligned(spec, dataset, mask, spec.matched, fetch)
     if rule is as_pruned:
         return mask
     seed = derive(spec.seed, spec.trial, Purpose.MASK_RULE)
@@ -195,9 +265,8 @@ def _pruned(
 
     def make(path: Path) -> None:
         look = _look(spec, dataset, fetch, shared)
-        scores = pruning.find(pruner).score(look)
-        masks.check_scores(scores, look.weights, pruner)
-        found = masks.prune(scores, spec.sparsity, look.mask)
+        inverted = spec.setting.inverted
+        found = pruning.find(pruner).find(look, spec.sparsity, pruner, inverted=inverted)
         artifacts.write_mask(path, found, {})
 
     parent = spec.mask_from
@@ -206,11 +275,13 @@ def _pruned(
         "sparsity": spec.sparsity,
         "layers": spec.layers,
     }
+    if spec.setting.inverted:
+        facts["inverted"] = True
     if parent is not None:
         facts |= {"run": parent.key, "epoch": spec.mask_epoch}
     else:
         facts |= _facts(spec, dataset) | {"seed": spec.seed, "trial": spec.trial}
-    if spec.pruner_sha256 is not None:
+    if spec.pruner_sha256 is not None or parent is None:
         # One that looks at images sees the study's.
         images = spec.dataset.model_dump_json()
         batch = spec.training.batch_size
@@ -225,34 +296,61 @@ def _look(spec: RunSpec, dataset: Dataset, fetch: Fetch, shared: SharedFiles) ->
     if parent is None:
         values = _drawn(spec, dataset, Purpose.INITIAL_WEIGHTS, _OWN, shared)
     else:
-        if parent.mask_from is not None:
-            name = Artifact.TICKET_MASK
-            earlier, _ = _from_parent(parent, name, artifacts.read_mask, fetch(parent, name))
-        name = Artifact.WEIGHTS_BEST if spec.mask_epoch == "best" else Artifact.WEIGHTS_FINAL
-        file = fetch(parent, name)
-        values, _ = _from_parent(parent, name, artifacts.read_weights, file, earlier)
+        values, earlier = _weights_of(parent, _ended_with(spec), fetch)
 
-    def network() -> keras.Model:
-        model = build(spec, dataset, _OWN, 0)
+    def network(precision: Precision) -> keras.Model:
+        with in_float64() if precision == "float64" else nullcontext():
+            model = build(spec, dataset, _OWN, 0)
         fill(model, values, "the weights to prune")
         return model
 
-    def images() -> "Iterator[tuple[Tensor, Tensor]]":
-        seed = derive(spec.seed, spec.trial, Purpose.DATA_ORDER, 0)
-        device = keras.ops.convert_to_tensor(0.0).device
-        passes = batches(
-            dataset.train,
-            dataset.source,
-            spec.training.batch_size,
-            device,
-            epoch_seed=lambda epoch: seed,
-        )
-        passes.on_epoch_begin()
-        for batch in passes.get_torch_dataloader():
-            yield batch[0], batch[1]
-
     paths = _pruned_sizes(spec, _shape_only(spec, dataset))
-    return Look({path: values[path] for path in paths}, earlier, network, images)
+    return Look(
+        {path: values[path] for path in paths},
+        earlier,
+        network,
+        lambda: _first_batches(spec, dataset),
+        derive(spec.seed, spec.trial, Purpose.PRUNER),
+    )
+
+
+def _first_batches(spec: RunSpec, dataset: Dataset) -> "Iterator[tuple[Tensor, Tensor]]":
+    """The training batches of a trial's first epoch."""
+    seed = derive(spec.seed, spec.trial, Purpose.DATA_ORDER, 0)
+    device = keras.ops.convert_to_tensor(0.0).device
+    passes = batches(
+        dataset.train,
+        dataset.source,
+        spec.training.batch_size,
+        device,
+        epoch_seed=lambda epoch: seed,
+    )
+    passes.on_epoch_begin()
+    for batch in passes.get_torch_dataloader():
+        yield batch[0], batch[1]
+
+
+def _aligned(
+    spec: RunSpec,
+    dataset: Dataset,
+    mask: "Mask",
+    parents: tuple[RunSpec, RunSpec],
+    fetch: Fetch,
+) -> "Mask":
+    """The mask, permuted from the units of one dense network to those of another."""
+
+    def trained(parent: RunSpec) -> keras.Model:
+        network = _network(spec, dataset, _OWN)
+        values, _ = _weights_of(parent, _ended_with(spec), fetch)
+        fill(network, values, f"the weights of {parent.name}")
+        return network
+
+    first, second = map(trained, parents)
+    images = [batch for batch, _ in islice(_first_batches(spec, dataset), _MATCHED_BATCHES)]
+    found = alignment.permuted(mask, first, alignment.matched(first, second, images))
+    for network in (first, second):
+        pool.give_back(_structure(spec, dataset, _OWN), network)
+    return found
 
 
 def _from_parent(parent: RunSpec, name: str, read: Callable[..., T], *arguments: object) -> T:
@@ -297,7 +395,12 @@ def check_network(config: "Study", plan: Plan, source: Source, train_images: int
             " Most weights are elsewhere, and sparsities do not count them: name the layers to "
             "prune in pruning.layers."
         )
-    return [*said, *_left_out(name, built, pruned), *rounds_named(config)]
+    return [
+        *said,
+        *_left_out(name, built, pruned),
+        *rounds_named(config),
+        *without_meaning(config),
+    ]
 
 
 def _check_sparsities(plan: Plan, count: int) -> None:

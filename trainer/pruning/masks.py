@@ -153,6 +153,31 @@ def prune(scores: "Scores", sparsity: float, mask: Mask | None = None) -> Mask:
     return _split(alive, scores)
 
 
+def prune_layers(scores: "Scores", survivors: Mapping[str, int]) -> Mask:
+    """Keeps a given number of weights of each layer: those of its largest scores.
+
+    Args:
+        scores: importance of each weight by path, larger is more important.
+        survivors: by path (`trainer.pruning.densities`).
+
+    Returns:
+        A mask. Equal scores: the later index is pruned first.
+
+    Raises:
+        MaskError: a score that is no number, or more survivors than a layer has weights.
+    """
+    found = {}
+    for path, array in scores.items():
+        if not 0 <= survivors[path] <= array.size:
+            raise MaskError(f"'{path}' cannot keep {survivors[path]:,} of {array.size:,} weights")
+        if not np.isfinite(array).all():
+            raise MaskError(f"cannot rank the weights of '{path}': some scores are no numbers")
+        alive = np.ones(array.size, bool)
+        alive[_smallest(array.ravel(), alive, array.size - survivors[path])] = False
+        found[path] = alive.reshape(array.shape)
+    return found
+
+
 def _smallest(scores: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
     """Indices of the `count` smallest scores among the True ones; ties: the highest index first."""
     if count == 0:

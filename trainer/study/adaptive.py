@@ -19,8 +19,9 @@ from jackpot.definition import Judgement, judge
 from jackpot.looks import Looks, LookThen, Standing, TicketThen
 from jackpot.settings import find as find_setting
 from jackpot.settling import End, at_an_end, chance, needed
+from trainer import pruning
 from trainer.study.config import RateRange, Study, two_digits
-from trainer.study.plan import Plan, RunSpec, digest, maker, plan, reported, runs_at
+from trainer.study.plan import Plan, RunSpec, digest, has_meaning, maker, plan, reported, runs_at
 
 # Below this chance of a decision with all trials, none is added.
 _FUTILE = 0.05
@@ -279,7 +280,9 @@ class _Walk:
         self.config, self.looks, self.results = config, looks, results
         first = plan(config, dataset_sha256)
         self.make = maker(config, dataset_sha256)
-        self.asked = sorted(product(reported(config), config.pruners))
+        ticket = find_setting(config.criteria.ticket or Criteria().ticket)
+        able = [p for p in config.pruners if has_meaning(ticket, pruning.find(p))]
+        self.asked = sorted(product(reported(config), able))
         self.rates = list(config.rates)
         self.cells = dict.fromkeys(map(Cell.of, first.runs), looks.first)
         self.known: dict[tuple[int, float], list[RunSpec]] = {}

@@ -85,6 +85,10 @@ SettingName = Annotated[
 ]
 
 
+TICKETS = [name for name, setting in SETTINGS.items() if setting.is_ticket]
+"""Settings that can be judged."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -263,6 +267,8 @@ class Reading(_Section):
     """Least number of epochs that is sufficient."""
     floor: Annotated[float, Field(ge=0, le=1)] | None = None
     """How far below the best dense network a decent learning rate may stay, a fraction."""
+    ticket: Annotated[str, _known("ticket", lambda: TICKETS)] | None = None
+    """Which setting is judged; left out, lt."""
 
 
 class TrialRange(_Section):
@@ -438,7 +444,8 @@ class Study(_Section):
             raise problem(
                 "'until: decided' needs a range of trials, such as {from: 2, to: 8}", "trials"
             )
-        rivals = compared(Criteria(), CONDITIONS)
+        ticket = self.criteria.ticket
+        rivals = compared(Criteria(ticket=ticket) if ticket else Criteria(), CONDITIONS)
         absent = [name for name in rivals if name not in {s.name for s in self.chosen_settings}]
         if absent:
             raise problem(

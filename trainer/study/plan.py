@@ -5,7 +5,7 @@ part of the run keys.
 
 pretrain ─┬─ OMP masks ─ LT-OMP, RR-OMP, WR-OMP
           └─ round 1 ─ LT-IMP ─ round 2 ─ LT-IMP ─ …, each with its RR-IMP, WR-IMP
-SDT: no parent
+SDT, and everything under a mask that is found at θ₀: no parent
 """
 
 import hashlib
@@ -35,11 +35,12 @@ class RunSpec:
         sparsity: of the mask; of a narrower network, of the pruned one whose size it matches;
             0 of dense networks.
         round: 1-based IMP round that makes the mask; None where there are no rounds.
-        init_from: the pretraining that gives θ₀ or θ_t; None: the run draws its weights.
+        init_from: the run that gives θ₀, θ_t or θ_T; None: the run draws its weights.
         mask_from: the run whose weights are pruned to make the mask; None of a run with a pruner:
             the pruner looks at θ₀.
         mask_epoch: which of that run's weights: of the `last` or the `best` epoch. It determines
             what a run has to keep, so it is part of every run of the study except small-dense ones.
+        matched: of an aligned mask, the dense networks of θ₀ and θ₀′ whose units are matched.
         network_revision, dataset_revision: of what the trainer builds and reads now
             (`jackpot.revisions`).
         dataset_sha256: of the images and labels (`trainer.datasets.Dataset.digest`); None where it
@@ -62,6 +63,7 @@ class RunSpec:
     init_from: "RunSpec | None" = field(default=None, repr=False)
     mask_from: "RunSpec | None" = field(default=None, repr=False)
     mask_epoch: Literal["last", "best"] = "last"
+    matched: "tuple[RunSpec, RunSpec] | None" = field(default=None, repr=False)
     network_revision: int = 1
     dataset_revision: int = 1
     dataset_sha256: str | None = None
@@ -101,6 +103,7 @@ class RunSpec:
             "rewind_epoch": self.training.rewind if self.setting.uses_rewind_epoch else None,
             "init_from": self.init_from.key if self.init_from else None,
             "mask_from": self.mask_from.key if self.mask_from else None,
+            "matched": [run.key for run in self.matched] if self.matched else None,
             "network_revision": self._after_first(self.network_revision),
             "dataset_revision": self._after_first(self.dataset_revision),
             "dataset_sha256": self.dataset_sha256,
@@ -121,7 +124,8 @@ class RunSpec:
     @property
     def parents(self) -> tuple["RunSpec", ...]:
         """Runs whose artifacts this run reads, each once."""
-        return tuple({p.key: p for p in (self.init_from, self.mask_from) if p}.values())
+        found = (self.init_from, self.mask_from, *(self.matched or ()))
+        return tuple({p.key: p for p in found if p}.values())
 
     @property
     def first_epoch(self) -> int:
@@ -249,7 +253,10 @@ def plan(config: Study, dataset_sha256: str | None = None) -> Plan:
     planned = {run.setting.name for run in runs.values()}
     for setting in config.chosen_settings:
         if setting.name not in planned:
-            raise ValueError(f"setting {setting.name!r} has no run in the plan of {config.study!r}")
+            why = " ".join(["", *without_meaning(config)])
+            raise ValueError(
+                f"setting {setting.name!r} has no run in the plan of {config.study!r}.{why}"
+            )
     return Plan(config.study, tuple(runs.values()))
 
 
@@ -269,6 +276,8 @@ def runs_at(config: Study, make: Callable[..., RunSpec], trial: int, rate: float
     ]
 
 
+IMP_LRR = "imp_lrr"
+"""The pruner whose rounds are trained as LRR."""
 _Make = Callable[..., RunSpec]
 """Makes a run of one study and trial: takes the setting, the learning rate, parents and mask."""
 
@@ -349,16 +358,30 @@ def _from(
     IMP's rounds are all trained at the pretraining's rate; only the reported subnetworks differ.
     """
 
-    def sparse(mask_from: RunSpec | None, **mask: Any) -> Iterator[RunSpec]:
-        for setting in masked:
-            # If its pruner ignores pretraining, a run draws θ₀ itself: the same bits, no parent.
-            alone = mask_from is None and setting.weights is Weights.KEPT
-            init_from = pretrain if setting.weights.of_pretraining and not alone else None
-            for rate in rates:
-                yield spec(setting, rate, init_from=init_from, mask_from=mask_from, **mask)
-
     pretrain = spec(settings.PRETRAIN, pretrain_rate)
     masked = [setting for setting in config.sparse_settings if setting.is_masked]
+    # The last network of each setting that is trained on without pruning.
+    continued = {s.name: pretrain for s in masked if s.weights is Weights.CONTINUED}
+
+    def sparse(mask_from: RunSpec | None, pruner: str, **mask: Any) -> Iterator[RunSpec]:
+        for setting in masked:
+            if not has_meaning(setting, pruning.find(pruner)):
+                continue
+            parents: dict[str, Any] = {"mask_from": mask_from}
+            if setting.weights in (Weights.KEPT, Weights.REWOUND):
+                # If its pruner ignores pretraining, a run draws θ₀ itself: the same bits.
+                alone = mask_from is None and setting.weights is Weights.KEPT
+                parents["init_from"] = None if alone else pretrain
+            elif setting.weights is Weights.TRAINED:
+                parents["init_from"] = mask_from
+            elif setting.weights is Weights.CONTINUED:
+                parents = {"init_from": continued[setting.name]}
+            if setting.aligned:
+                parents["matched"] = pretrain, spec(settings.PRETRAIN_2, pretrain_rate)
+                yield from parents["matched"]
+            for rate in rates:
+                yield spec(setting, rate, pruner=pruner, **mask, **parents)
+
     needed = [pruner for pruner in pruners if pruning.find(pruner).looks_at_end] or not masked
     rewinding = any(setting.weights is Weights.REWOUND for setting in masked)
     if needed or rewinding or any(s.is_pretraining for s in config.chosen_settings):
@@ -369,20 +392,64 @@ def _from(
         if not found.in_rounds:
             looked_at = pretrain if found.looks_at_end else None
             for sparsity in sparsities:
-                yield from sparse(looked_at, pruner=pruner, sparsity=sparsity)
+                yield from sparse(looked_at, pruner, sparsity=sparsity)
             continue
         last = pretrain
         for round_ in range(1, _rounds(config) + 1):
             sparsity = config.pruning.sparsity_of(round_)
-            mask = {"pruner": pruner, "sparsity": sparsity, "round": round_}
+            mask = {"sparsity": sparsity, "round": round_}
             # The network trained in round n is LT-IMP at that sparsity, and gives round n + 1.
-            ticket = spec(settings.LT, pretrain_rate, init_from=pretrain, mask_from=last, **mask)
-            own = settings.LT in masked and pretrain_rate in rates
-            if own or round_ < _rounds(config):
+            start = last if found.trains.weights is Weights.TRAINED else pretrain
+            own = {"init_from": start, "mask_from": last, "pruner": pruner}
+            ticket = spec(found.trains, pretrain_rate, **own, **mask)
+            reports = found.trains in masked and pretrain_rate in rates
+            if reports or round_ < _rounds(config):
                 yield ticket  # Once more below if it is reported: the plan keeps one of a key.
             if sparsity in sparsities:
-                yield from sparse(last, **mask)
+                yield from sparse(last, pruner, **mask)
+            for setting in masked:
+                if setting.name in continued and has_meaning(setting, found):
+                    before = continued[setting.name]
+                    more = spec(setting, pretrain_rate, pruner=pruner, init_from=before, **mask)
+                    if round_ < _rounds(config):
+                        yield more
+                    continued[setting.name] = more
             last = ticket
+        continued = dict.fromkeys(continued, pretrain)
+
+
+def has_meaning(setting: Setting, pruner: pruning.Pruner) -> bool:
+    """Whether a setting is defined under the masks of a pruner."""
+    return _meaningless(setting, pruner) is None
+
+
+def _meaningless(setting: Setting, pruner: pruning.Pruner) -> str | None:
+    """Why a setting is not defined under the masks of a pruner; None if it is."""
+    if setting.needs_training and not pruner.looks_at_end:
+        return "nothing is trained before the mask is found"
+    if setting.weights in (Weights.TRAINED, Weights.CONTINUED) and pruner.in_rounds:
+        as_lt = pruner.trains.weights is not Weights.TRAINED
+        return f"the rounds are trained as LT (those of {IMP_LRR} are not)" if as_lt else None
+    if setting.inverted and pruner.in_rounds:
+        return "the least important weights are those that earlier rounds pruned"
+    return None
+
+
+def without_meaning(config: Study) -> list[str]:
+    """Says which settings a study does not train under which pruners, and why."""
+    masked = [setting for setting in config.sparse_settings if setting.is_masked]
+    found: dict[str, dict[str, list[str]]] = {}
+    for name in config.pruners:
+        pruner = pruning.find(name)
+        reasons = {s.name: why for s in masked if (why := _meaningless(s, pruner))}
+        for why in dict.fromkeys(reasons.values()):
+            out = ", ".join(s for s, because in reasons.items() if because == why)
+            found.setdefault(why, {}).setdefault(out, []).append(plugins.short(name))
+    return [
+        f"not trained: {settings_} under {', '.join(pruners)}, since {why}."
+        for why, groups in found.items()
+        for settings_, pruners in groups.items()
+    ]
 
 
 def reported(config: Study) -> list[float]:

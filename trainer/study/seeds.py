@@ -14,6 +14,8 @@ class Purpose(IntEnum):
     DATA_ORDER = 4
     MASK_RULE = 5
     MIXUP = 6
+    PRUNER = 7
+    WEIGHTS_RULE = 8
 
 
 def derive(seed: int, trial: int, purpose: Purpose, *more: int) -> int:

@@ -4,8 +4,12 @@ import keras
 import numpy as np
 import pytest
 
+from jackpot.conditions import RANDOM_MASKS
+from jackpot.settings import LRR, SH
 from trainer import pruning
 from trainer.pruning import Moment, Pruner, masks
+from trainer.pruning.at_start import drawn
+from trainer.pruning.densities import erk
 from trainer.pruning.scores import magnitude
 
 
@@ -15,6 +19,13 @@ from trainer.pruning.scores import magnitude
         (lambda: Pruner("magnitude", Moment.END, False), "needs a function score"),
         (lambda: Pruner(magnitude, "end", False), "and a moment to look at"),
         (lambda: Pruner(magnitude, Moment.START, True), "never trained in between"),
+        (lambda: Pruner(magnitude, Moment.END, False, trains=LRR), "without rounds"),
+        (lambda: Pruner(magnitude, Moment.END, True, trains=SH), "under the pruner's own mask"),
+        (lambda: Pruner(magnitude, Moment.START, False, steps=0), "at least one step"),
+        (
+            lambda: Pruner(magnitude, Moment.START, False, steps=2, densities=erk),
+            "with densities of its own it takes one",
+        ),
     ],
 )
 def test_a_pruner_that_is_half_there_says_why(row, words):
@@ -25,7 +36,7 @@ def test_a_pruner_that_is_half_there_says_why(row, words):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("lamp", "unknown pruner 'lamp'; known are imp, omp"),
+        ("lamp", "unknown pruner 'lamp'; known are omp, imp, imp_lrr, random"),
         ("examples.lamp:pruner", "has no .pruner."),
         ("examples.lamp:score", "expected a Pruner, found a function"),
     ],
@@ -95,3 +106,8 @@ def test_a_pattern_with_a_slash_reaches_them():
 def test_scores_that_do_not_fit_are_refused(scores, words):
     with pytest.raises(masks.MaskError, match=words):
         masks.check_scores(scores, {"a": np.ones(2), "b": np.ones(3)}, "own")
+
+
+def test_the_judge_knows_which_masks_are_drawn():
+    """`jackpot` imports nothing of the trainer, and so has their names once more."""
+    assert {n for n, row in pruning.PRUNERS.items() if row.score is drawn} == RANDOM_MASKS

@@ -1,12 +1,12 @@
-"""A condition: the mask is clearly better than its own shuffle.
+"""A condition: the mask is clearly better than itself, shuffled over all layers.
 
-    JACKPOT_CONDITIONS=examples.beats_shuffle:beats_shuffle make explore
+    JACKPOT_CONDITIONS=examples.beats_scattered:beats_scattered make explore
 
 It is shown beside the paper's five, on the page Definition and in the map of verdicts on
 Overview; no verdict needs it.
 """
 
-from examples.shuffled import shuffled
+from examples.scattered import scattered
 from jackpot import Condition, Criteria
 
 
@@ -15,13 +15,13 @@ def clear_gap(criteria: Criteria, dataset: str) -> float:
     return criteria.gap
 
 
-beats_shuffle = Condition(
-    name="M",
-    symbol="Ⓜ",
-    words="clearly better than its own mask, shuffled",
+beats_scattered = Condition(
+    name="S",
+    symbol="Ⓢ",
+    words="clearly better than its own mask, shuffled over all layers",
     verdicts=frozenset(),
-    rival=shuffled,
-    rival_words="shuffled mask",
+    rival=scattered,
+    rival_words="scattered mask",
     at="best",
     allowance=clear_gap,
     is_strict=True,

@@ -21,7 +21,7 @@ WALLS = {
     "explorer": {"jackpot"},
     "trainer.keras_internals": set(),
     "trainer.networks": {"jackpot", "trainer.keras_internals"},
-    "trainer.datasets": {"trainer.keras_internals"},
+    "trainer.datasets": {"jackpot", "trainer.keras_internals"},
     "trainer.pruning": {"jackpot", "trainer.keras_internals"},
     # Names of networks, datasets and pruners are checked when a config is read: it needs the
     # registries, which cost no torch.

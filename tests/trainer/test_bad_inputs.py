@@ -43,7 +43,7 @@ def draws(blocks, shape, classes):
     return keras.Model(inputs, L.Dense(classes, name="end")(L.RandomCrop(4, 4)(inputs)))
 """
 OVERRIDES = [
-    ("network=mods:raises", "cannot be built for images of 8 × 8 × 1: RuntimeError: boom (mods.py"),
+    ("network=mods:raises", "cannot be built for inputs of 8 × 8 × 1: RuntimeError: boom (mods.py"),
     ("network=mods:no_arguments", "takes 0 positional arguments but 3 were given"),
     ("network=mods:not_callable", "expected a function, found a int"),
     ("network=mods:exits", "SystemExit: 3 (mods.py, line "),

@@ -1,4 +1,4 @@
-"""Registry of datasets: uint8 images decoded once, mapped by every process that trains on them.
+"""Registry of datasets: decoded once, mapped by every process that trains on them.
 
 ImageNet-1K does not fit in memory: it is streamed instead.
 
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from jackpot import plugins
 from trainer.datasets.dataset import Augmentation, Dataset, DatasetError, Source, Split, Stream
 
 if TYPE_CHECKING:
@@ -74,6 +75,16 @@ DATASETS: dict[str, Source] = {
         train_size=60_000,
         test_size=10_000,
     ),
+    "mnist1d": Source(
+        "trainer.datasets.mnist1d",
+        mean=(),
+        std=(),
+        classes=10,
+        input_shape=(40,),
+        train_size=4000,
+        test_size=1000,
+        kind="features",
+    ),
     # The paper's code normalises with these standard deviations, the means over images of each
     # image's own; the standard deviation over all pixels is (0.2470, 0.2435, 0.2616).
     "cifar10": Source(
@@ -121,9 +132,11 @@ DATASETS: dict[str, Source] = {
         streamed=True,
     ),
 }
-OWN = re.compile(r"tfds:[a-z][a-z0-9_]*(/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?(@[a-z][a-z0-9_]*)?")
+TFDS = re.compile(r"tfds:[a-z][a-z0-9_]*(/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?(@[a-z][a-z0-9_]*)?")
 """Any other dataset that TFDS knows or finds prepared: `tfds:name` or `tfds:name/config`, with
 `@split` to evaluate on that split instead of `test` or `validation`."""
+OWN = re.compile(rf"{TFDS.pattern}|(?!tfds:){plugins.PLUGIN.pattern}")
+"""Of those that are not registered: of TFDS, or a function of a user's own."""
 
 
 def names() -> list[str]:
@@ -132,20 +145,20 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Source:
-    """What is known of a dataset: of a registered one at once, of `tfds:name` from its files.
+    """What is known of a dataset: at once, of `tfds:name` from its files, of one's own from all.
 
     Raises:
-        DatasetError: unknown name, or one that TFDS neither has prepared nor can prepare.
+        DatasetError: unknown name, a function that fails, or data that TFDS has not prepared and
+            cannot prepare.
     """
     if name in DATASETS:
         return DATASETS[name]
     if OWN.fullmatch(name):
-        from trainer.datasets import from_tfds
-
-        return from_tfds.describe(name)
+        found: Source = importlib.import_module(_module(name)).describe(name)
+        return found
     raise DatasetError(
-        f"unknown dataset {name!r}; known are {', '.join(names())}, and any other TFDS dataset as "
-        "'tfds:name'"
+        f"unknown dataset {name!r}; known are {', '.join(names())}, any other TFDS dataset as "
+        "'tfds:name', and a function of your own as 'package.module:load'"
     )
 
 
@@ -169,7 +182,7 @@ def load(name: str, train_images: int | None = None, test_images: int | None = N
     """Maps a dataset's arrays, decoding them first if this machine has not done so before.
 
     Args:
-        name: one of `names()`, or `tfds:name`.
+        name: one of `names()`, `tfds:name`, or `package.module:load`.
         train_images, test_images: how many of a split's first images to take; None takes all.
 
     Raises:
@@ -196,7 +209,7 @@ def load(name: str, train_images: int | None = None, test_images: int | None = N
         fingerprint,
         lambda: _checked(name, source, module.decode(name, source)),
     )
-    if not source.mean:
+    if source.kind == "images" and not source.mean:
         mean, std = (tuple(arrays[key].tolist()) for key in ("mean", "std"))
         source = replace(source, mean=mean, std=std)
     return Dataset(
@@ -231,7 +244,9 @@ def known_digest(name: str) -> str | None:
 def _module(name: str) -> str:
     if name not in DATASETS and not OWN.fullmatch(name):
         find(name)  # Says what is known.
-    return DATASETS[name].module if name in DATASETS else "trainer.datasets.from_tfds"
+    if name in DATASETS:
+        return DATASETS[name].module
+    return f"trainer.datasets.{'from_tfds' if TFDS.fullmatch(name) else 'own'}"
 
 
 def _folder_name(name: str) -> str:

@@ -18,8 +18,7 @@ _EVALUATED_PIXELS = {"cpu": 250 * 32 * 32, "cuda": 4000 * 32 * 32}
 
 def evaluation_batch(source: Source, group_size: int, device: torch.device) -> int:
     """Images to evaluate at once, with `group_size` networks side by side."""
-    pixels = source.input_shape[0] * source.input_shape[1] * group_size
-    return max(1, _EVALUATED_PIXELS[device.type] // pixels)
+    return max(1, _EVALUATED_PIXELS[device.type] // (source.places * group_size))
 
 
 def batches(
@@ -58,7 +57,7 @@ class DeviceBatches(Passes):
     therefore always the same work on the same tensors, and can be recorded (`Recordable`).
 
     Args:
-        split: uint8 images and labels on the host.
+        split: uint8 images (or features) and labels on the host.
         source: normalisation and augmentation of the dataset.
         batch_size: images per batch; the last batch of an epoch may be smaller.
         device: where images live and batches are made.
@@ -68,8 +67,9 @@ class DeviceBatches(Passes):
         part: which part of each training batch to make, where processes share it.
         dtype: of the images in a batch.
 
-    Each batch is (images, labels): images normalised, shape (b, height, width, channels). Where
-    processes share batches, (images, labels, weight of their mean).
+    Each batch is (images, labels): images normalised, shape (b, height, width, channels), or
+    features as they are, (b, …). Where processes share batches, (images, labels, weight of their
+    mean).
     """
 
     def __init__(
@@ -92,8 +92,9 @@ class DeviceBatches(Passes):
         self._home = self._device if fits else torch.device("cpu")
         self._images = torch.from_numpy(split.images).to(self._home)
         self._labels = torch.from_numpy(split.labels).to(self._home)
-        self._rows = torch.arange(source.input_shape[0], device=self._home)
-        self._columns = torch.arange(source.input_shape[1], device=self._home)
+        height, width = source.input_shape[:2] if source.kind == "images" else (0, 0)
+        self._rows = torch.arange(height, device=self._home)
+        self._columns = torch.arange(width, device=self._home)
         self._within = torch.arange(batch_size, device=self._home)
         self._epoch_seed = epoch_seed
         self._prepare_passes()

@@ -1,7 +1,8 @@
 """Datasets: what is known before loading, and the loaded images."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,10 +29,12 @@ class Source:
         mean, std: per channel, of pixels scaled to [0, 1]; images are normalised with them. Empty
             where they are measured on the training images when those are decoded.
         classes: number of labels.
-        input_shape: (height, width, channels).
+        input_shape: of one image (height, width, channels), or of one example's features.
         train_size, test_size: images per split.
         augmentation: what training applies to images.
         test_split: name of the split that is evaluated on.
+        kind: `images` are uint8, scaled and normalised; networks get `features` as they are.
+        of_integers: whether features are integers, such as those that an embedding looks up.
         streamed: too large to be decoded once: read and decoded anew in every epoch.
     """
 
@@ -39,17 +42,25 @@ class Source:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: int
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     train_size: int
     test_size: int
     augmentation: Augmentation = Augmentation()
     test_split: str = "test"
     streamed: bool = False
+    kind: Literal["images", "features"] = "images"
+    of_integers: bool = False
+
+    @property
+    def places(self) -> int:
+        """Pixels of an image, or as many numbers as features have."""
+        shape = self.input_shape[:2] if self.kind == "images" else self.input_shape
+        return prod(shape)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images (n, height, width, channels) uint8 and labels (n,) int64."""
+    """Labels (n,) int64, and images (n, height, width, channels) uint8, or features (n, …)."""
 
     images: "np.ndarray"
     labels: "np.ndarray"
@@ -125,8 +136,13 @@ class Dataset:
         """The same with another augmentation of training images.
 
         Raises:
-            DatasetError: padding for images that are cropped at random anyway.
+            DatasetError: padding for images that are cropped at random anyway, or features.
         """
+        if self.source.kind == "features":
+            raise DatasetError(
+                f"dataset.augmentation: {self.name} has features of shape "
+                f"{self.source.input_shape}, which cannot be cropped or flipped; leave it out"
+            )
         if self.source.streamed and pad:
             raise DatasetError(
                 f"dataset.augmentation.pad: {self.name} is streamed, and its images are cropped to "

@@ -12,6 +12,7 @@ import numpy as np
 
 from trainer.datasets import array_file
 from trainer.datasets.dataset import DatasetError, Source, Stream
+from trainer.datasets.moments import moments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,7 +159,7 @@ def decode(name: str, source: Source) -> dict[str, np.ndarray]:
             ) from error
         arrays[f"{key}_images"], arrays[f"{key}_labels"] = images, labels
     if not source.mean:
-        arrays["mean"], arrays["std"] = _moments(arrays["train_images"])
+        arrays["mean"], arrays["std"] = moments(arrays["train_images"])
     return arrays
 
 
@@ -169,18 +170,6 @@ def open_stream(stream: Stream) -> "Sequence[dict[str, Any]]":
     return tfds.builder_from_directory(stream.folder).as_data_source(
         stream.split, decoders={"image": tfds.decode.SkipDecoding()}
     )
-
-
-def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation per channel of pixels scaled to [0, 1], a block at a time."""
-    total, squares = np.zeros((2, images.shape[-1]))
-    for start in range(0, len(images), _BLOCK):
-        block = images[start : start + _BLOCK].reshape(-1, images.shape[-1]) / 255
-        total, squares = total + block.sum(0), squares + (block**2).sum(0)
-    count = images[..., 0].size
-    mean = total / count
-    # A channel of one value would otherwise be divided by zero.
-    return mean, np.maximum(np.sqrt(np.maximum(squares / count - mean**2, 0)), 1e-3)
 
 
 def _stack(examples: Any) -> tuple[np.ndarray, np.ndarray]:

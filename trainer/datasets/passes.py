@@ -58,10 +58,12 @@ class Passes(DataAdapter):
     ) -> None:
         self._count, self._batch_size, self.part = count, batch_size, part
         self._device, self._epoch = torch.device(device), first_epoch - 1
-        std = torch.tensor(source.std, dtype=torch.float64)
-        mean = torch.tensor(source.mean, dtype=torch.float64)
-        self._scale = (1 / (255 * std)).to(device, dtype)
-        self._shift = (-mean / std).to(device, dtype)
+        self._dtype, self._are_images = dtype, source.kind == "images"
+        if self._are_images:
+            std = torch.tensor(source.std, dtype=torch.float64)
+            mean = torch.tensor(source.mean, dtype=torch.float64)
+            self._scale = (1 / (255 * std)).to(device, dtype)
+            self._shift = (-mean / std).to(device, dtype)
 
     def __len__(self) -> int:
         return self._count
@@ -91,10 +93,16 @@ class Passes(DataAdapter):
         self._epoch += 1
 
     def _batch(self, images: Tensor, labels: Tensor, whole: int = 0) -> Batch:
-        """uint8 images and their labels, a part of a batch of `whole`, normalised on the device."""
+        """Images or features and their labels, a part of a batch of `whole`, on the device.
+
+        uint8 images are normalised, features of floats are of the batches' dtype.
+        """
         images = images.to(self._device, non_blocking=True)
         labels = labels.to(self._device, non_blocking=True)
-        normalised = torch.addcmul(self._shift, images, self._scale)
+        if self._are_images:
+            normalised = torch.addcmul(self._shift, images, self._scale)
+        else:
+            normalised = images.to(self._dtype) if images.is_floating_point() else images
         if self.part.count == 1:
             return normalised, labels
         return normalised, labels, self.part.weight(whole)

@@ -117,7 +117,7 @@ def _speed(
 def _described(config: Study) -> Source:
     """The dataset; its normalisation is made up where it is measured when images are decoded."""
     source = datasets.find(config.dataset.name)
-    if not source.mean:
+    if source.kind == "images" and not source.mean:
         channels = source.input_shape[2]
         source = replace(source, mean=(0.5,) * channels, std=(0.25,) * channels)
     return source
@@ -158,8 +158,7 @@ def _measured(
     config: Study, source: Source, channels: Mapping[int, int], counts: Sequence[int]
 ) -> Speed:
     """Steps and evaluates random images, some seconds for each of `counts`."""
-    pixels = source.input_shape[0] * source.input_shape[1]
-    batch = min(config.training.batch_size, max(1, _MOST_PIXELS // pixels))
+    batch = min(config.training.batch_size, max(1, _MOST_PIXELS // source.places))
     batches = _BATCHES["cuda" if torch.cuda.is_available() else "cpu"]
     bench = _Networks(config, source, channels, max(counts), batch, batches)
     image_s: dict[int, float] = {}
@@ -180,6 +179,16 @@ def _measured(
         image_s[count] = trained
         evaluation_s = min(evaluation_s, evaluated)
     return Speed(image_s, evaluation_s)
+
+
+def _random(source: Source, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Images or features of the dataset's kind; of integers, 0 and 1, which any network takes."""
+    shape = (count, *source.input_shape)
+    if source.kind == "images":
+        return rng.integers(0, 256, shape, np.uint8)
+    if source.of_integers:
+        return rng.integers(0, 2, shape)
+    return rng.standard_normal(shape, np.float32)
 
 
 class _Networks:
@@ -218,8 +227,7 @@ class _Networks:
         images = max(batches * batch, evaluation_batch(source, 1, self.device))
         rng = np.random.default_rng(0)
         self._split = datasets.Split(
-            rng.integers(0, 256, (images, *source.input_shape), np.uint8),
-            rng.integers(0, source.classes, images),
+            _random(source, images, rng), rng.integers(0, source.classes, images)
         )
         self._model: SteppedModel | None = None
         self._recorder: recording.Recorder | None = None

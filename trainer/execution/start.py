@@ -461,6 +461,10 @@ def check_study(
         ValueError: see `check_network`; or the network cannot be narrowed, or an epoch's batches
             cannot be shared by so many devices.
     """
+    if config.training.mixup and dataset.source.of_integers:
+        raise ValueError(
+            f"training.mixup: {dataset.name} has features of integers, which cannot be mixed"
+        )
     said = check_network(config, plan, dataset.source, len(dataset.train))
     splits = [s for s in (dataset.test, dataset.heldout) if s is not None]
     data_parallel.check_devices(config.training, len(dataset.train), min(map(len, splits)), here)
@@ -500,7 +504,7 @@ def _shape_only(spec: RunSpec, dataset: Dataset) -> keras.Model:
 
 @lru_cache(maxsize=8)
 def _meta(
-    name: str, network_sha256: str | None, input_shape: tuple[int, int, int], classes: int
+    name: str, network_sha256: str | None, input_shape: tuple[int, ...], classes: int
 ) -> keras.Model:
     with keras.device("meta"):
         return networks.build(name, input_shape=input_shape, classes=classes)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from trainer.networks.layers import Blocks
 
-    Builder = Callable[[Blocks, tuple[int, int, int], int], keras.Model]
+    Builder = Callable[[Blocks, tuple[int, ...], int], keras.Model]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Network:
     """A network: where its builder lives, and which of its layers are pruned by default.
 
     `module` and `function` are imported on first use, so that listing names costs no Keras.
+    A network of images takes (height, width, channels), another examples of any shape.
     `pruned` and `kept` are shell patterns over layer names: a layer with a kernel is pruned when a
     pattern of `pruned` matches it and none of `kept` does.
     """
@@ -35,12 +36,15 @@ class Network:
     function: str
     pruned: tuple[str, ...] = ("*",)
     kept: tuple[str, ...] = ("stem", "classifier")
+    of_images: bool = True
 
 
 _RESNET = "trainer.networks.resnet"
 _WITHOUT_SHORTCUTS = ("stem", "classifier", "*_shortcut")
 NETWORKS: dict[str, Network] = {
-    "lenet-300-100": Network("trainer.networks.lenet", "lenet_300_100", kept=("classifier",)),
+    "lenet-300-100": Network(
+        "trainer.networks.lenet", "lenet_300_100", kept=("classifier",), of_images=False
+    ),
     "resnet20": Network(_RESNET, "resnet20"),
     "resnet20-no-residual": Network(_RESNET, "resnet20_no_residual"),
     "resnet32": Network(_RESNET, "resnet32", kept=_WITHOUT_SHORTCUTS),
@@ -54,6 +58,7 @@ NETWORKS: dict[str, Network] = {
         kept=("stem", "classifier", "*_depthwise"),
     ),
     "vgg16": Network("trainer.networks.vgg", "vgg16"),
+    "vit-small": Network("trainer.networks.vit", "vit_small", pruned=("*", "*/*")),
 }
 
 
@@ -72,7 +77,7 @@ def find(name: str) -> Network:
         return NETWORKS[name]
     if plugins.is_plugin(name):
         module, _, function = name.partition(":")
-        return Network(module, function)
+        return Network(module, function, of_images=False)
     raise ValueError(
         f"unknown network {name!r}; known are {', '.join(names())}, and a network of your own as "
         "'package.module:function'"
@@ -82,7 +87,7 @@ def find(name: str) -> Network:
 def build(
     name: str,
     *,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     classes: int,
     channels: Mapping[int, int] | None = None,
     seed: int = 0,
@@ -91,7 +96,7 @@ def build(
 
     Args:
         name: one of `names()`, or `package.module:function` of a network of your own.
-        input_shape: (height, width, channels) of one image.
+        input_shape: (height, width, channels) of one image, or the shape of one example.
         classes: outputs of the classifier; the model returns logits, shape (batch, classes).
         channels: channel counts in place of the network's own, such as {64: 20} for layers of 64
             (small-dense networks); counts without an entry stay.
@@ -104,7 +109,7 @@ def build(
     return _build(name, input_shape, classes, channels, seed)[0]
 
 
-def channel_counts(name: str, input_shape: tuple[int, int, int], classes: int) -> tuple[int, ...]:
+def channel_counts(name: str, input_shape: tuple[int, ...], classes: int) -> tuple[int, ...]:
     """The distinct channel counts that a network's layers have, ascending. Raises: ValueError."""
     import keras
 
@@ -115,16 +120,16 @@ def channel_counts(name: str, input_shape: tuple[int, int, int], classes: int) -
 
 def _build(
     name: str,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     classes: int,
     channels: Mapping[int, int] | None,
     seed: int,
 ) -> tuple["keras.Model", "Blocks"]:
     network = find(name)
-    if len(input_shape) != 3 or min(input_shape) < 1 or classes < 2:
+    if (network.of_images and len(input_shape) != 3) or min(input_shape) < 1 or classes < 2:
         raise ValueError(
-            "expected input_shape=(height, width, channels) and classes >= 2; received "
-            f"input_shape={input_shape}, classes={classes}"
+            f"network {name!r}: expected input_shape=(height, width, channels) and classes >= 2; "
+            f"received input_shape={input_shape}, classes={classes}"
         )
     if channels and min(channels.values()) < 1:
         raise ValueError(f"expected channel counts of at least 1; received {dict(channels)}")
@@ -133,20 +138,19 @@ def _build(
 
     blocks = Blocks(channels, seed)
     builder = _builder(name, network)
-    height, width, depth = input_shape
     # `Blocks` names and seeds its layers. A network of one's own may have others.
     if name in NETWORKS:
         with whole_precision():
-            return builder(blocks, (height, width, depth), classes), blocks
+            return builder(blocks, input_shape, classes), blocks
     from trainer.networks import usable
 
     with whole_precision(), start_over(seed):
         try:
-            model = builder(blocks, (height, width, depth), classes)
+            model = builder(blocks, input_shape, classes)
         except (Exception, SystemExit) as error:
             raise ValueError(
-                f"network {name!r} cannot be built for images of {height} × {width} × {depth}: "
-                f"{plugins.told(error)}"
+                f"network {name!r} cannot be built for inputs of "
+                f"{' × '.join(map(str, input_shape))}: {plugins.told(error)}"
             ) from error
     usable.check(name, model, input_shape, classes)
     return model, blocks

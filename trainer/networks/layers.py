@@ -6,9 +6,10 @@ Glorot-uniform.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum, auto
 from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
@@ -62,6 +63,77 @@ class BatchNormalization(keras.layers.BatchNormalization):
             eps=self.epsilon,
         )
         return outputs.movedim(1, -1)
+
+
+@keras.saving.register_keras_serializable(package="jackpot")
+class SelfAttention(keras.layers.Layer):
+    """Multi-head self-attention of tokens, shape (batch, tokens, features).
+
+    Four dense layers with a start of their own each. Keras's MultiHeadAttention draws all of its
+    kernels from one seed, so that queries and keys would start alike.
+
+    Args:
+        heads: number of heads.
+        size: features of each head's queries, keys and values.
+        seeds: of the four kernels.
+    """
+
+    def __init__(self, heads: int, size: int, seeds: Sequence[int], **options: Any) -> None:
+        super().__init__(**options)
+        self.heads, self.size, self.seeds = heads, size, tuple(seeds)
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """Makes the four layers for inputs of that shape."""
+        widths = (*3 * (self.heads * self.size,), shape[-1])
+        names = ("query", "key", "value", "output")
+        for name, width, seed in zip(names, widths, self.seeds, strict=True):
+            start = keras.initializers.GlorotUniform(seed)
+            layer = keras.layers.Dense(width, kernel_initializer=start, name=name)
+            layer.build(shape if name != "output" else (*shape[:-1], widths[0]))
+            setattr(self, f"{name}_layer", layer)
+
+    def call(self, tokens: Tensor) -> Tensor:
+        """Each token's mean over all, weighted by how its query meets their keys."""
+        parts = (self.query_layer, self.key_layer, self.value_layer)
+        query, key, value = (
+            layer(tokens).unflatten(-1, (self.heads, self.size)).transpose(1, 2) for layer in parts
+        )
+        seen = F.scaled_dot_product_attention(query, key, value)
+        return self.output_layer(seen.transpose(1, 2).flatten(2))
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """That of the inputs."""
+        return shape
+
+    def get_config(self) -> dict[str, Any]:
+        """What the layer is made of."""
+        return super().get_config() | {
+            "heads": self.heads,
+            "size": self.size,
+            "seeds": list(self.seeds),
+        }
+
+
+@keras.saving.register_keras_serializable(package="jackpot")
+class Positions(keras.layers.Layer):
+    """Adds to each token what is learned of its position, drawn from N(0, 0.02²)."""
+
+    def __init__(self, seed: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.seed = seed
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """Makes the embedding for tokens of that shape."""
+        start = keras.initializers.RandomNormal(0.0, 0.02, seed=self.seed)
+        self.embedding = self.add_weight(shape=shape[1:], initializer=start, name="embedding")
+
+    def call(self, tokens: Tensor) -> Tensor:
+        """Shape (batch, tokens, features), as the inputs."""
+        return tokens + self.embedding.value
+
+    def get_config(self) -> dict[str, Any]:
+        """What the layer is made of."""
+        return super().get_config() | {"seed": self.seed}
 
 
 class Blocks:
@@ -169,6 +241,34 @@ class Blocks:
             bias_initializer=bias,
             name=name,
         )(x)
+
+    def patches(
+        self, x: keras.KerasTensor, features: int, size: tuple[int, int], *, name: str
+    ) -> keras.KerasTensor:
+        """One vector of `features` for each patch of `size` pixels, with a bias."""
+        fan_in = size[0] * size[1] * x.shape[-1]
+        return keras.layers.Conv2D(
+            features,
+            size,
+            strides=size,
+            kernel_initializer=self._kernel(Init.GLOROT_NORMAL, fan_in, features),
+            name=name,
+        )(x)
+
+    def attention(
+        self, x: keras.KerasTensor, heads: int, size: int, *, name: str
+    ) -> keras.KerasTensor:
+        """Self-attention with `heads` heads of `size` features."""
+        seeds = [next(self._seeds) for _ in range(4)]
+        return SelfAttention(heads, size, seeds, name=name)(x)
+
+    def positions(self, x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
+        """Learned positions of tokens."""
+        return Positions(next(self._seeds), name=name)(x)
+
+    def layer_norm(self, x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
+        """Layer norm over the features, with torch's epsilon 1e-5."""
+        return keras.layers.LayerNormalization(epsilon=1e-5, name=name)(x)
 
     def _kernel(self, start: Init, fan_in: int, fan_out: int) -> keras.initializers.Initializer:
         seed = next(self._seeds)

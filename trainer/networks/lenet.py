@@ -5,7 +5,7 @@ import keras
 from trainer.networks.layers import Blocks, Init
 
 
-def lenet_300_100(blocks: Blocks, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
+def lenet_300_100(blocks: Blocks, input_shape: tuple[int, ...], classes: int) -> keras.Model:
     """Two hidden layers of 300 and 100 units with ReLU, started Glorot-normal as in that paper.
 
     Torch's default start would not do: it draws the second layer from half the range of the first,

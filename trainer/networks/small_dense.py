@@ -23,7 +23,7 @@ def trainable_parameters(model: keras.Model) -> int:
 
 @lru_cache(maxsize=256)
 def matching_channels(
-    name: str, input_shape: tuple[int, int, int], classes: int, target: int
+    name: str, input_shape: tuple[int, ...], classes: int, target: int
 ) -> tuple[Mapping[int, int], int]:
     """Channel counts of the small-dense network with about `target` parameters.
 
@@ -76,7 +76,7 @@ class _Size:
     each count with one more channel there, gives all of them.
     """
 
-    def __init__(self, name: str, input_shape: tuple[int, int, int], classes: int) -> None:
+    def __init__(self, name: str, input_shape: tuple[int, ...], classes: int) -> None:
         self.own = networks.channel_counts(name, input_shape, classes)
         if not self.own:
             raise ValueError(
@@ -106,5 +106,5 @@ class _Size:
 
 
 @lru_cache(maxsize=16)
-def _size(name: str, input_shape: tuple[int, int, int], classes: int) -> _Size:
+def _size(name: str, input_shape: tuple[int, ...], classes: int) -> _Size:
     return _Size(name, input_shape, classes)

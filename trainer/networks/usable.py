@@ -9,7 +9,7 @@ import keras
 from trainer.keras_internals import all_layers, functional
 
 
-def check(name: str, model: Any, input_shape: tuple[int, int, int], classes: int) -> None:
+def check(name: str, model: Any, input_shape: tuple[int, ...], classes: int) -> None:
     """Checks what a builder returned.
 
     Args:
@@ -48,7 +48,7 @@ def check(name: str, model: Any, input_shape: tuple[int, int, int], classes: int
 def _check_ends(
     refuse: Callable[[str], NoReturn],
     graph: keras.Model,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     classes: int,
 ) -> None:
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:

@@ -3,14 +3,19 @@
 The trainer's own runs need none: their training state owns the mask.
 """
 
+import logging
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import torch
 
 from jackpot.artifacts import Mask
 from trainer.keras_internals import averages
-from trainer.pruning.masks import fitted
+from trainer.pruning.masks import fitted, kernels, prune, pruned_paths
+from trainer.pruning.scores import magnitude
+
+log = logging.getLogger(__name__)
 
 
 class ApplyMask(keras.callbacks.Callback):
@@ -98,3 +103,113 @@ def apply_(weights: list[torch.Tensor], masks: list[torch.Tensor]) -> None:
     """Multiplies each weight by its mask in place: one fused call for all layers."""
     if weights:
         torch._foreach_mul_(weights, masks)
+
+
+class GradualPruning(ApplyMask):
+    """Prunes a model while it trains: a little more every few steps, by magnitude.
+
+    At step t the sparsity is s_f + (s_i - s_f) · (1 - (t - begin) / (end - begin))³ (Zhu & Gupta
+    2017, equation 1): fast at first, slow at the end. Weights are ranked over all layers at once,
+    and a pruned weight stays pruned. Steps count over all calls of `fit` with this callback.
+
+    Args:
+        sparsity: s_f, from `end` on; in (0, 1).
+        end: step at which it is reached.
+        begin: step of the first pruning.
+        every: steps between two prunings.
+        initial: s_i, the sparsity at `begin`.
+        pruned, kept: shell patterns over the model's layers (`trainer.pruning.masks.pruned_paths`).
+
+    Raises:
+        ValueError: numbers that make no schedule.
+        MaskError: when training starts, if no layer of the model matches.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> layers = [keras.layers.Dense(32, name="hidden"), keras.layers.Dense(2, name="head")]
+        >>> model = keras.Sequential([keras.Input((8,)), *layers])
+        >>> model.compile("adam", "mse")
+        >>> inputs, targets = np.random.rand(64, 8), np.random.rand(64, 2)
+        >>> gradual = GradualPruning(0.75, end=6, every=2, kept=["head"])
+        >>> history = model.fit(inputs, targets, 16, 2, callbacks=[gradual], verbose=0)
+        >>> int(np.count_nonzero(model.layers[0].kernel)), gradual.reached
+        (64, 0.75)
+    """
+
+    def __init__(
+        self,
+        sparsity: float,
+        end: int,
+        begin: int = 0,
+        every: int = 100,
+        initial: float = 0.0,
+        pruned: Sequence[str] = ("*",),
+        kept: Sequence[str] = (),
+    ) -> None:
+        super().__init__({})
+        if not 0 <= initial <= sparsity < 1 or sparsity == 0:
+            raise ValueError(
+                "expected 0 <= initial <= sparsity < 1 and sparsity above 0; received "
+                f"initial={initial}, sparsity={sparsity}"
+            )
+        if not (0 <= begin < end and every >= 1):
+            raise ValueError(
+                "expected 0 <= begin < end and every >= 1; received "
+                f"begin={begin}, end={end}, every={every}"
+            )
+        self.sparsity, self.initial = sparsity, initial
+        self.begin, self.end, self.every = begin, end, every
+        self.step = 0
+        self._patterns = tuple(pruned), tuple(kept)
+
+    def at(self, step: int) -> float:
+        """The sparsity that the schedule asks for at a step.
+
+        >>> gradual = GradualPruning(0.8, end=100)
+        >>> [round(gradual.at(step), 3) for step in (0, 50, 100, 200)]
+        [0.0, 0.7, 0.8, 0.8]
+        """
+        done = min(max((step - self.begin) / (self.end - self.begin), 0.0), 1.0)
+        return self.sparsity + (self.initial - self.sparsity) * (1 - done) ** 3
+
+    @property
+    def reached(self) -> float:
+        """The share of the weights that the mask prunes now."""
+        size = sum(entry.size for entry in self.mask.values())
+        return 1 - sum(int(entry.sum()) for entry in self.mask.values()) / size if size else 0.0
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Finds the layers to prune, at the first call of `fit`."""
+        if not self.mask:
+            paths = pruned_paths(self.model, *self._patterns)
+            shapes = {v.path: tuple(v.shape) for v in self.model.variables}
+            self.mask = {path: np.ones(shapes[path], bool) for path in paths}
+        super().on_train_begin(logs)
+        self._prune_if_due()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Counts the step, prunes if it is time, and keeps pruned weights at 0.0."""
+        self.step += 1
+        self._prune_if_due()
+        super().on_train_batch_end(batch, logs)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Says so if training ended before the schedule did."""
+        super().on_train_end(logs)
+        if self.step < self.end:
+            log.warning(
+                "gradual pruning: training ended at step %d of %d, at sparsity %.3f, not %.3f",
+                *(self.step, self.end, self.reached, self.sparsity),
+            )
+
+    def _prune_if_due(self) -> None:
+        is_due = self.step >= self.begin and (self.step - self.begin) % self.every == 0
+        if not (is_due or self.step == self.end) or self.step > self.end:
+            return
+        scores = magnitude(kernels(self.model, list(self.mask)))
+        self.mask = prune(scores, self.at(self.step), self.mask)
+        paths = {v.path: v.value.detach() for v in self.model.variables}
+        self._weights = [paths[path] for path in self.mask]
+        self._masks = laid_out(self._weights, self.mask)
+        self._averaged = False
+        apply_(self._weights, self._masks)

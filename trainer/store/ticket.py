@@ -100,10 +100,10 @@ def described(path: Path, about: dict[str, str], network: str | None = None) -> 
         )
     _check_revision(path, named, about.get("network_revision", "1"))
     try:
-        height, width, depth = (int(n) for n in about["input_shape"].split("x"))
+        input_shape = tuple(int(n) for n in about["input_shape"].split("x"))
         return networks.build(
             named,
-            input_shape=(height, width, depth),
+            input_shape=input_shape,
             classes=int(about["classes"]),
             channels={int(own): int(new) for own, new in json.loads(about["channels"]).items()},
         )

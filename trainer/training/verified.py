@@ -89,6 +89,8 @@ def difference(network: Lowered, models: Sequence[keras.Model], seed: int = 0) -
     shape = [size or 1 for size in models[0].inputs[0].shape[1:]]
     dtype = _weight(models[0]).dtype
     images = [torch.randn(_IMAGES, *shape, generator=generator).to(device, dtype) for _ in models]
+    if "int" in keras.backend.standardize_dtype(models[0].inputs[0].dtype):
+        images = [(x > 0).long() for x in images]  # What an embedding looks up.
     joined = torch.cat(images, -1)
     for training in (True, False):
         with _undone(models), _seeded(seed, device):
@@ -105,7 +107,8 @@ def difference(network: Lowered, models: Sequence[keras.Model], seed: int = 0) -
         if any(map(_first_difference, found, expected)):
             # Deep networks with batch norm over few values magnify rounding: by how much?
             with _undone(models), _seeded(seed, device):
-                rounded = _of_keras(models, [x * (1 + _ROUNDING) for x in images], training)
+                near = [x * (1 + _ROUNDING) if x.is_floating_point() else x for x in images]
+                rounded = _of_keras(models, near, training)
             for what in map(_first_difference, found, expected, rounded):
                 if what is not None:
                     return f"{what} in {'training' if training else 'inference'}"

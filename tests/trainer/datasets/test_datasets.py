@@ -47,8 +47,8 @@ def test_subsets_are_first_images():
 
 
 def test_an_unknown_dataset_is_named():
-    with pytest.raises(datasets.DatasetError, match="unknown dataset 'mnist'; known are"):
-        datasets.load("mnist")
+    with pytest.raises(datasets.DatasetError, match="unknown dataset 'mnist2'; known are"):
+        datasets.load("mnist2")
 
 
 @needs_cifar10

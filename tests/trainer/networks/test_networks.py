@@ -79,6 +79,7 @@ SHAPES = {
     "resnet32-no-residual": (32, 32, 3),
     "resnet50": (64, 64, 3),
     "vgg16": (32, 32, 3),
+    "vit-small": (16, 16, 3),
 }
 
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from tests.trainer.networks.twins import TWINS, Twin
 from trainer import networks
+from trainer.keras_internals import in_float64
 from trainer.study.optimizers import SGD
 from trainer.training.lowering import lower
 from trainer.training.state import TrainingState
@@ -95,26 +96,21 @@ SLOW = ("resnet20 without", "resnet18", "resnet18 large", "vgg16 on Tiny-ImageNe
 def test_a_torch_twin_computes_and_trains_the_same(case: str):
     """In float64, from the same weights: logits, then weights after three steps."""
     name, shape, forward = TWINS[case]
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    try:
+    with in_float64():
         model = networks.build(name, input_shape=shape, classes=10, seed=1)
-    finally:
-        keras.config.set_floatx("float32")
-        keras.config.set_dtype_policy("float32")
-    twin = Twin({v.path: v.value for v in model.trainable_variables})
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(3, *shape, dtype=torch.float64, generator=generator)
-    labels = torch.tensor([3, 1, 4])
-    # Not through Keras's call, which takes images to float32 on its way.
-    logits = lower(model)(images, True)
-    torch.testing.assert_close(logits, forward(twin, images), rtol=1e-9, atol=1e-9)
-    state = TrainingState.fresh(model, SGD(name="sgd"))
-    stepped = SteppedModel(Member(model, state, lambda step: 0.01))
-    velocity: dict[str, torch.Tensor] = {}
-    for _ in range(3):
-        stepped.train_step((images, labels))
-        twin.step(F.cross_entropy(forward(twin, images), labels), velocity, 0.01)
+        twin = Twin({v.path: v.value for v in model.trainable_variables})
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(3, *shape, dtype=torch.float64, generator=generator)
+        labels = torch.tensor([3, 1, 4])
+        # Not through Keras's call, which takes images to float32 on its way.
+        logits = lower(model)(images, True)
+        torch.testing.assert_close(logits, forward(twin, images), rtol=1e-9, atol=1e-9)
+        state = TrainingState.fresh(model, SGD(name="sgd"))
+        stepped = SteppedModel(Member(model, state, lambda step: 0.01))
+        velocity: dict[str, torch.Tensor] = {}
+        for _ in range(3):
+            stepped.train_step((images, labels))
+            twin.step(F.cross_entropy(forward(twin, images), labels), velocity, 0.01)
     expected = Twin(state.weights).weights
     for path, weight in twin.weights.items():
         torch.testing.assert_close(weight, expected[path], rtol=1e-6, atol=1e-9, msg=path)

@@ -16,6 +16,7 @@ PAPER = {
     "resnet32-no-residual": False,
     "resnet50": True,
     "vgg16": False,
+    "vit-small": True,
 }
 
 

@@ -138,6 +138,36 @@ def vgg16(net: Twin, images: Tensor) -> Tensor:
     return net.dense(x.flatten(1), "classifier")
 
 
+def layer_norm(net: Twin, x: Tensor, name: str) -> Tensor:
+    mean, variance = x.mean(-1, keepdim=True), x.var(-1, correction=0, keepdim=True)
+    scaled = (x - mean) / (variance + 1e-5).sqrt()
+    return scaled * net.weights[f"{name}/gamma"] + net.weights[f"{name}/beta"]
+
+
+def attention(net: Twin, x: Tensor, name: str, heads: int = 4) -> Tensor:
+    query, key, value = (
+        net.dense(x, f"{name}/{part}").unflatten(-1, (heads, -1)).transpose(1, 2)
+        for part in ("query", "key", "value")
+    )
+    seen = (query @ key.transpose(2, 3) / query.shape[-1] ** 0.5).softmax(-1) @ value
+    return net.dense(seen.transpose(1, 2).flatten(2), f"{name}/output")
+
+
+def vit(net: Twin, images: Tensor) -> Tensor:
+    kernel = net.weights["stem/kernel"]
+    patches = F.conv2d(
+        images.permute(0, 3, 1, 2), kernel, net.weights["stem/bias"], stride=kernel.shape[-2:]
+    )
+    x = patches.flatten(2).transpose(1, 2) + net.weights["positions/embedding"]
+    for i in range(1, 5):
+        name = f"block{i}"
+        x = x + attention(net, layer_norm(net, x, f"{name}_norm1"), f"{name}_attention")
+        y = net.dense(layer_norm(net, x, f"{name}_norm2"), f"{name}_wide")
+        y = y * 0.5 * (1 + torch.erf(y / 2**0.5))
+        x = x + net.dense(y, f"{name}_narrow")
+    return net.dense(layer_norm(net, x, "norm").mean(1), "classifier")
+
+
 # Network, shape of its images, and its twin.
 TWINS = {
     "lenet": ("lenet-300-100", (8, 8, 1), lenet),
@@ -163,4 +193,5 @@ TWINS = {
     "mobilenet": ("mobilenet-v1", (32, 32, 3), mobilenet),
     "vgg16": ("vgg16", (32, 32, 3), vgg16),
     "vgg16 on Tiny-ImageNet": ("vgg16", (64, 64, 3), vgg16),
+    "vit": ("vit-small", (16, 16, 3), vit),
 }

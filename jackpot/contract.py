@@ -94,6 +94,7 @@ class Tag(StrEnum):
     RESIDUAL = "residual"
     TEST_SET_SIZE = "test_set_size"
     LANDSCAPE = "landscape"
+    CONNECTIVITY = "connectivity"
     GIT_COMMIT = "git_commit"
 
 
@@ -146,6 +147,12 @@ def trajectory_artifact(epoch: int) -> str:
 
 FILTER_LENGTHS = "filter lengths"
 """Metadata `units` of landscapes whose coordinates compare between runs; older ones lack it."""
+
+
+def connectivity_artifact(other: str, batch_norm: str = "re-estimated") -> str:
+    """Path of the loss on the line to the final weights of another run (its id)."""
+    kind = other if batch_norm == "re-estimated" else f"{other}-{batch_norm}"
+    return f"connectivity/{kind}.safetensors"
 
 
 def landscape_artifact(directions: str, batch_norm: str = "re-estimated") -> str:

@@ -25,7 +25,7 @@ WeightsRule = Callable[[Arrays, Mask, np.random.Generator], Arrays]
 _NAME, _COLOUR = re.compile(r"[a-z][a-z0-9_]*"), re.compile(r"#[0-9a-f]{6}")
 SHAPES = (
     *("circle", "triangle-up", "square", "diamond", "cross", "triangle-down", "pentagon", "star"),
-    *("hexagon", "bow tie", "arrow", "wedge", "hourglass", "octagon"),
+    *("hexagon", "bow tie", "arrow", "wedge", "hourglass", "octagon", "kite", "chevron"),
     *("triangle-left", "triangle-right"),
 )
 """Of points in charts."""
@@ -100,6 +100,7 @@ class Setting:
         signs_of: whose signs its surviving weights take, `KEPT` or `TRAINED`; their magnitudes
             stay.
         inverted: whether its mask keeps the least important weights in place of the most.
+        other_order: whether it sees the training images in a second order of the trial.
         aligned: whether its mask is permuted to the units of the network that starts from θ₀′.
         shape: of its points, one of `SHAPES`.
 
@@ -122,6 +123,7 @@ class Setting:
     start: WeightsRule | None = None
     signs_of: Weights | None = None
     inverted: bool = False
+    other_order: bool = False
     aligned: bool = False
     shape: str = "triangle-right"
 
@@ -279,6 +281,21 @@ AS_LONG = Setting(
     "as_long", "dense as long", "#30a878", Weights.CONTINUED, whole, shape="hourglass"
 )
 """The dense network trained through as many schedules as LRR, without pruning between them."""
+LT_TWIN = Setting(
+    "lt_twin", "LT twin", "#c078a8", Weights.KEPT, as_pruned, other_order=True, shape="kite"
+)
+"""LT with another order of the images: are both ends of it connected? (Frankle et al. 2020)"""
+WR_TWIN = Setting(
+    "wr_twin",
+    "WR twin",
+    "#a800d8",
+    Weights.REWOUND,
+    as_pruned,
+    FirstEpoch.REWIND,
+    other_order=True,
+    shape="chevron",
+)
+"""WR with another order of the images."""
 
 
 def table(rows: Iterable[Setting]) -> Mapping[str, Setting]:
@@ -296,7 +313,10 @@ def table(rows: Iterable[Setting]) -> Mapping[str, Setting]:
     return MappingProxyType(found)
 
 
-CONTROLS = (SH, INVERTED, REARRANGED, RR_SIGNS, RR_SIGNS_T, RR_ALIGNED, PRETRAIN_2, AS_LONG)
+CONTROLS = (
+    *(SH, INVERTED, REARRANGED, RR_SIGNS, RR_SIGNS_T, RR_ALIGNED, PRETRAIN_2, AS_LONG),
+    *(LT_TWIN, WR_TWIN),
+)
 SETTINGS = table([PRETRAIN, LT, RR, WR, LRR, SDT, *CONTROLS])
 
 # Of settings that a store names and no row describes.

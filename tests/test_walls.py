@@ -33,6 +33,7 @@ WALLS["trainer.execution"] = WALLS["trainer.training"] | {"trainer.training", "t
 WALLS["trainer.report"] = {"jackpot", "trainer.study", "trainer.execution"}
 WALLS["trainer.launch"] = WALLS["trainer.execution"] | {"trainer.execution", "trainer.report"}
 WALLS["trainer.cli"] = WALLS["trainer.landscape"] = WALLS["trainer.launch"] | {"trainer.launch"}
+WALLS["trainer.export"] = WALLS["trainer.store"] | {"trainer.store", "trainer.keras_internals"}
 WALLS["trainer.__main__"] = {"trainer.cli"}
 WALLS["trainer"] = set()
 

@@ -35,7 +35,8 @@ _NEEDED = (
 METRICS = [m for m in Metric if str(m) not in {str(param) for param in Param}]
 TAGS = [
     *(Tag.RUN_KEY, Tag.PLAN_KEY, Tag.STUDY, Tag.KIND, Tag.PARENT_RUN_KEYS),
-    *(Tag.MASK_RUN_ID, Tag.INIT_RUN_ID, Tag.FAILURE, Tag.DEVICE, Tag.LANDSCAPE),
+    *(Tag.MASK_RUN_ID, Tag.INIT_RUN_ID, Tag.FAILURE, Tag.DEVICE),
+    *(Tag.LANDSCAPE, Tag.CONNECTIVITY),
     *(Tag.RESIDUAL, Tag.TEST_SET_SIZE, Tag.DATASET_SHA256),
 ]
 SCHEMA: dict[str, type[pl.DataType]] = {
@@ -84,7 +85,7 @@ POINTS: dict[str, type[pl.DataType]] = {
     "timestamp": pl.Int64,
     "value": pl.Float64,
 }
-LISTED = ["run_id", "status", "end_time", str(Tag.LANDSCAPE)]
+LISTED = ["run_id", "status", "end_time", str(Tag.LANDSCAPE), str(Tag.CONNECTIVITY)]
 
 
 def different(old: pl.DataFrame, listing: pl.DataFrame) -> pl.Series:

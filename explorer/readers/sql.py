@@ -68,15 +68,17 @@ class SqlReader(ApiReader):
             yield path
 
     def listing(self) -> pl.DataFrame | None:
-        """What tells whether a run has changed: `run_id status end_time landscape` of active runs.
+        """What tells whether a run has changed: the columns `LISTED` of active runs.
 
         Raises:
             StoreUnavailable: the store does not answer.
         """
         with reading():
             return self._query(
-                f"SELECT r.run_uuid, r.status, r.end_time, t.value {_RUNS} LEFT JOIN tags t "
-                f"ON t.run_uuid = r.run_uuid AND t.key = '{Tag.LANDSCAPE}' WHERE {_ACTIVE}",
+                f"SELECT r.run_uuid, r.status, r.end_time, t.value, c.value {_RUNS} "
+                f"LEFT JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = '{Tag.LANDSCAPE}' "
+                f"LEFT JOIN tags c ON c.run_uuid = r.run_uuid AND c.key = '{Tag.CONNECTIVITY}' "
+                f"WHERE {_ACTIVE}",
                 {name: raw_type(name) for name in LISTED},
             )
 

@@ -5,7 +5,7 @@ from functools import partial
 import polars as pl
 import streamlit as st
 
-from explorer import asked, links, show, sidebar, snapshot
+from explorer import asked, beside, hub, links, show, sidebar, snapshot
 from explorer.readers import StoreUnavailable
 from jackpot import artifacts, stores, wording
 from jackpot.contract import Artifact
@@ -73,9 +73,13 @@ lineage = [
     ("initial weights from", run["init_run_id"]),
     ("mask pruned from the final weights of", run["mask_run_id"]),
 ]
-for words, parent in lineage:
-    if parent:
-        st.text(f"{words} {by_id.get(parent, 'a run that is not in this plan')} ({parent})")
+parents = [
+    f"{words} {by_id.get(parent, 'a run that is not in this plan')} ({parent})"
+    for words, parent in lineage
+    if parent
+]
+for said in parents:
+    st.text(said)
 st.text(f"this run {run['name']} ({run_id})")
 
 store = snapshot.snapshot(stores.tracking_uri()).store
@@ -111,6 +115,7 @@ if run["pruner"]:
             f"{study.name}-density",
             density=st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent"),
         )
+        beside.shown(study, run, mask)
 
 
 def content(name: str) -> bytes:
@@ -120,13 +125,11 @@ def content(name: str) -> bytes:
 
 
 st.subheader("Download")
+files = {"initial weights": Artifact.TICKET_INITIAL}
+if run["pruner"]:
+    files["mask"] = Artifact.TICKET_MASK
 with st.container(horizontal=True):
-    for label, name in (
-        ("initial weights", Artifact.TICKET_INITIAL),
-        ("mask", Artifact.TICKET_MASK),
-    ):
-        if name == Artifact.TICKET_MASK and not run["pruner"]:
-            continue
+    for label, name in files.items():
         st.download_button(
             label,
             partial(content, name),
@@ -134,6 +137,23 @@ with st.container(horizontal=True):
             key=f"download-{label}",
             icon=":material/download:",
         )
+    st.download_button(
+        "folder for a model hub",
+        lambda: hub.zipped(
+            study, run, [f"study {study.name}, run {run_id}", *parents], [*files.values()], content
+        ),
+        "ticket.zip",
+        key="download-hub",
+        icon=":material/folder_zip:",
+        help="The ticket's files, and a card with lineage, verdict and how to load them.",
+    )
+st.text("The same folder, with the ticket as plain PyTorch and in Keras's own layers:")
+st.code(
+    f"python -m trainer.export {run_id} my-ticket --tracking-uri {sidebar.shown_uri()}",
+    language="sh",
+    wrap_lines=True,
+)
+st.text("In Python:")
 st.code(
     f"""from trainer.pruning.callbacks import ApplyMask
 from trainer.store.ticket import load_ticket

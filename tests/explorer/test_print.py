@@ -276,10 +276,10 @@ def test_colours_stay_apart_for_every_eye(palette: dict, eye: str):
 
 @pytest.mark.parametrize("eye", SEEN)
 def test_colours_of_controls_are_apart_as_well(eye: str):
-    """Less far, fourteen being many: shapes tell them apart too."""
+    """Less far, sixteen being many: shapes tell them apart too."""
     colours = [row.colour for row in settings.SETTINGS.values()]
     for one, other in combinations(colours, 2):
-        assert np.linalg.norm(lab(one, eye) - lab(other, eye)) > 12, (one, other)
+        assert np.linalg.norm(lab(one, eye) - lab(other, eye)) > 10, (one, other)
 
 
 @pytest.mark.parametrize("ground", ["#ffffff", "#0e1117", "#171716"])

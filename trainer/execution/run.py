@@ -392,21 +392,25 @@ def _training_batches(
         return first
     if not isinstance(first, DeviceBatches):
         raise TypeError("streamed images are for one run at a time")
-    # Runs of one trial at one epoch see the same batches.
-    seen = [(spec.seed, spec.trial, run.epoch) for spec, run in zip(specs, runs, strict=True)]
+    # Runs of one trial at one epoch see the same batches, but for those in another order.
+    seen = [
+        (spec.seed, spec.trial, spec.setting.other_order, run.epoch)
+        for spec, run in zip(specs, runs, strict=True)
+    ]
     orders = list(dict.fromkeys(seen))
     firsts = [specs[seen.index(order)] for order in orders]
     return GroupBatches(
         [
             first.again(_epoch_seed(spec), epoch)
-            for spec, (_, _, epoch) in zip(firsts, orders, strict=True)
+            for spec, (*_, epoch) in zip(firsts, orders, strict=True)
         ],
         [orders.index(order) for order in seen],
     )
 
 
 def _epoch_seed(spec: RunSpec) -> Callable[[int], int]:
-    return lambda epoch: derive(spec.seed, spec.trial, Purpose.DATA_ORDER, epoch)
+    order = Purpose.SECOND_ORDER if spec.setting.other_order else Purpose.DATA_ORDER
+    return lambda epoch: derive(spec.seed, spec.trial, order, epoch)
 
 
 def _steps_per_epoch(spec: RunSpec, dataset: Dataset) -> int:

@@ -20,6 +20,11 @@ def parser() -> argparse.ArgumentParser:
         "the same command again resumes where the last one stopped.",
     )
     parser.add_argument("--run", required=True, help="id of the MLflow run")
+    parser.add_argument(
+        "--to",
+        help="id of another run: measures the line between the final weights of both, on test "
+        "images, in place of a plane",
+    )
     parser.add_argument("--directions", choices=("pca", "random"), default="pca")
     parser.add_argument(
         "--batch-norm",
@@ -60,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ["KERAS_BACKEND"] = "torch"
     from jackpot.artifacts import ArtifactError
     from trainer.datasets import DatasetError
+    from trainer.landscape.line import LineOptions, line
     from trainer.landscape.of_run import Options, landscape
     from trainer.store.tracking import Store, StoreAway, StoreRefused
 
@@ -77,7 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
         store, file = Store(uri), sqlite_file(uri)
         if file is not None and not file.is_file():
             raise ValueError(f"{uri}: there is no such file")
-        print(landscape(store, options.run, chosen, options.network))
+        if options.to:
+            between = LineOptions(options.batch_norm, options.points, options.images)
+            print(line(store, options.run, options.to, between, options.network))
+        else:
+            print(landscape(store, options.run, chosen, options.network))
     except (ArtifactError, DatasetError, StoreAway, StoreRefused, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT

@@ -28,12 +28,12 @@ from trainer.landscape import surface
 from trainer.landscape.plane import Vector
 from trainer.launch import work_dir
 from trainer.store.ticket import described, fill
-from trainer.store.tracking import Store
+from trainer.store.tracking import Store, StoredRun
 
 if TYPE_CHECKING:
     import keras
 
-    from trainer.datasets import Dataset
+    from trainer.datasets import Dataset, Source, Split, Stream
 
 # Images that are measured at once: no more than suits the device, but enough for batch norm.
 _MOST, _LEAST = 1000, 64
@@ -109,15 +109,7 @@ def landscape(store: Store, run_id: str, options: Options, network: str | None =
         ValueError: a trajectory that spans no plane, or a run that is none of the trainer's.
     """
     run = store.run(run_id)
-    if not {Param.DATASET, Param.EPOCHS} <= set(run.params):
-        raise ValueError(f"run {run_id} is not a training run of the trainer: it names no dataset")
-    _check_revision(run_id, run.params)
-    dataset = _images(run.params, options.images)
-    if run.dataset_sha256 not in ("", dataset.digest, dataset.earlier_digest):
-        raise ValueError(
-            f"run {run_id} was trained on other images that were called {dataset.name!r} too: "
-            f"SHA-256 {run.dataset_sha256[:12]}…, these have {dataset.digest[:12]}…"
-        )
+    dataset = images_of(run, options.images)
     with TemporaryDirectory(prefix="jackpot-") as downloads:
         kept = _kept(store, run_id, run.params, Path(downloads), options.directions)
     from trainer.keras_internals import batch_norms
@@ -181,7 +173,9 @@ def measured(
         a, b = surface.around(path, options.points, options.margin)
     else:
         a = b = np.linspace(-options.extent, options.extent, options.points)
-    at = _at(model, dataset, trainable, options)
+    split = dataset.train
+    statistics = split if options.batch_norm == "re-estimated" else None
+    at = measuring(model, trainable, split, dataset.source, statistics)
     found = surface.measure(plane, a, b, at, progress, identity, on_row)
     arrays = asdict(found) | {"path": path, "epochs": np.array(kept.epochs)}
     if plane.explained is not None:
@@ -201,11 +195,28 @@ def _check_revision(run_id: str, params: dict[str, str]) -> None:
         )
 
 
-def _images(params: dict[str, str], count: int) -> "Dataset":
-    """The first training images of the run's dataset."""
+def images_of(run: StoredRun, count: int) -> "Dataset":
+    """A run's dataset, with its first `count` training images and its test images.
+
+    Raises:
+        DatasetError: the images are not available.
+        ValueError: a run that is none of the trainer's, or images that are not those of the run.
+    """
+    params = run.params
+    if not {Param.DATASET, Param.EPOCHS} <= set(params):
+        raise ValueError(
+            f"run {run.run_id} is not a training run of the trainer: it names no dataset"
+        )
+    _check_revision(run.run_id, params)
     dataset = datasets.load(params[Param.DATASET])
+    if run.dataset_sha256 not in ("", dataset.digest, dataset.earlier_digest):
+        raise ValueError(
+            f"run {run.run_id} was trained on other images that were called {dataset.name!r} too: "
+            f"SHA-256 {run.dataset_sha256[:12]}…, these have {dataset.digest[:12]}…"
+        )
     count = min(count, int(params.get(Param.TRAIN_IMAGES, len(dataset.train))))
-    return replace(dataset, train=dataset.train.part(0, count))
+    tested = int(params.get(Param.TEST_IMAGES, len(dataset.test)))
+    return replace(dataset, train=dataset.train.part(0, count), test=dataset.test.part(0, tested))
 
 
 def _kept(store: Store, run_id: str, params: dict[str, str], into: Path, directions: str) -> Kept:
@@ -238,10 +249,23 @@ def _kept(store: Store, run_id: str, params: dict[str, str], into: Path, directi
     return Kept(about, final, mask, epochs, trajectory)
 
 
-def _at(
-    model: "keras.Model", dataset: "Dataset", paths: list[str], options: Options
+def measuring(
+    model: "keras.Model",
+    paths: list[str],
+    split: "Split | Stream",
+    source: "Source",
+    estimated_on: "Split | Stream | None",
 ) -> surface.Measure:
-    """Loss and accuracy at given weights, on the device."""
+    """Measures loss and accuracy at given weights, on the device.
+
+    Args:
+        model: whose variables at `paths` are given, one after another.
+        paths: of variables.
+        split: images to measure on.
+        source: normalises them.
+        estimated_on: images of which batch norm's statistics are estimated at each point; None:
+            they stay, unless they are among the given variables.
+    """
     import torch
 
     from trainer.datasets.batches import batches, evaluation_batch
@@ -252,13 +276,17 @@ def _at(
     from trainer.training.stepped import Member, SteppedModel
 
     prepare_process()
-    statistics = Statistics(model) if options.batch_norm == "re-estimated" else None
+    statistics = Statistics(model) if estimated_on is not None else None
     state = TrainingState.fresh(model, SGD(name="sgd"))
     stepped = SteppedModel(Member(model, state, lambda step: 0.0))
-    tensors = [state.weights[path] for path in paths]
+    known = state.weights | state.statistics
+    tensors = [known[path] for path in paths]
     device = tensors[0].device
-    size = min(_MOST, max(_LEAST, evaluation_batch(dataset.source, 1, device)))
-    images = batches(dataset.train, dataset.source, size, device)
+    size = min(_MOST, max(_LEAST, evaluation_batch(source, 1, device)))
+    images = batches(split, source, size, device)
+    others = images
+    if estimated_on is not None and estimated_on is not split:
+        others = batches(estimated_on, source, size, device)
     sizes = [tensor.numel() for tensor in tensors]
 
     @torch.no_grad()
@@ -267,7 +295,7 @@ def _at(
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.reshape(tensor.shape))
         if statistics is not None:
-            statistics.estimate(stepped.stepper.lowered, images)
+            statistics.estimate(stepped.stepper.lowered, others)
         (found,) = stepped.measure(images)
         return found["loss"], found["accuracy"]
 

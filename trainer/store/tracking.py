@@ -52,6 +52,8 @@ class StoredRun:
         device: what it was trained on.
         study: whose it is.
         dataset_sha256: of the images that it was trained on; empty if it does not say.
+        init_run_id, mask_run_id: of the runs that gave its initial weights and its mask; empty if
+            none did.
     """
 
     run_id: str
@@ -63,6 +65,8 @@ class StoredRun:
     study: str
     dataset_sha256: str
     heartbeat_age_s: float
+    init_run_id: str = ""
+    mask_run_id: str = ""
 
 
 class Store:
@@ -384,6 +388,8 @@ def _stored(run: "Run") -> StoredRun:
         dataset_sha256=tags.get(Tag.DATASET_SHA256, ""),
         # A clock ahead of ours must not make a run immortal.
         heartbeat_age_s=abs(time.time() - beat),
+        init_run_id=tags.get(Tag.INIT_RUN_ID, ""),
+        mask_run_id=tags.get(Tag.MASK_RUN_ID, ""),
     )
 
 

@@ -16,6 +16,7 @@ class Purpose(IntEnum):
     MIXUP = 6
     PRUNER = 7
     WEIGHTS_RULE = 8
+    SECOND_ORDER = 9
 
 
 def derive(seed: int, trial: int, purpose: Purpose, *more: int) -> int:

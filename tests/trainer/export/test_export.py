@@ -1,0 +1,191 @@
+"""Tickets that are taken away: what strangers load computes what Keras computed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn.utils import prune
+
+from tests import configs
+from tests.trainer import stored
+from trainer import networks
+from trainer.export import keras_file, plain_torch
+from trainer.export.__main__ import main
+from trainer.pruning import masks
+from trainer.pruning.scores import magnitude
+from trainer.store.ticket import load_ticket
+
+NETWORKS = {
+    "lenet-300-100": (8, 8, 1),
+    "resnet20": (16, 16, 3),
+    "resnet32-no-residual": (16, 16, 3),
+    "resnet18": (136, 136, 3),
+    "mobilenet-v1": (32, 32, 3),
+    "vgg16": (32, 32, 3),
+}
+
+
+def pruned(name: str, shape: tuple[int, ...]) -> tuple[keras.Model, dict[str, np.ndarray]]:
+    """A network with statistics as after training, and a mask of three quarters of its weights."""
+    model = networks.build(name, input_shape=shape, classes=10, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    for variable in model.variables:
+        if not variable.path.endswith("kernel"):
+            variable.assign(torch.rand(variable.shape, generator=generator) + 0.5)
+    found = networks.find(name)
+    kernels = masks.kernels(model, masks.pruned_paths(model, found.pruned, found.kept))
+    mask = masks.prune(magnitude(kernels), 0.75)
+    for variable in model.variables:
+        if variable.path in mask:
+            variable.assign(variable.numpy() * mask[variable.path])
+    return model, mask
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_plain_torch_computes_what_keras_computes(name: str):
+    model, mask = pruned(name, NETWORKS[name])
+    exported = plain_torch.of_keras(model, mask, "a ticket")
+    assert plain_torch.verified(exported, model) < 1e-5
+    assert "import keras" not in exported.source
+    assert "jackpot" not in exported.source
+    kept = [a for n, a in exported.state.items() if n.endswith("weight_mask")]
+    assert sum(int(a.sum()) for a in kept) == sum(int(m.sum()) for m in mask.values())
+    assert set(exported.state) & {n.replace("_mask", "_orig") for n in exported.state}
+
+
+def test_a_network_that_differs_is_refused():
+    model, mask = pruned("lenet-300-100", (8, 8, 1))
+    exported = plain_torch.of_keras(model, mask)
+    exported.state["hidden1.bias"] = exported.state["hidden1.bias"] + 1
+    with pytest.raises(plain_torch.CannotExport, match="off that of Keras"):
+        plain_torch.verified(exported, model)
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (lambda: keras.layers.LayerNormalization(name="n"), "LayerNormalization 'n' has no plain"),
+        (lambda: keras.layers.Dense(4, "relu", name="d"), "Dense 'd' has no plain torch form"),
+        (lambda: keras.layers.ReLU(max_value=6, name="r"), "ReLU 'r' has no plain torch form"),
+    ],
+)
+def test_what_has_no_plain_form_is_refused_by_name(layer, words: str):
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="head")(layer()(inputs)))
+    with pytest.raises(plain_torch.CannotExport, match=words):
+        plain_torch.of_keras(model)
+
+
+def test_a_keras_file_has_keras_own_layers_and_the_same_outputs(tmp_path: Path):
+    model, mask = pruned("resnet20", (16, 16, 3))
+    keras_file.write(tmp_path / "model.keras", model, mask)
+    # In a process that knows nothing of this program.
+    images = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype("float32")
+    np.save(tmp_path / "images.npy", images)
+    code = (
+        "import sys, keras, numpy as np\n"
+        "model = keras.models.load_model('model.keras')\n"
+        "assert not any(m.startswith(('trainer', 'jackpot')) for m in sys.modules)\n"
+        "np.save('logits.npy', keras.ops.convert_to_numpy(model(np.load('images.npy'))))\n"
+        "print(sum(int((keras.ops.convert_to_numpy(v) == 0).sum()) for v in model.variables))\n"
+    )
+    script = tmp_path / "load.py"
+    script.write_text(code)
+    ran = subprocess.run(
+        [sys.executable, "-P", str(script)],
+        cwd=tmp_path,
+        env={"KERAS_BACKEND": "torch", "PATH": "", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    with torch.no_grad():
+        expected = model(torch.from_numpy(images), training=False).numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, rtol=1e-4, atol=1e-4)
+    assert int(ran.stdout) >= sum(int((~entry).sum()) for entry in mask.values())
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> str:
+    return configs.trained(
+        tmp_path_factory.mktemp("export"),
+        _empty_database,
+        configs.tiny(
+            tmp_path_factory.mktemp("config"), settings="[pretrain, lt, rr, sdt]"
+        ).read_text(),
+    )
+
+
+@pytest.mark.parametrize("which", ["initial", "final"])
+def test_a_folder_for_a_hub(study: str, tmp_path: Path, which: str, capsys):
+    run = stored.labelled(study)["lt-imp s=0.750"]
+    target = tmp_path / "ticket"
+    arguments = [run.info.run_id, str(target), "--tracking-uri", study, "--weights", which]
+    assert main(arguments) == 0
+    assert "computes the same logits" in capsys.readouterr().out
+    assert {path.name for path in target.iterdir()} == {
+        *("README.md", "model.keras", "model.py", "model.safetensors", "ticket"),
+    }
+    # A stranger's steps: torch and safetensors alone.
+    scope: dict = {"__name__": "model"}
+    exec((target / "model.py").read_text(), scope)
+    network = scope["load"](str(target / "model.safetensors"))
+    name = f"{'ticket/initial' if which == 'initial' else 'weights/final'}.safetensors"
+    weights, mask = stored.weights(run, name), stored.mask(run)
+    images = torch.randn(5, 1, 8, 8)
+    x = images.permute(0, 2, 3, 1).flatten(1).numpy()
+    for layer in ("hidden1", "hidden2"):
+        x = np.maximum(x @ weights[f"{layer}/kernel"] + weights[f"{layer}/bias"], 0)
+    expected = x @ weights["classifier/kernel"] + weights["classifier/bias"]
+    with torch.no_grad():
+        np.testing.assert_allclose(network(images).numpy(), expected, rtol=1e-4, atol=1e-4)
+    # Pruned weights stay 0 while it is trained, and when the masks are made permanent.
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(images).square().sum().backward()
+        optimizer.step()
+    assert prune.is_pruned(network.hidden1)
+    prune.remove(network.hidden1, "weight")
+    kept = torch.from_numpy(mask["hidden1/kernel"].T.copy())
+    assert not network.hidden1.weight[~kept].any()
+    assert network.hidden1.weight[kept].any()
+    # Jackpot's own way back.
+    _, again = load_ticket(target)
+    assert all((again[path] == mask[path]).all() for path in mask)
+    card = (target / "README.md").read_text()
+    for words in ("lottery-ticket", run.info.run_id, "Conditions: 1 ✓, 2", "lenet-300-100"):
+        assert words in card
+    assert load_file(target / "model.safetensors")["hidden1.weight_mask"].shape == (300, 64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nonsense"], "nonsense"),
+        (["0" * 32], "not found"),
+    ],
+)
+def test_a_run_that_is_not_there_is_one_sentence(
+    study: str, tmp_path: Path, arguments: list[str], words: str, capsys
+):
+    code = main([*arguments, str(tmp_path / "x"), "--tracking-uri", study])
+    assert code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert words in error
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_that_is_in_use_is_left_alone(study: str, tmp_path: Path, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    run = stored.labelled(study)["lt-imp s=0.750"]
+    assert main([run.info.run_id, str(tmp_path), "--tracking-uri", study]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from explorer.figures import appearance, curves
+from explorer.figures import appearance, curves, published
 from explorer.figures.appearance import NEUTRAL, OPEN, PRIZES
 from explorer.figures.points import points
 from jackpot import Criteria, Judgement, settings, wording
@@ -86,7 +86,7 @@ def chart(
     trials decide that, dashed where only the means say so.
 
     Args:
-        data: from `panels`.
+        data: from `panels`, maybe `overlaid` with published accuracies.
         alone: lines that are singled out; none: all are alike.
         has_shared_axes: whether all panels have the same axes; else each has its own.
     """
@@ -100,7 +100,8 @@ def chart(
         alt.Tooltip("trials:Q", title="trials"),
         alt.Tooltip("box:N", title="ticket"),
     ]
-    base, links = alt.Chart(data), appearance.links(data)
+    everything, links = alt.Chart(data), appearance.links(data)
+    base = published.own(everything, data)
     band = base.mark_rect(color=NEUTRAL, opacity=0.15, clip=True).encode(
         y=alt.Y("min(similar):Q", title="accuracy (%)"), y2="max(best):Q"
     )
@@ -121,5 +122,6 @@ def chart(
                 **links,
             )
         )
+    layers += published.marks(everything, data, x)
     drawn = curves.faceted(curves.layered(layers))
     return drawn if has_shared_axes else drawn.resolve_scale(x="independent", y="independent")

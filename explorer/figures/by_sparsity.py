@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from explorer.figures import appearance, curves
+from explorer.figures import appearance, curves, published
 from explorer.figures.points import points
 
 TOOLTIP = (
@@ -37,24 +37,27 @@ def chart(data: pl.DataFrame, alone: Sequence[str] = ()) -> alt.FacetChart:
     """Lines per setting and pruner over sparsity; the dense network is the line at its height.
 
     Args:
-        data: from `panels`.
+        data: from `panels`, maybe `overlaid` with published accuracies.
         alone: lines that are singled out; none: all are alike.
     """
     legend, y = appearance.legend(data), curves.accuracy(data)
-    base = alt.Chart(data)
+    everything = alt.Chart(data)
+    base = published.own(everything, data)
     _, fade = appearance.lit(alone)
     dense = (
         base.transform_filter("datum.sparsity == 0")
         .mark_rule(strokeDash=[4, 3], strokeWidth=1.6)
         .encode(y=y, color=legend.colour(), opacity=fade)
     )
+    x = curves.sparsity(data)
     lines = curves.curves(
         base.transform_filter("datum.sparsity > 0"),
         legend,
-        curves.sparsity(data),
+        x,
         y,
         TOOLTIP,
         alone,
         **appearance.links(data),
     )
-    return curves.faceted(curves.layered([dense, *lines], width=400, height=320))
+    others = published.marks(everything.transform_filter("datum.sparsity > 0"), data, x)
+    return curves.faceted(curves.layered([dense, *lines, *others], width=400, height=320))

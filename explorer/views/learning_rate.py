@@ -3,7 +3,7 @@
 import polars as pl
 import streamlit as st
 
-from explorer import asked, links, reading, show, sidebar
+from explorer import asked, links, published, reading, show, sidebar
 from explorer.figures import appearance, by_learning_rate
 from explorer.figures.points import points
 from jackpot import settings, wording
@@ -47,7 +47,8 @@ if not shown or wanted.filter(pl.col("sparsity") > 0).is_empty():
     st.info("Choose at least one sparsity and one sparse setting.")
     st.stop()
 dataset = str(runs["dataset"][0])
-data = by_learning_rate.panels(wanted, judgements, criteria, dataset)
+drawn = by_learning_rate.panels(wanted, judgements, criteria, dataset)
+data = published.asked(drawn, wanted)
 name = f"{study.name}-accuracy-vs-learning-rate"
 alone = show.key(appearance.legend(data), name, by_learning_rate.boxes(data))
 show.figure(
@@ -76,4 +77,5 @@ st.caption(
     + "Click the legend to single out a line, a point to see what it rests on."
     + (f" {to_come} planned runs are to come." if to_come else "")
 )
+published.table(data, wanted, name)
 show.numbers(means, name)

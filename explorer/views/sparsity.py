@@ -3,7 +3,7 @@
 import polars as pl
 import streamlit as st
 
-from explorer import links, reading, show, sidebar
+from explorer import links, published, reading, show, sidebar
 from explorer.figures import appearance, by_sparsity
 from explorer.figures.points import points
 from jackpot import Criteria
@@ -19,7 +19,7 @@ if runs.filter(pl.col("sparsity") > 0).is_empty():
 changed = reading.changes(Criteria(), which)
 show.chips(changed)
 linked = links.of_points(runs, study.view)
-data = by_sparsity.panels(linked)
+data = published.asked(by_sparsity.panels(linked), runs)
 name = f"{study.name}-accuracy-vs-sparsity"
 alone = show.key(appearance.legend(data), name)
 show.figure(
@@ -36,4 +36,5 @@ st.caption(
     "dense network at the same learning rate. Click the legend to single out a line, a point to "
     "see what it rests on."
 )
+published.table(data, runs, name)
 show.numbers(points(linked), name)

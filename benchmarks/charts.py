@@ -1,5 +1,4 @@
-"""Draws `benchmarks/results/*.json` as the charts of `docs/speed.md`, `docs/judging.md` and
-`docs/adaptive.md`.
+"""Draws `benchmarks/results/*.json` as the charts of `docs/`.
 
 python -m benchmarks.charts
 """
@@ -217,6 +216,39 @@ def adaptive(rows: pl.DataFrame) -> alt.HConcatChart:
     return alt.hconcat(shares, costs)
 
 
+def random_masks(rows: pl.DataFrame) -> alt.LayerChart:
+    """What condition 3 was said to be, in studies in which it cannot hold."""
+    tidy = (
+        rows.with_columns(
+            what=pl.format(
+                "{}, gap of {} points",
+                pl.col("pruner").str.to_uppercase(),
+                (100 * pl.col("gap")).map_elements("{:g}".format, pl.String),
+            )
+        )
+        .unpivot(["fails", "undecided", "holds"], index=["what"], variable_name="said")
+        .with_columns(order=pl.col("said").replace_strict({"holds": 0, "undecided": 1, "fails": 2}))
+    )
+    bars = (
+        alt.Chart(tidy)
+        .mark_bar()
+        .encode(
+            x=alt.X("value:Q", title="share of studies", axis=alt.Axis(format="%")),
+            y=alt.Y("what:N", title=None, sort=None, axis=alt.Axis(labelLimit=260)),
+            color=alt.Color(
+                "said:N",
+                title="condition 3",
+                scale=alt.Scale(
+                    domain=["holds", "undecided", "fails"], range=["#d62728", "#c7c7c7", "#2ca02c"]
+                ),
+            ),
+            order="order:Q",
+        )
+    )
+    level = alt.Chart(tidy).mark_rule(strokeDash=[4, 3]).encode(x=alt.datum(0.05))
+    return (bars + level).properties(width=420, height=alt.Step(30))
+
+
 def main() -> None:
     for name, draw in {
         "speed/step": steps,
@@ -226,6 +258,7 @@ def main() -> None:
         "speed/memory": memory,
         "judging": judging,
         "adaptive": adaptive,
+        "random-masks": random_masks,
     }.items():
         name_of = name.rpartition("/")[2]
         if list(FOLDER.glob(f"{name_of}-*.json")):

@@ -29,7 +29,7 @@ show.figure(
     reading.footnote(changed),
     shown=by_sparsity.chart(data, alone) if alone else None,
 )
-trials = data["trials"].to_list()
+trials = data["trials"].drop_nulls().to_list()
 st.caption(
     f"Points are means over n = {appearance.span((min(trials), max(trials)))} trials, bars one "
     "standard deviation; dashed lines and hollow points are OMP. The dashed line across is the "

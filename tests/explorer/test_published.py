@@ -1,10 +1,15 @@
 """Published accuracies over figures 1 and 3."""
 
+from pathlib import Path
+
 import polars as pl
 import pytest
+from streamlit.testing.v1 import AppTest
 
+import explorer
 from explorer.figures import by_learning_rate, by_sparsity
 from explorer.figures.published import overlaid
+from explorer.snapshot import snapshot
 from jackpot import Criteria, literature
 from jackpot.definition import judge
 from tests.jackpot.test_definition import runs, three_trials
@@ -62,3 +67,29 @@ def test_nothing_published_changes_nothing(study: pl.DataFrame):
     data = by_sparsity.panels(study)
     none = literature.beside(study.with_columns(network=pl.lit("mine")))
     assert overlaid(data, none).drop("published", strict=False).height == data.height
+
+
+@pytest.mark.parametrize("page", ["learning_rate", "sparsity"])
+def test_the_switch_of_a_page_shows_marks_and_a_table(
+    page: str, study: pl.DataFrame, trained: str, monkeypatch: pytest.MonkeyPatch
+):
+    """On a real study; what is published is made to be of its network."""
+    snapshot.clear()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", trained)
+    real = literature.points
+    monkeypatch.setattr(
+        literature,
+        "points",
+        lambda network, dataset: real("resnet20", "cifar10").with_columns(
+            network=pl.lit(network), dataset=pl.lit(dataset)
+        ),
+    )
+    file = Path(explorer.__file__).parent / "views" / f"{page}.py"
+    app = AppTest.from_file(str(file), default_timeout=60).run()
+    (switch,) = [toggle for toggle in app.toggle if toggle.label == "Published accuracies"]
+    assert "isValid" not in app.get("vega_lite_chart")[0].proto.spec
+    switch.set_value(True).run()
+    assert not app.exception
+    (table,) = [f.value for f in app.dataframe if "why" in f.value.columns]
+    assert set(table["says"]) == {"not comparable"}
+    assert table["why"].str.contains("4 epochs, not").any()

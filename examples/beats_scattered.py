@@ -17,7 +17,7 @@ def clear_gap(criteria: Criteria, dataset: str) -> float:
 
 beats_scattered = Condition(
     name="S",
-    symbol="Ⓢ",
+    symbol="S",
     words="clearly better than its own mask, shuffled over all layers",
     verdicts=frozenset(),
     rival=scattered,

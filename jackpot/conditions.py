@@ -361,7 +361,7 @@ BESIDE = table_of(
     [
         Condition(
             name="M",
-            symbol="Ⓜ",
+            symbol="M",
             words="clearly better than its own mask, shuffled within layers",
             plain="beats its own mask, shuffled",
             verdicts=frozenset(),
@@ -375,7 +375,7 @@ BESIDE = table_of(
         ),
         Condition(
             name="L",
-            symbol="Ⓛ",
+            symbol="L",
             words="similar to the dense network, trained as long",
             plain="matches dense trained as long",
             verdicts=frozenset(),

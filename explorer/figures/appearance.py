@@ -116,7 +116,11 @@ class Legend:
 
     def points(self) -> dict[str, Any]:
         """Encodings of points by `line`, with the legend: shape, stroke and fill."""
-        entry = alt.Legend(orient="top", labelLimit=180, symbolSize=90, symbolOpacity=1)
+        # One row, while it fits into a page.
+        columns = 7 if len(self.lines) > 9 else alt.Undefined
+        entry = alt.Legend(
+            orient="top", labelLimit=180, symbolSize=90, symbolOpacity=1, columns=columns
+        )
         fills = [
             colour if filled else "transparent"
             for colour, filled in zip(self.colours, self.filled, strict=True)

@@ -64,7 +64,7 @@ def cautions(
             "and dense networks through one. ②, ③ and ⑤ compare them nevertheless, as published "
             "claims do"
             + (
-                "; Ⓛ compares it with the dense network trained as long."
+                "; L compares it with the dense network trained as long."
                 if any(f.condition.name == "L" for f in judgement.conditions)
                 else f". Add the setting {settings.AS_LONG.name} for a dense network trained as "
                 "long."

@@ -3,10 +3,10 @@
 import polars as pl
 import streamlit as st
 
-from explorer import asked, links, published, reading, show, sidebar
+from explorer import asked, lines, links, published, reading, show, sidebar
 from explorer.figures import appearance, by_learning_rate
 from explorer.figures.points import points
-from jackpot import settings, wording
+from jackpot import wording
 
 st.title("Accuracy vs learning rate")
 study = sidebar.chosen()
@@ -27,21 +27,10 @@ labels = {wording.sparsity(s): s for s in sparsities}
 shown = asked.some(
     "Sparsities", list(labels), "sparsities", [lb for lb, s in labels.items() if s in compared][:6]
 )
-tickets = [s.name for s in settings.SETTINGS.values() if s.is_ticket]
-trained = settings.ordered(runs["setting"])
-lines = st.pills(
-    "Settings",
-    trained,
-    selection_mode="multi",
-    # Of tickets the one that is judged.
-    default=[s for s in trained if s == criteria.ticket or s not in tickets],
-    format_func=lambda name: show.plain(settings.label(name)),
-    key="settings",
-    bind="query-params",
-)
+shown_settings = lines.chosen(runs, criteria)
 wanted = links.of_points(runs, study.view).filter(
     (pl.col("sparsity") == 0) | pl.col("sparsity").is_in([labels[s] for s in shown]),
-    pl.col("setting").is_in(lines or [settings.PRETRAIN.name]),
+    pl.col("setting").is_in(shown_settings),
 )
 if not shown or wanted.filter(pl.col("sparsity") > 0).is_empty():
     st.info("Choose at least one sparsity and one sparse setting.")

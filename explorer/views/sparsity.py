@@ -3,14 +3,14 @@
 import polars as pl
 import streamlit as st
 
-from explorer import links, published, reading, show, sidebar
+from explorer import lines, links, published, reading, show, sidebar
 from explorer.figures import appearance, by_sparsity
 from explorer.figures.points import points
 from jackpot import Criteria
 
 st.title("Accuracy vs sparsity")
 study = sidebar.chosen()
-_, which = sidebar.criteria()
+chosen, which = sidebar.criteria()
 runs = study.accuracies(which)
 if runs.filter(pl.col("sparsity") > 0).is_empty():
     st.info("No sparse run of this study has finished yet: come back when one has.")
@@ -18,6 +18,11 @@ if runs.filter(pl.col("sparsity") > 0).is_empty():
 # No criterion bears on this figure but the epoch.
 changed = reading.changes(Criteria(), which)
 show.chips(changed)
+criteria = study.read_by(chosen)
+runs = runs.filter(pl.col("setting").is_in(lines.chosen(runs, criteria)))
+if runs.filter(pl.col("sparsity") > 0).is_empty():
+    st.info("Choose at least one sparse setting.")
+    st.stop()
 linked = links.of_points(runs, study.view)
 data = published.asked(by_sparsity.panels(linked), runs)
 name = f"{study.name}-accuracy-vs-sparsity"

@@ -107,7 +107,7 @@ def test_every_page_shows_them(page: Path, study: str, monkeypatch: pytest.Monke
     if page.stem == "definition":
         table = app.dataframe[0].value
         assert set(table["pruner"]) == {"IMP", "LAMP", "FISHER"}
-        assert list(table.columns[2:8]) == ["①", "②", "③", "④", "⑤", "Ⓢ"]
+        assert list(table.columns[2:8]) == ["①", "②", "③", "④", "⑤", "S"]
         assert charts, "its figure"
     if page.stem == "correlation":
         assert "SC: θ⊙m and θ_T⊙m" in set(app.dataframe[0].value["pair"])

@@ -117,7 +117,7 @@ class Legend:
     def points(self) -> dict[str, Any]:
         """Encodings of points by `line`, with the legend: shape, stroke and fill."""
         # One row, while it fits into a page.
-        columns = 7 if len(self.lines) > 9 else alt.Undefined
+        columns = 5 if len(self.lines) > 9 else alt.Undefined
         entry = alt.Legend(
             orient="top", labelLimit=180, symbolSize=90, symbolOpacity=1, columns=columns
         )

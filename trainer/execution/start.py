@@ -266,7 +266,7 @@ def _pruned(
     def make(path: Path) -> None:
         look = _look(spec, dataset, fetch, shared)
         inverted = spec.setting.inverted
-        found = pruning.find(pruner).find(look, spec.sparsity, pruner, inverted=inverted)
+        found = pruning.find(pruner).mask(look, spec.sparsity, pruner, inverted=inverted)
         artifacts.write_mask(path, found, {})
 
     parent = spec.mask_from

@@ -82,7 +82,7 @@ class Pruner:
         """Whether it needs a trained network."""
         return self.looks is Moment.END
 
-    def find(self, look: Look, sparsity: float, name: str, *, inverted: bool = False) -> Mask:
+    def mask(self, look: Look, sparsity: float, name: str, *, inverted: bool = False) -> Mask:
         """The mask that prunes exactly ⌊sparsity · N⌉ of the N weights that it looks at.
 
         Args:

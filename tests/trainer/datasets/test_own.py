@@ -195,7 +195,7 @@ def test_what_cannot_be_used_is_said_in_one_sentence(name: str, words: str):
         ("mydata:floats", "lenet-300-100", 2),
         ("mydata:sequences", "mynets:convolved", 2),
         ("mydata:tokens", "mynets:looked_up", 1),
-        ("mydata:images", "lenet-300-100", 1),
+        pytest.param("mydata:images", "lenet-300-100", 1, marks=pytest.mark.slow),
     ],
 )
 def test_a_study_of_them(

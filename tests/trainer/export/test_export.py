@@ -46,7 +46,12 @@ def pruned(name: str, shape: tuple[int, ...]) -> tuple[keras.Model, dict[str, np
     return model, mask
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+SLOW = ("resnet18", "vgg16")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in NETWORKS]
+)
 def test_plain_torch_computes_what_keras_computes(name: str):
     model, mask = pruned(name, NETWORKS[name])
     exported = plain_torch.of_keras(model, mask, "a ticket")

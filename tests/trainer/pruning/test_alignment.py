@@ -62,8 +62,8 @@ def randomised(network: keras.Model, images: torch.Tensor) -> None:
     [
         ("lenet-300-100", (8, 8, 1)),
         ("resnet20", (16, 16, 3)),
-        ("vgg16", (32, 32, 3)),
-        ("mobilenet-v1", (32, 32, 3)),
+        pytest.param("vgg16", (32, 32, 3), marks=pytest.mark.slow),
+        pytest.param("mobilenet-v1", (32, 32, 3), marks=pytest.mark.slow),
         ("examples.small_cnn:build", (8, 8, 1)),
     ],
 )

@@ -221,8 +221,9 @@ def random_masks(rows: pl.DataFrame) -> alt.LayerChart:
     tidy = (
         rows.with_columns(
             what=pl.format(
-                "{}, gap of {} points",
+                "{}, {} trials, gap of {} points",
                 pl.col("pruner").str.to_uppercase(),
+                "trials",
                 (100 * pl.col("gap")).map_elements("{:g}".format, pl.String),
             )
         )

@@ -9,6 +9,7 @@ of half a point makes such an error rarer than the judge's level; a gap of 0 is 
 """
 
 import sys
+from itertools import product
 
 import polars as pl
 
@@ -20,17 +21,19 @@ from jackpot.conditions import CLEAR_GAP, Criteria
 from jackpot.contrasts import Decision
 from jackpot.definition import judge
 
-TRIALS = 3
+TRIALS = (3, 10)
+"""Of each study that the 300 trials are parted into: 100 studies, or 30."""
 
 
-def decided(runs: pl.DataFrame, gap: float) -> pl.DataFrame:
-    """Condition 3 in each study of three trials: `pruner`, `decision`, `by the means`.
+def decided(runs: pl.DataFrame, gap: float, trials: int) -> pl.DataFrame:
+    """Condition 3 in each study of so many trials: `pruner`, `decision`, `by the means`.
 
     Args:
         runs: of one study, as `jackpot.accuracies` gives them.
         gap: that counts as clear, a fraction.
+        trials: of each of the studies that it is parted into.
     """
-    studies = runs.with_columns(study=(pl.col("trial") - 1) // TRIALS).partition_by("study")
+    studies = runs.with_columns(study=(pl.col("trial") - 1) // trials).partition_by("study")
     rows = [
         (judgement.pruner, str(found.decision), bool(found.holds))
         for study in studies
@@ -44,8 +47,8 @@ def decided(runs: pl.DataFrame, gap: float) -> pl.DataFrame:
 def main() -> None:
     runs = accuracies(trainings(reader(sys.argv[1]).runs()))
     rows = []
-    for gap in (0.0, CLEAR_GAP):
-        found = decided(runs, gap)
+    for gap, trials in product((0.0, CLEAR_GAP), TRIALS):
+        found = decided(runs, gap, trials)
         for (pruner,), here in found.group_by("pruner", maintain_order=True):
             shares = {
                 str(decision): round((here["decision"] == decision).mean() or 0.0, 4)
@@ -55,13 +58,14 @@ def main() -> None:
                 {
                     "pruner": pruner,
                     "gap": gap,
+                    "trials": trials,
                     "studies": here.height,
                     **shares,
                     "holds by the means": round(here["by the means"].mean() or 0.0, 4),
                 }
             )
             print(rows[-1])
-    record.keep("random-masks", rows, by=("pruner", "gap"))
+    record.keep("random-masks", rows, by=("pruner", "gap", "trials"))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from explorer import diagnosing, show, sidebar
 from explorer.figures import diagnostics
 from explorer.readers import StoreUnavailable
 from explorer.snapshot import Study
-from jackpot import artifacts, stores
+from jackpot import artifacts, settings, stores
 from jackpot.connectivity import STABLE
 
 
@@ -56,7 +56,7 @@ def _masks(study: Study, run: Mapping[str, Any], mask: artifacts.Mask) -> None:
 def _signs(study: Study, run: Mapping[str, Any]) -> None:
     try:
         kept = diagnosing.signs(stores.tracking_uri(), run["run_id"])
-    except (StoreUnavailable, artifacts.ArtifactError, LookupError) as reason:
+    except (StoreUnavailable, artifacts.ArtifactError, LookupError, ValueError) as reason:
         st.text(f"Signs cannot be compared: {reason}")
         return
     whole = kept["same_sign"][-1]
@@ -108,6 +108,7 @@ def _lines(study: Study, run: Mapping[str, Any]) -> None:
 
 def _how_to_measure(study: Study, run: Mapping[str, Any]) -> None:
     twin = f"{run['setting']}_twin"
+    is_known = twin in settings.SETTINGS
     twins = study.runs.filter(
         pl.col("status") == "FINISHED",
         pl.col("setting") == twin,
@@ -116,9 +117,10 @@ def _how_to_measure(study: Study, run: Mapping[str, Any]) -> None:
         pl.col("learning_rate") == run["learning_rate"],
         pl.col("trial") == run["trial"],
     )["run_id"].to_list()
+    order = f", or the same ticket with images in another order (setting {twin})"
     st.text(
-        "Not measured yet: the line to another run's final weights. That may be the next IMP "
-        f"round, or the same ticket trained on images in another order (setting {twin})."
+        "Not measured yet: the line to another run's final weights. That may be the next IMP round"
+        f"{order if is_known else ''}."
     )
     other = twins[0] if twins else "<run id>"
     st.code(

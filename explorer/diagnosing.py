@@ -1,5 +1,6 @@
 """A ticket beside its kin: masks of other trials and pruners, signs, lines to other networks."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,8 @@ from jackpot.connectivity import STABLE, Barrier, barrier
 from jackpot.contract import Artifact, Tag, connectivity_artifact
 
 MOST = 12
-"""Masks that a ticket is compared with: each is a file to fetch."""
+"""Masks, and lines, that a ticket is compared with: each is a file to fetch."""
+_KIND = re.compile(r"[0-9a-zA-Z]{1,64}(-fixed)?")
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def lines(uri: str, run: Mapping[str, Any], names: Mapping[str, str]) -> dict[st
         names: of runs, by id.
     """
     found: dict[str, Line | str] = {}
-    for kind in filter(None, (run[Tag.CONNECTIVITY] or "").split(",")):
+    kinds = [k for k in (run[Tag.CONNECTIVITY] or "").split(",") if _KIND.fullmatch(k)]
+    for kind in kinds[:MOST]:
         other, _, batch_norm = kind.partition("-")
         name = names.get(other, other) + (" (fixed batch norm)" if batch_norm else "")
         try:
@@ -133,11 +136,12 @@ def lines(uri: str, run: Mapping[str, Any], names: Mapping[str, str]) -> dict[st
     return found
 
 
-@st.cache_data(max_entries=200, show_spinner=False)
+# A line may be measured again, under the same name.
+@st.cache_data(ttl=60, max_entries=200, show_spinner=False)
 def _line(uri: str, run_id: str, other: str, batch_norm: str) -> Line:
     store = snapshot.snapshot(uri).store
     with store.artifact(run_id, connectivity_artifact(other, batch_norm)) as path:
         arrays, _ = artifacts.read(path)
     alpha, error = arrays["alpha"], 1 - arrays["accuracy"]
-    points = pl.DataFrame({"alpha": alpha, "error": error})
-    return Line(points, barrier(alpha, error), batch_norm)
+    found = barrier(alpha, error)
+    return Line(pl.DataFrame({"alpha": alpha, "error": error}), found, batch_norm)

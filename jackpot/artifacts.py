@@ -103,7 +103,13 @@ def read_weights(path: Path, mask: Mask | None = None) -> tuple[Arrays, dict[str
         ArtifactError: see `read`; or a file of surviving values read without the mask they fit.
     """
     arrays, metadata = read(path)
-    for name in json.loads(metadata.get(_SURVIVORS, "[]")):
+    try:
+        survivors = [str(name) for name in json.loads(metadata.get(_SURVIVORS, "[]"))]
+    except (ValueError, TypeError) as error:
+        raise ArtifactError(f"{path}: does not say what it holds ({error!r})") from None
+    for name in survivors:
+        if name not in arrays:
+            raise ArtifactError(f"{path}: lacks '{name}', which it says that it holds")
         if mask is None or name not in mask or arrays[name].size != int(mask[name].sum()):
             raise ArtifactError(
                 f"{path}: holds the surviving values of '{name}' only; read it with the mask of "

@@ -27,7 +27,7 @@ def card(
     dataset = facts.get("dataset", "").removeprefix("tfds:")
     lines = ["---", "tags:", "- lottery-ticket", "- pruning", "pipeline_tag: image-classification"]
     lines += ["datasets:", f"- {dataset}"] if dataset.isidentifier() else []
-    lines += ["---", "", f"# {name}", ""]
+    lines += ["---", "", f"# {_plain(name)}", ""]
     lines += ["| param | value |", "|---|---|"]
     lines += [f"| {key} | {_plain(value)} |" for key, value in facts.items()]
     lines += ["", "## Verdict", "", _plain(verdict) or "It was not judged.", ""]

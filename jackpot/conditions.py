@@ -371,7 +371,7 @@ BESIDE = table_of(
             allowance=_gap,
             is_strict=True,
             asks_of=frozenset({LT.name}),
-            void_under=frozenset({"random"}),
+            void_under=RANDOM_MASKS,
         ),
         Condition(
             name="L",

@@ -307,6 +307,9 @@ class _Study:
             verdict = decided.verdict()
             point, rate = decided.of_means()
         counts = [len(cell.trials) for cell in curves[self.criteria.ticket]]
+        # Runs that only conditions beside the verdict wait for do not make it provisional.
+        rivals = (c.rival.name for c in self.conditions if c.rival is not None and c.verdicts)
+        decisive = {PRETRAIN.name, self.criteria.ticket, *rivals}
         return Judgement(
             network=self.network,
             dataset=self.dataset,
@@ -317,7 +320,7 @@ class _Study:
             verdict=verdict,
             point_verdict=point,
             missing=missing,
-            pending=sum(self.waiting.get(key, 0) for key in keys.values()),
+            pending=sum(self.waiting.get(key, 0) for n, key in keys.items() if n in decisive),
             learning_rate=rate,
             criteria=self.criteria,
             trials=(min(counts, default=0), max(counts, default=0)),

@@ -5,7 +5,7 @@ these or not only if it was trained by the same recipe: the same data, epochs, b
 learning rate.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 from scipy.stats import ttest_ind_from_stats
@@ -44,6 +44,8 @@ class Recipe:
 _RENDA = Recipe(RENDA, 182, 128, 0.1, 3, 0.27, 8000)
 _TANAKA_10 = Recipe(TANAKA, 160, 128, 0.1, 3, 0.16)
 _TANAKA_100 = Recipe(TANAKA, 160, 128, 0.1, 3, 0.29)
+_DEEPEST_SPREAD = 0.9
+"""Their spread is pooled over sparsities up to this one."""
 # Accuracies in percent by sparsity, for each (setting, pruner).
 _RENDA_SPARSITIES = (0.590, 0.672, 0.790, 0.832, 0.893)
 _RENDA_RESNET20 = {
@@ -131,7 +133,9 @@ def points(network: str, dataset: str) -> pl.DataFrame:
     recipe, tables = _TANAKA_TABLES.get((network, dataset), (_TANAKA_10, {}))
     for pruner, accuracies in tables.items():
         for sparsity, percent in zip(_TANAKA_SPARSITIES, accuracies, strict=True):
-            add(recipe, "lt", pruner, sparsity, percent, recipe.learning_rate)
+            known = sparsity <= _DEEPEST_SPREAD
+            here = recipe if known else replace(recipe, deviation=None)
+            add(here, "lt", pruner, sparsity, percent, here.learning_rate)
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
 
 

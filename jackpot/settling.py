@@ -77,6 +77,8 @@ def at_an_end(judgement: Judgement) -> list[End]:
     for one in judgement.conditions:
         if one.condition.at != "best" or one.condition.rival is None:
             continue
+        if not one.condition.verdicts:
+            continue  # No verdict changes by it.
         rival = one.condition.rival
         for name, is_masked, cells in (
             (judgement.ticket, True, one.ours),

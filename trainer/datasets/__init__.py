@@ -209,6 +209,8 @@ def load(name: str, train_images: int | None = None, test_images: int | None = N
         fingerprint,
         lambda: _checked(name, source, module.decode(name, source)),
     )
+    if hasattr(module, "release"):
+        module.release()
     if source.kind == "images" and not source.mean:
         mean, std = (tuple(arrays[key].tolist()) for key in ("mean", "std"))
         source = replace(source, mean=mean, std=std)

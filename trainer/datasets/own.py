@@ -14,9 +14,10 @@ from trainer.datasets.dataset import DatasetError, Source
 
 Arrays = dict[str, np.ndarray]
 _SPLITS = ("train", "test")
+_MOST_CLASSES = 100_000
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def describe(name: str) -> Source:
     """What is known of it: it is loaded for that.
 
@@ -43,6 +44,7 @@ def describe(name: str) -> Source:
     )
 
 
+@lru_cache(maxsize=4)
 def fingerprint(name: str, prepare: bool = True) -> str:
     """Names the arrays by what they hold: they are loaded once in each process.
 
@@ -59,12 +61,16 @@ def fingerprint(name: str, prepare: bool = True) -> str:
 def decode(name: str, source: Source) -> Arrays:
     """Features and labels; mean and std of images."""
     arrays = dict(_loaded(name))
-    _loaded.cache_clear()  # They are mapped from the cache from now on.
     if source.kind == "images":
         from trainer.datasets.moments import moments
 
         arrays["mean"], arrays["std"] = moments(arrays["train_images"])
     return arrays
+
+
+def release() -> None:
+    """Forgets the arrays, which are mapped from the cache from now on."""
+    _loaded.cache_clear()
 
 
 @lru_cache(maxsize=1)
@@ -79,10 +85,10 @@ def _loaded(name: str) -> Arrays:
         raise DatasetError(f"dataset {name!r} cannot be loaded: {plugins.told(error)}") from error
     try:
         (train, test) = ((np.asarray(x), np.asarray(y)) for x, y in found)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # A user's arrays may be anything.
         raise DatasetError(
             f"dataset {name!r}: expected ((train features, train labels), (test features, test "
-            f"labels)), received {type(found).__name__}"
+            f"labels)) as NumPy arrays, received {type(found).__name__}"
         ) from error
     arrays = {}
     for split, (features, labels) in zip(_SPLITS, (train, test), strict=True):
@@ -90,6 +96,10 @@ def _loaded(name: str) -> Arrays:
         if features.dtype == np.uint8 and features.ndim == 3:
             features = features[..., None]
         arrays[f"{split}_images"] = _narrowed(features)
+        if not np.isfinite(arrays[f"{split}_images"]).all():
+            raise DatasetError(
+                f"dataset {name!r}: {split} features have NaN, or numbers beyond float32"
+            )
         arrays[f"{split}_labels"] = labels.reshape(-1).astype(np.int64)
     shapes = [arrays[f"{split}_images"].shape[1:] for split in _SPLITS]
     if shapes[0] != shapes[1]:
@@ -116,14 +126,17 @@ def _check(name: str, split: str, features: Any, labels: Any) -> None:
             f"features have shape {features.shape} and are {features.dtype}: expected numbers of "
             "shape (examples, …), all examples of one shape"
         )
-    if labels.dtype.kind not in "iu" or labels.size != len(labels) or len(labels) == 0:
+    if labels.dtype.kind not in "iu" or labels.ndim == 0 or labels.size != len(labels):
         refuse(
             f"labels have shape {labels.shape} and are {labels.dtype}: expected integers from 0, "
             "one for each example"
         )
-    if len(labels) != len(features):
+    if len(labels) != len(features) or len(labels) == 0:
         refuse(f"has {len(features)} examples and {len(labels)} labels")
-    if labels.min() < 0:
-        refuse(f"labels go down to {labels.min()}: expected integers from 0")
-    if features.dtype.kind == "f" and not np.isfinite(features).all():
-        refuse("features have NaN or ∞ among them")
+    if labels.min() < 0 or labels.max() >= _MOST_CLASSES:
+        refuse(
+            f"labels go from {labels.min()} to {labels.max()}: expected integers from 0, below "
+            f"{_MOST_CLASSES:,}"
+        )
+    if features.dtype.kind == "u" and features.max(initial=0) > np.iinfo(np.int64).max:
+        refuse("features have integers that int64 does not hold")

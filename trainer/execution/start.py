@@ -19,7 +19,7 @@ from jackpot.settings import Weights, as_pruned, whole
 from trainer import networks, pruning
 from trainer.datasets import Dataset, Source
 from trainer.datasets.batches import batches
-from trainer.keras_internals import batch_norms, in_float64
+from trainer.keras_internals import batch_norms, functional, in_float64
 from trainer.networks import pool, small_dense
 from trainer.pruning import alignment, masks
 from trainer.pruning.look import Look, Precision
@@ -284,8 +284,12 @@ def _pruned(
     if spec.pruner_sha256 is not None or parent is None:
         # One that looks at images sees the study's.
         images = spec.dataset.model_dump_json()
-        batch = spec.training.batch_size
-        facts |= {"pruner_sha256": spec.pruner_sha256, "images": images, "batch": batch}
+        facts |= {
+            "pruner_sha256": spec.pruner_sha256,
+            "images": images,
+            "dataset": dataset.digest,
+            "batch": spec.training.batch_size,
+        }
     mask, _ = shared.once("mask", facts, make, artifacts.read_mask)
     return mask
 
@@ -383,6 +387,12 @@ def check_network(config: "Study", plan: Plan, source: Source, train_images: int
     name, layers = config.network, config.pruning.layers
     built = _meta(name, networks.fingerprint(name), source.input_shape, source.classes)
     _check_last_batch(built, config.training.batch_size, train_images)
+    taken = keras.backend.standardize_dtype(built.inputs[0].dtype) if functional(built) else ""
+    if source.of_integers and "float" in taken:
+        raise ValueError(
+            f"dataset {config.dataset.name!r} has features of integers, and network {name!r} takes "
+            f"{taken}: return floats, or give the network keras.Input(..., dtype='int64')"
+        )
     if not config.sparse_settings:
         return []
     pruned = _pruned_paths(name, None if layers == "default" else tuple(layers), built)
@@ -401,6 +411,16 @@ def check_network(config: "Study", plan: Plan, source: Source, train_images: int
         *rounds_named(config),
         *without_meaning(config),
     ]
+
+
+def _check_alignment(config: "Study", source: Source) -> None:
+    """Sees that units can be matched before two networks are trained for it. Raises: MaskError."""
+    if not any(setting.aligned for setting in config.chosen_settings):
+        return
+    name, layers = config.network, config.pruning.layers
+    built = _meta(name, networks.fingerprint(name), source.input_shape, source.classes)
+    pruned = _pruned_paths(name, None if layers == "default" else tuple(layers), built)
+    alignment.check(built, pruned)
 
 
 def _check_sparsities(plan: Plan, count: int) -> None:
@@ -466,6 +486,7 @@ def check_study(
             f"training.mixup: {dataset.name} has features of integers, which cannot be mixed"
         )
     said = check_network(config, plan, dataset.source, len(dataset.train))
+    _check_alignment(config, dataset.source)
     splits = [s for s in (dataset.test, dataset.heldout) if s is not None]
     data_parallel.check_devices(config.training, len(dataset.train), min(map(len, splits)), here)
     for spec in {spec.sparsity: spec for spec in todo if spec.setting.is_narrow}.values():

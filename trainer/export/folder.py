@@ -1,9 +1,11 @@
 """A ticket's folder for a model hub: plain torch, `.keras`, the ticket's own files, and a card."""
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -11,18 +13,20 @@ from safetensors.numpy import save_file
 
 from jackpot import artifacts, contrasts, wording
 from jackpot.card import card
-from jackpot.conditions import CONDITIONS, Criteria, with_beside
+from jackpot.conditions import CONDITIONS, Criteria, with_beside, with_said
 from jackpot.contract import Artifact, Metric, Param
 from jackpot.definition import judge
+from jackpot.settings import SETTINGS
 from trainer.export import keras_file, plain_torch
 from trainer.store.ticket import described, fill
-from trainer.store.tracking import Store, StoredRun
+from trainer.store.tracking import Store, StoreAway, StoredRun, StoreRefused
 
 Which = Literal["initial", "final"]
+_TORCH, _KERAS = "PyTorch (`pip install torch safetensors`)", "Keras"
 _LOADING = {
-    "PyTorch (`pip install torch safetensors`)": "from model import load\n\n"
+    _TORCH: "from model import load\n\n"
     "network = load('model.safetensors')  # logits of images, (batch, channels, height, width)",
-    "Keras": "import keras\n\nmodel = keras.models.load_model('model.keras')  # channels last",
+    _KERAS: "import keras\n\nmodel = keras.models.load_model('model.keras')  # channels last",
     "Jackpot": "from trainer.pruning.callbacks import ApplyMask\n"
     "from trainer.store.ticket import load_ticket\n\n"
     "model, mask = load_ticket('.')\nmodel.fit(…, callbacks=[ApplyMask(mask)])",
@@ -54,37 +58,51 @@ def write(
     if target.exists() and any(target.iterdir()):
         raise ValueError(f"{target} is not empty: name a new folder")
     run = store.run(run_id)
+    with TemporaryDirectory(prefix="jackpot-") as made:
+        whole = Path(made) / "whole"
+        whole.mkdir()
+        said = _write(store, run, whole, which, network)
+        # All of it or nothing.
+        shutil.copytree(whole, target, dirs_exist_ok=True)
+    return said
+
+
+def _write(
+    store: Store, run: StoredRun, target: Path, which: Which, network: str | None
+) -> list[str]:
     with TemporaryDirectory(prefix="jackpot-") as downloads:
-        folder = store.fetch(run_id, Artifact.TICKET_INITIAL.partition("/")[0], Path(downloads))
+        ticket = Artifact.TICKET_INITIAL.partition("/")[0]
+        folder = store.fetch(run.run_id, ticket, Path(downloads))
         mask: artifacts.Mask = {}
         masked = folder.parent / Artifact.TICKET_MASK
         if masked.exists():
             mask, _ = artifacts.read_mask(masked)
         name = Artifact.TICKET_INITIAL if which == "initial" else Artifact.WEIGHTS_FINAL
-        path = store.fetch(run_id, name, Path(downloads))
+        path = store.fetch(run.run_id, name, Path(downloads))
         values, about = artifacts.read_weights(path, mask)
-        model = described(path, about, network)
-        fill(model, values, str(path))
-        target.mkdir(parents=True, exist_ok=True)
         (target / "ticket").mkdir()
         for file in folder.glob("*.safetensors"):
             shutil.copyfile(file, target / "ticket" / file.name)
-    title = f"{about.get('run_name', run_id)}, {which} weights"
+    model = described(path, about, network)
+    fill(model, values, str(path))
+    title = f"{about.get('run_name', run.run_id)}, {which} weights"
     said, loading = [], dict(_LOADING)
     try:
         exported = plain_torch.of_keras(model, mask, f"{run.params.get('network', '')}: {title}")
-        away = plain_torch.verified(exported, model)
     except plain_torch.CannotExport as reason:
-        if "off that of Keras" in str(reason):
-            raise
         said.append(f"No plain torch: {reason}.")
-        del loading[next(iter(loading))]
+        del loading[_TORCH]
     else:
-        (target / "model.py").write_text(exported.source)
+        away = plain_torch.verified(exported, model)
+        (target / "model.py").write_text(exported.source, encoding="utf-8")
         arrays = {k: np.ascontiguousarray(v) for k, v in exported.state.items()}
         save_file(arrays, target / "model.safetensors", {"format": "pt"})
         said.append(f"Plain torch computes the same logits, within {away:.0e} of the largest.")
-    keras_file.write(target / "model.keras", model, mask)
+    others = keras_file.write(target / "model.keras", model, mask)
+    if others:
+        modules = "".join(f"import {m}\n" for m in sorted({o.partition(":")[0] for o in others}))
+        loading[_KERAS] = f"{modules}{loading[_KERAS]}"
+        said.append(f"model.keras has layers that are not Keras's own: {', '.join(others)}.")
     facts = {str(p): run.params[p] for p in Param if p in run.params}
     accuracy = run.metrics.get(Metric.VAL_ACCURACY)
     if accuracy is not None:
@@ -104,38 +122,54 @@ def _lineage(run: StoredRun) -> list[str]:
 
 
 def verdict(store: Store, run: StoredRun) -> str:
-    """What the definition says of a run's ticket, in its study; empty if it is no ticket there.
+    """What the definition says of a run's ticket, in its launch; empty if it is no ticket there.
+
+    By the study's own criteria. Of an adaptive study, what its last look has recorded.
 
     Raises:
         StoreAway: the store does not answer.
     """
-    pruner, setting = run.params.get(Param.PRUNER), run.params.get(Param.SETTING, "")
-    if pruner is None:
+    pruner, row = run.params.get(Param.PRUNER), SETTINGS.get(run.params.get(Param.SETTING, ""))
+    if pruner is None or row is None or not row.is_ticket or not run.launch_id:
         return ""
-    runs = store.finished(run.params[Param.NETWORK], run.params[Param.DATASET]).values()
-    rows = [_row(other) for other in runs if other.study == run.study]
-    frame = pl.DataFrame(rows, infer_schema_length=None).unique(
-        ["setting", "pruner", "sparsity", "learning_rate", "pretrain_learning_rate", "trial"]
-    )
-    try:
-        criteria = Criteria(ticket=setting)
-        conditions = with_beside(CONDITIONS, frame["setting"], setting)
-        found = judge(frame, criteria, conditions=conditions)
-    except (ValueError, KeyError):
-        return ""
+    plan = _plan(store, run.launch_id)
+    said = plan.get("criteria", {})
+    criteria = with_said(Criteria(), said)
     sparsity = float(run.params[Param.SPARSITY])
-    for judgement in found:
+    words = f"{row.name} under {pruner} at {wording.sparsity(sparsity)}, over all learning rates"
+    looks = [look for look in plan.get("looks", []) if look.get("tickets")]
+    if looks and criteria.ticket == row.name:
+        for ticket in looks[-1]["tickets"]:
+            if ticket["pruner"] == pruner and abs(ticket["sparsity"] - sparsity) < 1e-9:
+                return f"{words}: {ticket['verdict']}, after look {ticket['look']} of its study."
+        return ""
+    asked = {planned.get("run_key") for planned in plan.get("runs", [])}
+    runs = store.finished(run.params[Param.NETWORK], run.params[Param.DATASET])
+    rows = [_row(other) for key, other in runs.items() if key in asked]
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    own = replace(criteria, ticket=row.name)
+    conditions = with_beside(CONDITIONS, frame["setting"], row.name)
+    for judgement in judge(frame, own, conditions=conditions):
         if judgement.pruner == pruner and abs(judgement.sparsity - sparsity) < 1e-9:
             marks = ", ".join(
                 f"{one.condition.name} {contrasts.MARKS[one.decision]}"
                 for one in judgement.conditions
             )
             return (
-                f"{setting} under {pruner} at {wording.sparsity(sparsity)}, over learning rates "
-                f"and {judgement.trials[1]} trials: {judgement.verdict} (by the means alone: "
-                f"{judgement.point_verdict}). Conditions: {marks}."
+                f"{words} and {judgement.trials[1]} trials: {judgement.verdict} (by the means "
+                f"alone: {judgement.point_verdict}). Conditions: {marks}."
             )
     return ""
+
+
+def _plan(store: Store, launch_id: str) -> dict[str, Any]:
+    """What a launch planned; empty if that cannot be read."""
+    with TemporaryDirectory(prefix="jackpot-") as folder:
+        try:
+            path = store.fetch(launch_id, Artifact.LAUNCH_PLAN, Path(folder))
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (StoreAway, StoreRefused, ValueError, TypeError, OSError):
+            return {}
 
 
 def _row(run: StoredRun) -> dict[str, object]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 
 from jackpot.artifacts import Mask
+from trainer.keras_internals import all_layers
 from trainer.networks.layers import BatchNormalization
 
 
@@ -26,14 +27,27 @@ def of_plain_layers(model: keras.Model, mask: Mask | None = None) -> keras.Model
         return made
 
     copy: keras.Model = keras.models.clone_model(model, clone_function=plain)
-    values = {v.path: v.value.detach().cpu().numpy() for v in model.variables}
-    for path, entry in (mask or {}).items():
-        values[path] = values[path] * entry
-    for variable in copy.variables:
-        variable.assign(values[variable.path])
+    # By their order: a copy's own names may differ, as those of seed generators do.
+    for variable, original in zip(copy.variables, model.variables, strict=True):
+        value = original.value.detach().cpu().numpy()
+        entry = (mask or {}).get(original.path)
+        variable.assign(value if entry is None else value * entry)
     return copy
 
 
-def write(path: Path, model: keras.Model, mask: Mask | None = None) -> None:
-    """Writes `of_plain_layers` to a `.keras` file. Raises: OSError."""
-    of_plain_layers(model, mask).save(path)
+def not_of_keras(model: keras.Model) -> list[str]:
+    """Layers that Keras opens only after the module that defines them was imported."""
+    return sorted(
+        {
+            f"{type(layer).__module__}:{type(layer).__qualname__}"
+            for layer in all_layers(model)
+            if not type(layer).__module__.startswith("keras.")
+        }
+    )
+
+
+def write(path: Path, model: keras.Model, mask: Mask | None = None) -> list[str]:
+    """Writes `of_plain_layers` to a file, and returns `not_of_keras` of it. Raises: OSError."""
+    copy = of_plain_layers(model, mask)
+    copy.save(path)
+    return not_of_keras(copy)

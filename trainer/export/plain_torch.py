@@ -4,6 +4,8 @@ The file imports torch and safetensors, and nothing of this program. Masks are t
 `torch.nn.utils.prune`: `weight_orig` and the buffer `weight_mask` in place of `weight`.
 """
 
+import keyword
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -73,7 +75,9 @@ def of_keras(model: keras.Model, mask: Mask | None = None, about: str = "") -> E
     if masks:
         raise CannotExport(f"the mask prunes {', '.join(masks)}, which are not exported")
     output = written.names[id(graph.outputs[0])]
-    return Exported(_source(about or model.name, written, output), written.state)
+    # It becomes part of a program: what a store says of itself is no code.
+    said = " ".join(re.sub(r"[^\w .,:;=()%/+-]", " ", about or model.name).split())
+    return Exported(_source(said, written, output), written.state)
 
 
 def verified(exported: Exported, model: keras.Model, count: int = 8) -> float:
@@ -85,14 +89,20 @@ def verified(exported: Exported, model: keras.Model, count: int = 8) -> float:
         CannotExport: it is more than float32 explains (1e-4).
     """
     scope: dict[str, Any] = {"__name__": "exported"}
-    exec(compile(exported.source, "model.py", "exec"), scope)
     state = {name: torch.from_numpy(array.copy()) for name, array in exported.state.items()}
-    network = scope["of_state"](state).eval()
     shape = [size or 1 for size in model.inputs[0].shape[1:]]
     inputs = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = model(inputs.to(model.trainable_variables[0].value.device), training=False).cpu()
-        found = network(inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs)
+        try:
+            exec(compile(exported.source, "model.py", "exec"), scope)
+            network = scope["of_state"](state).eval()
+            found = network(inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs)
+        except Exception as error:
+            words = " ".join(str(error).split())[:300]
+            raise CannotExport(f"the exported network cannot be run: {words}") from error
+    if found.shape != expected.shape:
+        raise CannotExport(f"its outputs have shape {tuple(found.shape)}")
     away = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
     if not away <= 1e-4:
         raise CannotExport(f"the exported network is {away:.1e} off that of Keras")
@@ -105,13 +115,24 @@ def _add(written: _Written, node: Node, output: str, masks: Mask) -> None:
     write = _WRITERS.get(type(layer).__name__)
     if write is None or len(node.outputs) != 1:
         raise _unknown(layer)
-    attribute = layer.name.replace("-", "_")
+    attribute = _attribute(layer.name, written)
     made, call = write(layer, attribute, names, inputs[0].shape)
     if made:
         written.layers.append(f"self.{attribute} = {made}")
         written.state |= _state(layer, attribute, masks)
     written.calls.append(f"{output} = {call}")
     written.names[id(node.outputs[0])] = output
+
+
+def _attribute(name: str, written: _Written) -> str:
+    """A layer's name as that of a module's attribute, not used before."""
+    plain = re.sub(r"\W", "_", name)
+    if not plain.isidentifier() or keyword.iskeyword(plain) or hasattr(torch.nn.Module, plain):
+        plain = f"layer_{plain}"
+    used = {line.partition(" ")[0].removeprefix("self.") for line in written.layers}
+    while plain in used:
+        plain += "_"
+    return plain
 
 
 def _unknown(layer: Any) -> CannotExport:

@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(line(store, options.run, options.to, between, options.network))
         else:
             print(landscape(store, options.run, chosen, options.network))
-    except (ArtifactError, DatasetError, StoreAway, StoreRefused, ValueError) as error:
+    except (ArtifactError, DatasetError, StoreAway, StoreRefused, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:

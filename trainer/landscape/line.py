@@ -70,12 +70,16 @@ def line(
         StoreAway, StoreRefused: the store cannot be reached, or has no such run.
         ValueError: runs of different networks or images.
     """
+    if run_id == other_id:
+        raise ValueError(f"--to: {other_id} is the run itself; name another one")
     runs = [store.run(found) for found in (run_id, other_id)]
     _check_alike(runs)
     dataset = images_of(runs[0], options.images)
     with TemporaryDirectory(prefix="jackpot-") as downloads:
         kept = [_final(store, run.run_id, Path(downloads) / run.run_id) for run in runs]
     ends, masks, about = [k[0] for k in kept], [k[1] for k in kept], kept[0][2]
+    if {p: w.shape for p, w in ends[0].items()} != {p: w.shape for p, w in ends[1].items()}:
+        raise ValueError("the runs' networks are of other widths: there is no line between them")
     shared = ""
     for i, j in ((0, 1), (1, 0)):
         if runs[j].mask_run_id == runs[i].run_id:

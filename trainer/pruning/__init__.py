@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from jackpot import plugins
 from jackpot.artifacts import Mask
-from jackpot.settings import LRR, LT, Setting, TableError, as_pruned
+from jackpot.settings import LRR, LT, Setting, TableError, Weights, as_pruned
 from trainer.pruning import at_start, densities, masks
 from trainer.pruning.densities import Densities
 from trainer.pruning.look import Look
@@ -67,11 +67,18 @@ class Pruner:
                 "a pruner that goes in rounds looks at the end of each round's training; one that "
                 "looks at the start is never trained in between"
             )
-        if self.trains.mask is not as_pruned or (self.trains.needs_training and not self.in_rounds):
+        row = self.trains
+        changed = row.start or row.signs_of or row.inverted or row.aligned or row.other_order
+        plain = row.mask is as_pruned and not changed
+        if not plain or row.weights not in (Weights.KEPT, Weights.REWOUND, Weights.TRAINED):
             raise TableError(
-                "rounds are trained under the pruner's own mask, as LT or as LRR; without rounds "
-                "nothing is trained"
+                "rounds are trained under the pruner's own mask, from pretraining's weights or "
+                f"those of the round before (LT, WR, LRR); received {row.name!r}"
             )
+        if row.needs_training and not self.in_rounds:
+            raise TableError(f"{row.name!r} is what rounds are trained as, and there are none")
+        if self.in_rounds and (self.steps > 1 or self.densities is not None):
+            raise TableError("a pruner that goes in rounds takes one step in each, over all layers")
         if self.steps < 1 or (self.steps > 1 and self.densities is not None):
             raise TableError(
                 "a pruner takes at least one step; with densities of its own it takes one"

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import keras
     from torch import Tensor
 
+_MOST_OBSERVATIONS = 4096
+"""Of a tensor's units in a batch: all of its images and places would not fit into memory."""
 _NONE = -1
 """In place of the outputs' group of a depthwise kernel, whose channels are its inputs'."""
 Permutations = Mapping[int, np.ndarray]
@@ -95,6 +97,14 @@ def permuted(arrays: Mask, network: "keras.Model", orders: Permutations) -> Mask
         across = orders.get(outputs, np.arange(array.shape[-1]))
         found[path] = array[..., along, :][..., across]
     return found
+
+
+def check(network: "keras.Model", paths: Sequence[str]) -> None:
+    """Sees that a mask of these kernels can be permuted. Raises: MaskError, see `matched`."""
+    units = _units(network)
+    for path in paths:
+        if path not in units.sides:
+            raise MaskError(f"'{path}' cannot be permuted: its layer's units are not known")
 
 
 def _units(network: "keras.Model") -> Units:
@@ -181,10 +191,21 @@ def _activations(
     assert graph is not None
     probe = keras.Model(graph.inputs, [tensor for tensor, _ in units.seen])
     with torch.no_grad():
-        batches = [probe(batch, training=False) for batch in images]
+        batches = [_thinned(probe(batch, training=False)) for batch in images]
     for i, (_, group) in enumerate(units.seen):
-        parts = [batch[i] if len(units.seen) > 1 else batch for batch in batches]
-        yield group, torch.cat([part.flatten(0, -2) for part in parts])
+        yield group, torch.cat([batch[i] for batch in batches])
+
+
+def _thinned(outputs: "Tensor | Sequence[Tensor]") -> "list[Tensor]":
+    """Observations of each tensor's units, (observations, units), at evenly spaced places."""
+    import torch
+
+    tensors = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+    found = []
+    for tensor in tensors:
+        table = tensor.flatten(0, -2)
+        found.append(table[:: -(-len(table) // _MOST_OBSERVATIONS)].clone())
+    return found
 
 
 def _correlation(one: "Tensor", other: "Tensor") -> np.ndarray:

@@ -63,25 +63,33 @@ def grasp(look: Look) -> Scores:
     """
     import torch
     import torch.nn.functional as F
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     from trainer.keras_internals import in_float64
 
     network = look.network_in_float64
     images, labels = look.of_each_class(_OF_EACH_CLASS)
-    by_class = torch.sort(labels, stable=True).indices
-    halves = [(images[by_class[i::2]], labels[by_class[i::2]]) for i in (0, 1)]
     kernels = _kernels(network, look)
+    by_class = torch.sort(labels, stable=True).indices
+    parts = []
+    for half in (by_class[0::2], by_class[1::2]):
+        # Many classes do not fit into memory at once; each part counts by its images.
+        parts += [(images[i], labels[i], len(i) / len(half)) for i in half.split(_AT_ONCE)]
 
-    def gradients(batch: "Tensor", of: "Tensor", again: bool) -> "Sequence[Tensor]":
-        with in_float64():
+    def gradients(batch: "Tensor", of: "Tensor", share: float, again: bool) -> "Sequence[Tensor]":
+        # Other kernels of attention have no second derivative.
+        with in_float64(), sdpa_kernel(SDPBackend.MATH):
             logits = network(batch.double(), training=True)
-        return _gradients(F.cross_entropy(logits / _TEMPERATURE, of), kernels, again)
+            loss = share * F.cross_entropy(logits / _TEMPERATURE, of)
+            return _gradients(loss, kernels, again)
 
-    each = [gradients(*half, again=False) for half in halves]
-    whole = [first + second for first, second in zip(*each, strict=True)]
+    whole = [torch.zeros_like(kernel) for kernel in kernels]
+    for part in parts:
+        found = gradients(*part, again=False)
+        whole = [sum_ + g for sum_, g in zip(whole, found, strict=True)]
     product = [torch.zeros_like(kernel) for kernel in whole]
-    for half in halves:
-        pairs = zip(whole, gradients(*half, again=True), strict=True)
+    for part in parts:
+        pairs = zip(whole, gradients(*part, again=True), strict=True)
         inner = torch.stack([(fixed * g).sum() for fixed, g in pairs]).sum()
         product = [sum_ + h for sum_, h in zip(product, _gradients(inner, kernels), strict=True)]
     return _named(look, [w * h for w, h in zip(kernels, product, strict=True)])

@@ -17,6 +17,7 @@ from jackpot.contract import (
     DATASET_CONTEXT_TAG,
     DIVERGED,
     NOTE_TAG,
+    PARENT_TAG,
     SOURCE_NAME_TAG,
     SOURCE_TYPE_TAG,
     USER_TAG,
@@ -54,6 +55,7 @@ class StoredRun:
         dataset_sha256: of the images that it was trained on; empty if it does not say.
         init_run_id, mask_run_id: of the runs that gave its initial weights and its mask; empty if
             none did.
+        launch_id: run id of the launch that trained it.
     """
 
     run_id: str
@@ -67,6 +69,7 @@ class StoredRun:
     heartbeat_age_s: float
     init_run_id: str = ""
     mask_run_id: str = ""
+    launch_id: str = ""
 
 
 class Store:
@@ -390,6 +393,7 @@ def _stored(run: "Run") -> StoredRun:
         heartbeat_age_s=abs(time.time() - beat),
         init_run_id=tags.get(Tag.INIT_RUN_ID, ""),
         mask_run_id=tags.get(Tag.MASK_RUN_ID, ""),
+        launch_id=tags.get(PARENT_TAG, ""),
     )
 
 

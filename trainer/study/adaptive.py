@@ -13,7 +13,7 @@ from itertools import product
 import polars as pl
 
 from jackpot import wording
-from jackpot.conditions import Criteria, Verdict, with_said
+from jackpot.conditions import CONDITIONS, Criteria, Verdict, with_beside, with_said
 from jackpot.contrasts import Decision
 from jackpot.definition import Judgement, judge
 from jackpot.looks import Looks, LookThen, Standing, TicketThen
@@ -415,7 +415,11 @@ class _Walk:
 
     def _judged(self, frame: pl.DataFrame, share: float) -> dict[tuple[float, str], Judgement]:
         said = self.config.criteria.model_dump(exclude_none=True)
-        found = judge(frame, with_said(Criteria(share=share), said))
+        criteria = with_said(Criteria(share=share), said)
+        trained = [setting.name for setting in self.config.chosen_settings]
+        # No verdict needs the conditions beside the five, but their rivals get new rates as well.
+        conditions = with_beside(CONDITIONS, trained, criteria.ticket)
+        found = judge(frame, criteria, conditions=conditions)
         judged = {(judgement.sparsity, judgement.pruner): judgement for judgement in found}
         return {key: judged[key] for key in self.asked if key in judged}
 

@@ -379,7 +379,9 @@ def _from(
             if setting.aligned:
                 parents["matched"] = pretrain, spec(settings.PRETRAIN_2, pretrain_rate)
                 yield from parents["matched"]
-            for rate in rates:
+            # What is trained on without pruning has no mask of another rate to compare (Table 4).
+            own = setting.weights is Weights.CONTINUED
+            for rate in [pretrain_rate] if own else rates:
                 yield spec(setting, rate, pruner=pruner, **mask, **parents)
 
     needed = [pruner for pruner in pruners if pruning.find(pruner).looks_at_end] or not masked

@@ -67,6 +67,25 @@ def broken():
     return (np.full((4, 3), np.nan), np.arange(4) % 2), (np.zeros((2, 3)), np.array([0, 1]))
 
 
+def huge():
+    return (np.full((4, 3), 1e39), np.arange(4) % 2), (np.zeros((2, 3)), np.array([0, 1]))
+
+
+def scalar():
+    return (np.zeros((4, 3)), np.array(1)), (np.zeros((2, 3)), np.array([0, 1]))
+
+
+def many():
+    return (np.zeros((4, 3)), np.array([0, 1, 2, 10**9])), (np.zeros((2, 3)), np.array([0, 1]))
+
+
+def odd():
+    import torch
+
+    weights = torch.zeros(4, 3, requires_grad=True)
+    return (weights, np.arange(4) % 2), (weights[:2], np.array([0, 1]))
+
+
 def unequal():
     return (np.zeros((4, 3)), np.arange(4) % 2), (np.zeros((2, 5)), np.array([0, 1]))
 
@@ -109,8 +128,8 @@ def _mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "mynets.py").write_text(NETWORKS)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("JACKPOT_CACHE_DIR", str(tmp_path / "cache"))
-    own.describe.cache_clear()
-    own._loaded.cache_clear()
+    for function in (own.describe, own.fingerprint, own._loaded):
+        function.cache_clear()
 
 
 def test_mnist1d_is_what_its_authors_code_generates():
@@ -158,13 +177,14 @@ def test_keras_own_functions_are_of_this_form():
 
 def test_other_contents_under_the_same_name_are_another_dataset(tmp_path: Path):
     first = datasets.load("mydata:floats").digest
-    own.describe.cache_clear()
-    assert datasets.load("mydata:floats").digest == first
     import mydata
 
+    assert mydata.CALLS == 1
+    assert datasets.load("mydata:floats").digest == first
+    assert mydata.CALLS == 1, "it is loaded once in a process"
     mydata.shifted = lambda shape: np.ones((240, *shape))
-    own.describe.cache_clear()
-    own._loaded.cache_clear()
+    for function in (own.describe, own.fingerprint):
+        function.cache_clear()
     assert datasets.load("mydata:floats").digest != first
 
 
@@ -176,8 +196,12 @@ def test_other_contents_under_the_same_name_are_another_dataset(tmp_path: Path):
         ("mydata:CALLS", "expected a function"),
         ("mydata:fails", r"RuntimeError: the disk is elsewhere \(mydata.py, line"),
         ("mydata:short", r"expected \(\(train features, train labels\), \(test features"),
-        ("mydata:negative", "train labels go down to -1"),
-        ("mydata:broken", "train features have NaN or ∞"),
+        ("mydata:negative", "train labels go from -1 to 1"),
+        ("mydata:broken", "train features have NaN, or numbers beyond float32"),
+        ("mydata:huge", "train features have NaN, or numbers beyond float32"),
+        ("mydata:scalar", "train labels have shape"),
+        ("mydata:many", "expected integers from 0, below 100,000"),
+        ("mydata:odd", "as NumPy arrays, received tuple"),
         ("mydata:unequal", r"features of shapes \(3,\) and \(5,\)"),
         ("mydata:mixed", "4 examples and 3 labels"),
         ("mydata:words", "expected numbers of shape"),
@@ -229,6 +253,13 @@ def test_networks_of_images_refuse_features_by_name(write_config, train, capsys)
     said = " ".join(capsys.readouterr().err.split())
     assert "network 'resnet20': expected input_shape=(height, width, channels)" in said
     assert "(40,)" in said
+
+
+def test_integers_for_a_network_of_floats_are_refused(write_config, train, capsys):
+    config = write_config(dataset='"mydata:tokens"', training="{epochs: 2, batch_size: 64}")
+    assert train(config) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "has features of integers, and network 'lenet-300-100' takes float32" in said
 
 
 def test_integers_are_not_mixed(write_config, train, capsys):

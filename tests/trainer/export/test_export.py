@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.utils import prune
 
+from jackpot.card import card
 from tests import configs
 from tests.trainer import stored
 from trainer import networks
@@ -194,3 +195,35 @@ def test_a_folder_that_is_in_use_is_left_alone(study: str, tmp_path: Path, capsy
     assert main([run.info.run_id, str(tmp_path), "--tracking-uri", study]) == 2
     assert "is not empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_what_a_store_says_of_itself_is_no_code(tmp_path: Path):
+    """A run's name becomes part of `model.py`."""
+    model, mask = pruned("lenet-300-100", (8, 8, 1))
+    about = f'x"""\nopen({str(tmp_path / "owned")!r}, "w")\n"""\\'
+    exported = plain_torch.of_keras(model, mask, about)
+    assert plain_torch.verified(exported, model) < 1e-5
+    assert not (tmp_path / "owned").exists()
+    assert "\\" not in exported.source.split("Plain PyTorch")[0]
+    assert card(about, {"network": "a|b\n# c"}, ["<b>"], "", {}).count("\n# ") == 1
+
+
+def test_only_tickets_have_a_verdict(study: str, tmp_path: Path):
+    run = stored.labelled(study)["rr-imp s=0.750"]
+    assert main([run.info.run_id, str(tmp_path / "x"), "--tracking-uri", study]) == 0
+    assert "It was not judged" in (tmp_path / "x" / "README.md").read_text()
+
+
+def test_layers_with_names_that_torch_cannot_have_are_renamed():
+    inputs = keras.Input((5,))
+    x = keras.layers.Dropout(0.5, name="forward")(keras.layers.Dense(4, name="1st")(inputs))
+    x = keras.layers.Dense(4, name="a-b")(keras.layers.Dense(4, name="a_b")(x))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="train")(x))
+    exported = plain_torch.of_keras(model)
+    assert plain_torch.verified(exported, model) < 1e-5
+    copy = keras_file.of_plain_layers(model)
+    images = np.ones((2, 5), "float32")
+    np.testing.assert_allclose(copy(images).detach(), model(images).detach())
+    assert keras_file.not_of_keras(copy) == []
+    vit = networks.build("vit-small", input_shape=(16, 16, 3), classes=10)
+    assert "trainer.networks.layers:SelfAttention" in keras_file.not_of_keras(vit)

@@ -81,7 +81,14 @@ def test_a_convolutional_network_against_its_own_outputs(sparsity: float):
     assert found.collapsed == tuple(p for p, n in found.weights.items() if n == 0)
 
 
-@pytest.mark.parametrize("name", networks.names())
+def test_paths_through_attention_are_not_defined():
+    model = networks.build("vit-small", input_shape=(16, 16, 3), classes=10)
+    paths = masks.pruned_paths(model, ["*", "*/*"], ["stem", "classifier"])
+    kernels = masks.kernels(model, paths)
+    assert active(model, {path: np.ones(k.shape, bool) for path, k in kernels.items()}) is None
+
+
+@pytest.mark.parametrize("name", [name for name in networks.names() if name != "vit-small"])
 def test_every_network_of_the_trainer_is_known(name: str):
     model = networks.build(name, input_shape=(32, 32, 3), classes=10)
     kept = networks.find(name).kept

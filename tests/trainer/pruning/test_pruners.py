@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jackpot.conditions import RANDOM_MASKS
-from jackpot.settings import LRR, SH
+from jackpot.settings import LRR, RR, SH
 from trainer import pruning
 from trainer.pruning import Moment, Pruner, masks
 from trainer.pruning.at_start import drawn
@@ -19,7 +19,9 @@ from trainer.pruning.scores import magnitude
         (lambda: Pruner("magnitude", Moment.END, False), "needs a function score"),
         (lambda: Pruner(magnitude, "end", False), "and a moment to look at"),
         (lambda: Pruner(magnitude, Moment.START, True), "never trained in between"),
-        (lambda: Pruner(magnitude, Moment.END, False, trains=LRR), "without rounds"),
+        (lambda: Pruner(magnitude, Moment.END, False, trains=LRR), "and there are none"),
+        (lambda: Pruner(magnitude, Moment.END, True, trains=RR), "received 'rr'"),
+        (lambda: Pruner(magnitude, Moment.END, True, steps=2), "takes one step in each"),
         (lambda: Pruner(magnitude, Moment.END, True, trains=SH), "under the pruner's own mask"),
         (lambda: Pruner(magnitude, Moment.START, False, steps=0), "at least one step"),
         (

@@ -370,3 +370,41 @@ def test_every_run_knows_the_look_that_asked_for_it():
     assert set(course.asked) == {run.key for run in course.plan.runs}
     for look in course.looks:
         assert sum(number <= look.number for number in course.asked.values()) == look.runs
+
+
+@pytest.mark.parametrize(
+    ("ticket", "control", "pruner"), [("lt", "sh", "omp"), ("lrr", "as_long", "imp_lrr")]
+)
+def test_rivals_of_conditions_beside_the_five_get_new_rates_too(
+    ticket: str, control: str, pruner: str
+):
+    """M and L compare maxima over rates: over the same ones."""
+    config = adaptive(
+        settings=["pretrain", ticket, "rr", "sdt", control],
+        learning_rates={"from": 0.05, "to": 0.2, "count": 3},
+        pruners=[pruner],
+        pruning={"sparsities": [0.36]},
+        criteria={"sparsity": 0.3, "ticket": ticket},
+        trials={"from": 2, "to": 3},
+    )
+    rising = {name: np.array([88.0, 89.0, 90.0, 91.0, 90.0]) for name in ("pretrain", ticket)}
+    others = {name: np.array([86.0, 87.0, 88.0, 89.0, 88.0]) for name in ("rr", "sdt", control)}
+    rates = (0.05, 0.1, 0.2, 0.4, 0.8)
+    course = simulated(config, drawing(rising | others, noise=0.3, rates=rates))
+    assert course.looks[-1].rates[-1] > 0.2
+    found = cells(course)
+    tried = {c.learning_rate for c in found if c.setting == control and c.sparsity == 0.36}
+    assert tried == set(course.looks[-1].rates)
+    assert all(ticket_.verdict for ticket_ in course.looks[-1].tickets)
+
+
+def test_a_pruner_under_which_the_ticket_has_no_meaning_is_not_waited_for():
+    config = adaptive(
+        settings=["pretrain", "lt", "lrr", "rr", "sdt"],
+        pruners=["omp", "snip"],
+        criteria={"ticket": "lrr"},
+    )
+    curves = CLEAR["jackpot, margins 0.5 or more"].curves
+    course = simulated(config, drawing(curves | {"lrr": curves["lt"]}, noise=0.01))
+    assert [ticket.pruner for ticket in course.looks[-1].tickets] == ["omp"]
+    assert course.why == "the verdict is decided"

@@ -275,3 +275,95 @@ def test_every_round_is_found_by_the_sparsity_as_the_paper_prints_it(fraction: f
     found = pruning.round_reaching(sparsity)
     assert found is not None
     assert abs(pruning.sparsity_of(found) - sparsity) <= 0.0005
+
+
+def test_lrr_has_rounds_and_a_dense_network_trained_as_long():
+    runs = plan(
+        study(
+            settings=["pretrain", "rr", "lrr", "as_long", "sdt"],
+            pruners=["imp_lrr", "omp"],
+            learning_rates=[0.1],
+            trials=1,
+        )
+    ).runs
+    by = {(r.setting.name, r.pruner, r.round, round(r.sparsity, 3)): r for r in runs}
+    pretrain = by["pretrain", None, None, 0.0]
+    before, longer = pretrain, pretrain
+    for round_, sparsity in ((1, 0.2), (2, 0.36), (3, 0.488), (4, 0.59)):
+        run = by["lrr", "imp_lrr", round_, sparsity]
+        assert run.init_from.key == run.mask_from.key == before.key
+        dense = by["as_long", "imp_lrr", round_, sparsity]
+        assert dense.init_from.key == longer.key
+        assert dense.mask_from is None
+        if sparsity in (0.36, 0.59):
+            assert by["rr", "imp_lrr", round_, sparsity].mask_from.key == before.key
+        before, longer = run, dense
+    for sparsity in (0.36, 0.59):
+        assert by["lrr", "omp", None, sparsity].init_from.key == pretrain.key
+        assert by["as_long", "omp", None, sparsity].init_from.key == pretrain.key
+    # Rounds of LRR up to 0.36 are the same runs, whatever else is asked for.
+    shallow = plan(
+        study(
+            settings=["lrr", "pretrain"],
+            pruners=["imp_lrr"],
+            learning_rates=[0.1],
+            trials=1,
+            pruning={"sparsities": [0.36]},
+        )
+    )
+    assert {r.key for r in shallow.runs} <= {r.key for r in runs}
+
+
+def test_an_ablation_has_no_second_run_of_a_dense_network_trained_as_long():
+    runs = plan(
+        study(
+            settings=["pretrain", "rr", "lrr", "as_long"],
+            pruners=["imp_lrr", "omp"],
+            learning_rates=[0.1, 0.2],
+            ablation=[{"pretrain_learning_rate": 0.1, "learning_rates": [0.1, 0.2]}],
+        )
+    ).runs
+    cells = [
+        (r.pruner, r.sparsity, r.learning_rate, r.trial)
+        for r in runs
+        if r.setting.name == "as_long"
+    ]
+    assert len(set(cells)) == len(cells)
+    assert all(
+        r.init_from.learning_rate == r.learning_rate for r in runs if r.setting.name == "as_long"
+    )
+
+
+def test_an_aligned_mask_waits_for_both_dense_networks():
+    runs = plan(
+        study(settings=["lt", "rr_aligned"], pruners=["snip"], learning_rates=[0.1], trials=1)
+    ).runs
+    assert {r.setting.name for r in runs} == {"pretrain", "pretrain_2", "lt", "rr_aligned"}
+    aligned = next(r for r in runs if r.setting.name == "rr_aligned")
+    assert [p.setting.name for p in aligned.parents] == ["pretrain", "pretrain_2"]
+
+
+@pytest.mark.parametrize(
+    ("settings_", "pruners", "words"),
+    [
+        (["lt", "lrr"], ["snip"], "nothing is trained before the mask is found"),
+        (["lt", "lrr"], ["imp"], "the rounds are trained as LT"),
+        (["lt", "inverted"], ["imp"], "those that earlier rounds pruned"),
+    ],
+)
+def test_a_setting_without_meaning_under_any_pruner_is_refused(settings_, pruners, words):
+    with pytest.raises(ValueError, match=words):
+        plan(study(settings=settings_, pruners=pruners))
+
+
+def test_what_is_left_out_is_said_once_for_all_pruners():
+    config = study(
+        settings=["pretrain", "lt", "lrr", "inverted"], pruners=["imp", "imp_lrr", "snip", "grasp"]
+    )
+    assert plan_module.without_meaning(config) == [
+        "not trained: lrr under imp, since the rounds are trained as LT "
+        "(those of imp_lrr are not).",
+        "not trained: inverted under imp, imp_lrr, since the least important weights are "
+        "those that earlier rounds pruned.",
+        "not trained: lrr under snip, grasp, since nothing is trained before the mask is found.",
+    ]

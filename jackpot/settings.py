@@ -378,7 +378,7 @@ def shapes(names: Iterable[str]) -> dict[str, str]:
     """As `colours`, the shape of its points.
 
     >>> shapes(["lt", "unheard_of"])
-    {'lt': 'triangle-up', 'unheard_of': 'triangle-down'}
+    {'lt': 'triangle-up', 'unheard_of': 'triangle-left'}
     """
     return _looks(names, lambda row: row.shape, SHAPES[-2:])
 

@@ -24,7 +24,8 @@ _SHARING = ("explorer", "mlflow_server")
 _LONGEST = (
     *("explorer", "test_faults", "test_side_by_side", "mlflow_server", "test_ray"),
     *("test_data_parallel", "test_of_the_paper", "test_networks", "test_lowering", "test_study"),
-    *("test_recording", "test_examples"),
+    *("test_recording", "test_examples", "test_at_start", "test_methods", "test_export"),
+    *("test_own", "test_line"),
 )
 
 

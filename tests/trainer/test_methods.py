@@ -30,7 +30,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> dic
         "learning_rates: [0.1]\n"
         "trials: 1\n"
         "pruning: {fraction: 0.5, sparsities: [0.5, 0.75]}\n"
-        "training: {epochs: 2, batch_size: 64}\n",
+        "training: {epochs: 2, batch_size: 64, evaluate_every: 2}\n"
+        "fuse: 6\n",
     )
     return stored.labelled(uri)
 

@@ -25,6 +25,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, _empty_database: Path) -> st
         pruners="[imp, snip]",
         pruning="{fraction: 0.5, sparsities: [0.5, 0.75]}",
         trials="2",
+        fuse="4",
     )
     folder = tmp_path_factory.mktemp("lines")
     return configs.trained(folder, _empty_database, config.read_text())

@@ -79,8 +79,11 @@ def test_snip_is_the_gradient_times_the_weights_of_a_torch_network(name: str):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_grasp_is_the_weights_times_hessian_times_gradient_of_a_torch_network(name: str):
-    look, forward, images, labels = seen(name, 100)
+def test_grasp_is_the_weights_times_hessian_times_gradient_of_a_torch_network(
+    name: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(at_start, "_OF_EACH_CLASS", 4)
+    look, forward, images, labels = seen(name, 40)
     twin = Twin({v.path: v.value.double() for v in look.network.trainable_variables})
     images = images.double()
     halves = [
@@ -198,7 +201,7 @@ def test_many_steps_collapse_later_than_one():
     "name",
     [n for n, row in pruning.PRUNERS.items() if not row.looks_at_end],
 )
-@pytest.mark.parametrize("sparsity", [0.1, 0.59, 0.95])
+@pytest.mark.parametrize("sparsity", [0.1, 0.95])
 def test_every_pruner_at_initialisation_prunes_exactly_as_many(name: str, sparsity: float):
     look, *_ = seen("lenet", 100)
     mask = pruning.find(name).mask(look, sparsity, name)

@@ -17,7 +17,7 @@ from rich.progress import Progress
 from jackpot import artifacts
 from jackpot.connectivity import barrier
 from jackpot.contract import Artifact, Param, Tag, connectivity_artifact
-from trainer.landscape.of_run import images_of, measuring
+from trainer.landscape.of_run import images_of, keep, measuring
 from trainer.store.ticket import described, fill
 from trainer.store.tracking import Store, StoredRun
 
@@ -96,7 +96,8 @@ def line(
         "batch_norm": options.batch_norm,
         "dataset_sha256": dataset.digest,
     }
-    _store(store, run_id, connectivity_artifact(other_id, options.batch_norm), identity, arrays)
+    name = connectivity_artifact(other_id, options.batch_norm)
+    keep(store, run_id, name, Tag.CONNECTIVITY, identity, arrays)
     found = barrier(arrays["alpha"], 1 - arrays["accuracy"])
     return (
         f"Error barrier {100 * found.height:.2f} points at α = {found.alpha:g} on "
@@ -156,14 +157,3 @@ def _final(
     path = store.fetch(run_id, Artifact.WEIGHTS_FINAL, into)
     weights, about = artifacts.read_weights(path, mask)
     return weights, mask, about
-
-
-def _store(
-    store: Store, run_id: str, name: str, identity: dict[str, str], arrays: artifacts.Arrays
-) -> None:
-    with TemporaryDirectory(prefix="jackpot-") as folder:
-        file = Path(folder) / name
-        artifacts.write(file, arrays, identity)
-        store.put(run_id, file, name)
-    kinds = {Path(listed).stem for listed in store.listed(run_id, Path(name).parts[0])}
-    store.log(run_id, [], {Tag.CONNECTIVITY: ",".join(sorted(kinds))})

@@ -130,7 +130,8 @@ def landscape(store: Store, run_id: str, options: Options, network: str | None =
         arrays = measured(
             model, kept, dataset, options, progress, identity, lambda _: bar.advance(rows)
         )
-    _store(store, run_id, options, identity, arrays)
+    name = landscape_artifact(options.directions, options.batch_norm)
+    keep(store, run_id, name, Tag.LANDSCAPE, identity, arrays)
     progress.unlink()
     loss = arrays["loss"][np.isfinite(arrays["loss"])]
     return (
@@ -302,17 +303,29 @@ def measuring(
     return at
 
 
-def _store(
+def keep(
     store: Store,
     run_id: str,
-    options: Options,
+    name: str,
+    tag: Tag,
     identity: dict[str, str],
     arrays: artifacts.Arrays,
 ) -> None:
-    name = landscape_artifact(options.directions, options.batch_norm)
+    """Stores what was measured as a run's artifact, and in a tag which there are.
+
+    Args:
+        store: of the run.
+        run_id: of the run.
+        name: of the artifact; the tag lists the names in its folder.
+        tag: to be set.
+        identity, arrays: metadata and contents.
+
+    Raises:
+        StoreAway, StoreRefused: the store cannot be reached, or refuses it.
+    """
     with TemporaryDirectory(prefix="jackpot-") as folder:
         file = Path(folder) / name
         artifacts.write(file, arrays, identity)
         store.put(run_id, file, name)
     kinds = {Path(listed).stem for listed in store.listed(run_id, Path(name).parts[0])}
-    store.log(run_id, [], {Tag.LANDSCAPE: ",".join(sorted(kinds))})
+    store.log(run_id, [], {tag: ",".join(sorted(kinds))})

@@ -86,9 +86,7 @@ def test_grasp_is_the_weights_times_hessian_times_gradient_of_a_torch_network(
     look, forward, images, labels = seen(name, 40)
     twin = Twin({v.path: v.value.double() for v in look.network.trainable_variables})
     images = images.double()
-    halves = [
-        torch.tensor([c + 10 * i for c in range(10) for i in range(h, 4, 2)]) for h in (0, 1)
-    ]
+    halves = [torch.tensor([c + 10 * i for c in range(10) for i in range(h, 4, 2)]) for h in (0, 1)]
     paths = list(look.weights)
 
     def loss(kernels: tuple[Tensor, ...]) -> Tensor:

@@ -17,6 +17,7 @@ from jackpot.conditions import CONDITIONS, Criteria, with_beside, with_said
 from jackpot.contract import Artifact, Metric, Param
 from jackpot.definition import judge
 from jackpot.settings import SETTINGS
+from trainer import datasets
 from trainer.export import keras_file, plain_torch
 from trainer.store.ticket import described, fill
 from trainer.store.tracking import Store, StoreAway, StoredRun, StoreRefused
@@ -104,6 +105,10 @@ def _write(
         loading[_KERAS] = f"{modules}{loading[_KERAS]}"
         said.append(f"model.keras has layers that are not Keras's own: {', '.join(others)}.")
     facts = {str(p): run.params[p] for p in Param if p in run.params}
+    source = datasets.DATASETS.get(run.params.get(Param.DATASET, ""))
+    if source is not None and source.mean:
+        mean, std = (", ".join(f"{x:g}" for x in values) for values in (source.mean, source.std))
+        facts["inputs"] = f"pixels / 255, less ({mean}), over ({std})"
     accuracy = run.metrics.get(Metric.VAL_ACCURACY)
     if accuracy is not None:
         facts["test accuracy after its training"] = f"{100 * accuracy:.2f} %"

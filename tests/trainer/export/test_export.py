@@ -166,7 +166,13 @@ def test_a_folder_for_a_hub(study: str, tmp_path: Path, which: str, capsys):
     _, again = load_ticket(target)
     assert all((again[path] == mask[path]).all() for path in mask)
     card = (target / "README.md").read_text()
-    for words in ("lottery-ticket", run.info.run_id, "Conditions: 1 ✓, 2", "lenet-300-100"):
+    for words in (
+        "less (0.3053), over (0.3761)",
+        "lottery-ticket",
+        run.info.run_id,
+        "Conditions: 1 ✓, 2",
+        "lenet-300-100",
+    ):
         assert words in card
     assert load_file(target / "model.safetensors")["hidden1.weight_mask"].shape == (300, 64)
 

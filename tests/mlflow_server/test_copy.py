@@ -14,16 +14,16 @@ _OF_THE_STORE = ["run_id", "experiment_id", "artifact_uri", "mask_run_id", "init
 
 def of_the_study(uri: str) -> pl.DataFrame:
     """Runs of the study that is copied: other tests use the server too."""
-    return reader(uri).runs().filter(pl.col("study") == "tiny")
+    return reader(uri).runs().filter(pl.col("study") == "moved")
 
 
 def test_a_study_moves_from_a_file_to_a_server(
     write_config, train, store_uri: str, postgresql_server: str, capsys
 ):
-    config = write_config(settings="[lt, sdt]")
+    config = write_config(study="moved", settings="[lt, sdt]")
     assert train(config) == 0
-    assert main([store_uri, postgresql_server, "--study", "tiny"]) == 0
-    assert "tiny: 6 runs copied, 0 were there" in capsys.readouterr().out
+    assert main([store_uri, postgresql_server, "--study", "moved"]) == 0
+    assert "moved: 6 runs copied, 0 were there" in capsys.readouterr().out
     here, there = reader(store_uri).runs(), of_the_study(postgresql_server)
     same = [name for name in here.columns if name not in (*_OF_THE_STORE, "launch_id")]
     assert here.select(same).equals(there.select(same))
@@ -58,7 +58,7 @@ def test_a_study_moves_from_a_file_to_a_server(
     assert [i.to_dictionary() for i in first] == [i.to_dictionary() for i in second]
     assert len(first) == 1
     notes = {
-        MlflowClient(uri).get_experiment_by_name("tiny").tags["mlflow.note.content"]
+        MlflowClient(uri).get_experiment_by_name("moved").tags["mlflow.note.content"]
         for uri in (store_uri, postgresql_server)
     }
     assert len(notes) == 1
@@ -68,12 +68,12 @@ def test_a_study_moves_from_a_file_to_a_server(
 
     # Again: nothing; after a half-done copy: that run anew; the trainer knows them all.
     assert main([store_uri, postgresql_server]) == 0
-    assert "tiny: 0 runs copied, 6 were there" in capsys.readouterr().out
+    assert "moved: 0 runs copied, 6 were there" in capsys.readouterr().out
     client = MlflowClient(postgresql_server)
     client.update_run(sparse["run_id"], status="RUNNING")
     assert main([store_uri, postgresql_server]) == 0
-    assert "tiny: 1 runs copied, 5 were there" in capsys.readouterr().out
-    assert len(stored.runs(postgresql_server, study="tiny")) == 5
+    assert "moved: 1 runs copied, 5 were there" in capsys.readouterr().out
+    assert len(stored.runs(postgresql_server, study="moved")) == 5
     assert train(config, "--tracking-uri", postgresql_server) == 0
     assert "nothing to train" in capsys.readouterr().out
 

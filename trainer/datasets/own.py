@@ -114,7 +114,8 @@ def _narrowed(features: np.ndarray) -> np.ndarray:
     """Floats as float32, integers as int64, images as they are."""
     if features.dtype == np.uint8 and features.ndim == 4:
         return features
-    return features.astype(np.float32 if features.dtype.kind == "f" else np.int64)
+    with np.errstate(over="ignore"):  # What float32 does not hold is refused below.
+        return features.astype(np.float32 if features.dtype.kind == "f" else np.int64)
 
 
 def _check(name: str, split: str, features: Any, labels: Any) -> None:

@@ -7,7 +7,7 @@ import polars as pl
 from explorer import settling
 from explorer.figures import appearance
 from jackpot import settings, wording
-from jackpot.conditions import PRIZES, Verdict
+from jackpot.conditions import PRIZES, STANDARD_EPOCHS, Verdict, plain
 from jackpot.definition import Judgement
 from jackpot.settling import settle
 
@@ -23,7 +23,7 @@ def sentence(judgements: Sequence[Judgement], plan: pl.DataFrame, runs: pl.DataF
         runs: of the plan, as the store has them.
     """
     complete = [j for j in judgements if not j.missing]
-    said = _answer(complete, judgements, plan, runs)
+    said = _answer(complete, judgements, plan, runs) + too_short(judgements, runs)
     counts = dict(runs.group_by("status").len().iter_rows())
     done = counts.get("FINISHED", 0)
     failed = runs.height - done - counts.get("RUNNING", 0)
@@ -31,6 +31,29 @@ def sentence(judgements: Sequence[Judgement], plan: pl.DataFrame, runs: pl.DataF
         said += f" {done} of {wording.count(plan.height, 'planned run')} have finished"
         said += f", {failed} failed." if failed else "."
     return said
+
+
+def too_short(judgements: Sequence[Judgement], runs: pl.DataFrame) -> str:
+    """That a study calls fewer epochs sufficient than the paper does, where a ticket rests on it.
+
+    Args:
+        judgements: of the study.
+        runs: of the study.
+    """
+    winning = [j for j in judgements if j.wins or j.point_verdict in PRIZES]
+    if not winning or "epochs" not in runs.columns:
+        return ""
+    dense = runs.filter(pl.col("setting") == settings.PRETRAIN.name)["epochs"].drop_nulls()
+    if dense.is_empty():
+        return ""
+    dataset = winning[0].dataset
+    trained, standard = int(dense.min()), STANDARD_EPOCHS.get(plain(dataset), 0)  # type: ignore[arg-type]
+    if trained >= standard:
+        return ""
+    return (
+        f" That is after {trained} epochs, which the study calls sufficient: on {dataset} the "
+        f"paper asks for {standard} (condition 1), and so grants no ticket of this study."
+    )
 
 
 def _answer(

@@ -13,7 +13,7 @@ from explorer import asked, citation, links, reading, settling, show, sidebar, s
 from explorer.figures import appearance, definition
 from explorer.readers import StoreUnavailable
 from jackpot import settings, stores, wording
-from jackpot.conditions import Criteria, Verdict
+from jackpot.conditions import STANDARD_EPOCHS, Criteria, Verdict, plain
 from jackpot.contract import Artifact
 from jackpot.contrasts import MARKS
 from jackpot.definition import Judgement
@@ -45,6 +45,12 @@ def cautions(
     said = []
     if judgement.verdict not in (judgement.point_verdict, Verdict.NOT_ENOUGH_RUNS):
         said.append(f"If more trials came out as these did: {judgement.point_verdict}.")
+    standard = STANDARD_EPOCHS.get(plain(judgement.dataset), 0)
+    if criteria.epochs is not None and criteria.epochs < standard:
+        said.append(
+            f"This study calls {criteria.epochs:g} epochs sufficient (condition 1); on "
+            f"{judgement.dataset} the paper asks for {standard}."
+        )
     if judgement.assumed:
         said.append(
             f"Assumed, as the paper does not name {judgement.dataset}: "

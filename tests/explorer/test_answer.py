@@ -7,7 +7,7 @@ import pytest
 
 from explorer import answer
 from explorer.figures import appearance, verdicts
-from jackpot.conditions import Verdict
+from jackpot.conditions import Criteria, Verdict
 from jackpot.definition import Judgement, judge
 from tests.explorer.test_more_trials import finished, planned
 from tests.jackpot.test_definition import SECONDARY, runs, three_trials
@@ -103,3 +103,17 @@ def test_the_map_has_a_row_for_each_condition_in_plain_words():
         "(5) matches dense at best rate",
     ]
     assert cells["mark"].to_list() == ["✓", "✓", "✓", "✓", "✓", "×"]
+
+
+def test_a_ticket_after_few_epochs_is_not_said_without_the_papers_number():
+    """Section 2.1: after few epochs even poor masks look good; CIFAR-10 takes 160."""
+    frame = runs(three_trials(SECONDARY, deviation=0.02), epochs=8)
+    (judgement,) = judge(frame, Criteria(epochs=8))
+    short = answer.too_short([judgement], frame)
+    assert "after 8 epochs, which the study calls sufficient" in short
+    assert "asks for 160 (condition 1)" in short
+    (by_the_paper,) = judge(frame)
+    assert answer.too_short([by_the_paper], frame) == "", "no ticket rests on it"
+    long = runs(three_trials(SECONDARY, deviation=0.02))
+    (enough,) = judge(long, Criteria(epochs=8))
+    assert answer.too_short([enough], long) == ""

@@ -217,7 +217,7 @@ def test_what_cannot_be_used_is_said_in_one_sentence(name: str, words: str):
     ("dataset", "network", "fuse"),
     [
         ("mydata:floats", "lenet-300-100", 2),
-        ("mydata:sequences", "mynets:convolved", 2),
+        pytest.param("mydata:sequences", "mynets:convolved", 2, marks=pytest.mark.slow),
         ("mydata:tokens", "mynets:looked_up", 1),
         pytest.param("mydata:images", "lenet-300-100", 1, marks=pytest.mark.slow),
     ],

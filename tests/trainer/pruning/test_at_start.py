@@ -144,6 +144,7 @@ def test_synflow_is_that_of_a_torch_network_in_float64(name: str):
     agree(at_start.synflow(look), expected, 1e-6)
 
 
+@pytest.mark.slow  # Builds ResNet-50.
 def test_synflow_stays_finite_where_float32_does_not():
     """ResNet-50: R is beyond float32's largest number."""
     look, *_ = seen("resnet50", 1)

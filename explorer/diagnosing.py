@@ -102,12 +102,10 @@ class Line:
     Attributes:
         points: `alpha` and `error` on test images.
         barrier: what it comes to.
-        batch_norm: statistics: `re-estimated` at each point, or `fixed`.
     """
 
     points: pl.DataFrame
     barrier: Barrier
-    batch_norm: str
 
     @property
     def words(self) -> str:
@@ -144,4 +142,4 @@ def _line(uri: str, run_id: str, other: str, batch_norm: str) -> Line:
         arrays, _ = artifacts.read(path)
     alpha, error = arrays["alpha"], 1 - arrays["accuracy"]
     found = barrier(alpha, error)
-    return Line(pl.DataFrame({"alpha": alpha, "error": error}), found, batch_norm)
+    return Line(pl.DataFrame({"alpha": alpha, "error": error}), found)

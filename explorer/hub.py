@@ -8,15 +8,9 @@ from typing import Any
 from explorer import citation
 from explorer.snapshot import Study
 from jackpot import settings
-from jackpot.card import card
+from jackpot.card import WITH_JACKPOT, card
 from jackpot.conditions import Criteria
 from jackpot.contract import Param
-
-_LOADING = """from trainer.pruning.callbacks import ApplyMask
-from trainer.store.ticket import load_ticket
-
-model, mask = load_ticket(".")
-model.fit(…, callbacks=[ApplyMask(mask)])"""
 
 
 def zipped(
@@ -42,7 +36,7 @@ def zipped(
     }
     if run["val_accuracy"] is not None:
         facts["test accuracy after its training"] = f"{100 * run['val_accuracy']:.2f} %"
-    text = card(run["name"], facts, lineage, _verdict(study, run), {"Jackpot": _LOADING})
+    text = card(run["name"], facts, lineage, _verdict(study, run), {"Jackpot": WITH_JACKPOT})
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("README.md", text)

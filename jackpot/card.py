@@ -2,6 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+WITH_JACKPOT = """from trainer.pruning.callbacks import ApplyMask
+from trainer.store.ticket import load_ticket
+
+model, mask = load_ticket(".")
+model.fit(…, callbacks=[ApplyMask(mask)])"""
+"""Loads the ticket's own files, in their folder."""
+
 
 def card(
     name: str,

@@ -26,24 +26,23 @@ class Recipe:
 
     Attributes:
         source: who published it, and where.
-        epochs, batch_size, learning_rate: of each training.
+        epochs, batch_size: of each training.
         trials: over which it is a mean.
         deviation: standard deviation over trials, in points; None if none is given.
-        test_images: that it is measured on, where these are not the whole test split.
     """
 
     source: str
     epochs: int
     batch_size: int
-    learning_rate: float
     trials: int
     deviation: float | None
-    test_images: int | None = None
 
 
-_RENDA = Recipe(RENDA, 182, 128, 0.1, 3, 0.27, 8000)
-_TANAKA_10 = Recipe(TANAKA, 160, 128, 0.1, 3, 0.16)
-_TANAKA_100 = Recipe(TANAKA, 160, 128, 0.1, 3, 0.29)
+_RENDA = Recipe(RENDA, 182, 128, 3, 0.27)
+_TANAKA_10 = Recipe(TANAKA, 160, 128, 3, 0.16)
+_TANAKA_100 = Recipe(TANAKA, 160, 128, 3, 0.29)
+_RATE = 0.1
+"""The learning rate of both."""
 _DEEPEST_SPREAD = 0.9
 """Their spread is pooled over sparsities up to this one."""
 # Accuracies in percent by sparsity, for each (setting, pruner).
@@ -92,7 +91,7 @@ _TANAKA_TABLES: dict[tuple[str, str], tuple[Recipe, dict[str, tuple[float, ...]]
 _SCHEMA = {
     **dict.fromkeys(("source", "network", "dataset", "setting", "pruner"), pl.String),
     **dict.fromkeys(("sparsity", "learning_rate", "accuracy", "deviation"), pl.Float64),
-    **dict.fromkeys(("trials", "epochs", "batch_size", "test_images"), pl.Int64),
+    **dict.fromkeys(("trials", "epochs", "batch_size"), pl.Int64),
 }
 
 
@@ -101,7 +100,7 @@ def points(network: str, dataset: str) -> pl.DataFrame:
 
     Returns:
         `source network dataset setting pruner sparsity learning_rate accuracy deviation trials
-        epochs batch_size test_images`; accuracies and deviations are fractions.
+        epochs batch_size`; accuracies and deviations are fractions.
 
     >>> points("resnet20", "cifar10").filter(setting="lrr", pruner="omp")["accuracy"].max()
     0.9152
@@ -118,15 +117,15 @@ def points(network: str, dataset: str) -> pl.DataFrame:
     ) -> None:
         spread = None if recipe.deviation is None else round(recipe.deviation / 100, 6)
         what = (recipe.source, network, dataset, setting, pruner, sparsity, rate)
-        how = (recipe.trials, recipe.epochs, recipe.batch_size, recipe.test_images)
+        how = (recipe.trials, recipe.epochs, recipe.batch_size)
         rows.append((*what, round(percent / 100, 6), spread, *how))
 
     if (network, dataset) == ("resnet20", "cifar10"):
         for (setting, pruner), curve in _RENDA_RESNET20.items():
             for sparsity, percent in zip(_RENDA_SPARSITIES, curve, strict=True):
-                add(_RENDA, setting, pruner, sparsity, percent, _RENDA.learning_rate)
+                add(_RENDA, setting, pruner, sparsity, percent, _RATE)
         printed = PRINTED[OWN_RATE]
-        recipe = Recipe(MA, printed.epochs, 64, 0.0, 3, None)
+        recipe = Recipe(MA, printed.epochs, 64, 3, None)
         for (setting, of), curve_ in printed.curves.items():
             for rate, percent in curve_.items():
                 add(recipe, setting, of, printed.sparsity if of else 0.0, percent, rate)
@@ -135,7 +134,7 @@ def points(network: str, dataset: str) -> pl.DataFrame:
         for sparsity, percent in zip(_TANAKA_SPARSITIES, accuracies, strict=True):
             known = sparsity <= _DEEPEST_SPREAD
             here = recipe if known else replace(recipe, deviation=None)
-            add(here, "lt", pruner, sparsity, percent, here.learning_rate)
+            add(here, "lt", pruner, sparsity, percent, _RATE)
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
 
 
@@ -150,12 +149,11 @@ def beside(runs: pl.DataFrame) -> pl.DataFrame:
         As `points`, and `own` (the study's mean at that setting, pruner, sparsity and learning
         rate; null if it has none), `says` (`agrees`, `disagrees` or `not comparable`) and `why`.
     """
-    if runs.is_empty():
-        return points("", "").with_columns(
-            own=pl.lit(None, pl.Float64), says=pl.lit(""), why=pl.lit("")
-        )
-    network, dataset = runs.select("network", "dataset").row(0)
-    published = points(str(network), str(dataset))
+    known = ("", "") if runs.is_empty() else runs.select("network", "dataset").row(0)
+    published = points(*map(str, known))
+    schema = {"own": pl.Float64, "says": pl.String, "why": pl.String}
+    if published.is_empty():
+        return published.hstack(pl.DataFrame(schema=schema))
     trained = runs.select("setting", "pruner").unique()
     published = published.join(trained, on=["setting", "pruner"], how="semi", nulls_equal=True)
     facts = {
@@ -164,7 +162,6 @@ def beside(runs: pl.DataFrame) -> pl.DataFrame:
     }
     own = means(runs)
     rows = [_said(row, own, facts) for row in published.iter_rows(named=True)]
-    schema = {"own": pl.Float64, "says": pl.String, "why": pl.String}
     return published.hstack(pl.DataFrame(rows, schema=schema, orient="row"))
 
 

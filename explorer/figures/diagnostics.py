@@ -5,6 +5,9 @@ from collections.abc import Mapping
 import altair as alt
 import polars as pl
 
+# Named, so that a page's theme and a file for print have the same.
+_COLOURS = alt.Scale(scheme="dark2")
+
 
 def densities(table: pl.DataFrame) -> alt.Chart:
     """Density by layer, a line for each mask.
@@ -20,7 +23,7 @@ def densities(table: pl.DataFrame) -> alt.Chart:
         .encode(
             x=alt.X("layer:N", sort=layers, title=None, axis=alt.Axis(labelAngle=-40)),
             y=alt.Y("density:Q", title="density", axis=alt.Axis(format="%")),
-            color=alt.Color("mask:N", title=None, sort=names),
+            color=alt.Color("mask:N", title=None, sort=names, scale=_COLOURS),
             strokeDash=alt.StrokeDash("mask:N", title=None, sort=names),
             tooltip=["mask", "layer", alt.Tooltip("density:Q", format=".2%")],
         )
@@ -44,7 +47,12 @@ def lines(found: Mapping[str, pl.DataFrame]) -> alt.Chart:
         .encode(
             x=alt.X("alpha:Q", title="share of the way (α)"),
             y=alt.Y("error:Q", title="test error", axis=percent, scale=alt.Scale(zero=False)),
-            color=alt.Color("to:N", title="to", legend=alt.Legend(orient="top", labelLimit=300)),
+            color=alt.Color(
+                "to:N",
+                title="to",
+                scale=_COLOURS,
+                legend=alt.Legend(orient="top", labelLimit=300),
+            ),
             strokeDash=alt.StrokeDash("to:N", title="to"),
             tooltip=["to", at, alt.Tooltip("error:Q", format=".2%")],
         )

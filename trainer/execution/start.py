@@ -382,7 +382,8 @@ def check_network(config: "Study", plan: Plan, source: Source, train_images: int
 
     Raises:
         ValueError: the network cannot take the images, `pruning.layers` names none of its layers,
-            a sparsity prunes nothing or all of it, or batch norm would see one value.
+            a sparsity prunes nothing or all of it, batch norm would see one value, units that are
+            to be aligned are not known, or features of integers meet what takes floats.
     """
     name, layers = config.network, config.pruning.layers
     built = _meta(name, networks.fingerprint(name), source.input_shape, source.classes)
@@ -393,12 +394,19 @@ def check_network(config: "Study", plan: Plan, source: Source, train_images: int
             f"dataset {config.dataset.name!r} has features of integers, and network {name!r} takes "
             f"{taken}: return floats, or give the network keras.Input(..., dtype='int64')"
         )
+    if source.of_integers and config.training.mixup:
+        raise ValueError(
+            f"training.mixup: {config.dataset.name} has features of integers, which cannot be mixed"
+        )
     if not config.sparse_settings:
         return []
     pruned = _pruned_paths(name, None if layers == "default" else tuple(layers), built)
     sizes = {v.path: math.prod(v.shape) for v in built.variables}
     count, of = sum(sizes[path] for path in pruned), small_dense.trainable_parameters(built)
     _check_sparsities(plan, count)
+    if any(setting.aligned for setting in config.chosen_settings):
+        # Before two networks are trained for it.
+        alignment.check(built, pruned)
     said = [f"{name}: prunes {count:,} of {of:,} weights, in {len(pruned)} layers."]
     if count < of / 2:
         said[0] += (
@@ -411,16 +419,6 @@ def check_network(config: "Study", plan: Plan, source: Source, train_images: int
         *rounds_named(config),
         *without_meaning(config),
     ]
-
-
-def _check_alignment(config: "Study", source: Source) -> None:
-    """Sees that units can be matched before two networks are trained for it. Raises: MaskError."""
-    if not any(setting.aligned for setting in config.chosen_settings):
-        return
-    name, layers = config.network, config.pruning.layers
-    built = _meta(name, networks.fingerprint(name), source.input_shape, source.classes)
-    pruned = _pruned_paths(name, None if layers == "default" else tuple(layers), built)
-    alignment.check(built, pruned)
 
 
 def _check_sparsities(plan: Plan, count: int) -> None:
@@ -481,12 +479,7 @@ def check_study(
         ValueError: see `check_network`; or the network cannot be narrowed, or an epoch's batches
             cannot be shared by so many devices.
     """
-    if config.training.mixup and dataset.source.of_integers:
-        raise ValueError(
-            f"training.mixup: {dataset.name} has features of integers, which cannot be mixed"
-        )
     said = check_network(config, plan, dataset.source, len(dataset.train))
-    _check_alignment(config, dataset.source)
     splits = [s for s in (dataset.test, dataset.heldout) if s is not None]
     data_parallel.check_devices(config.training, len(dataset.train), min(map(len, splits)), here)
     for spec in {spec.sparsity: spec for spec in todo if spec.setting.is_narrow}.values():

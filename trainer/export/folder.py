@@ -12,7 +12,7 @@ import polars as pl
 from safetensors.numpy import save_file
 
 from jackpot import artifacts, contrasts, wording
-from jackpot.card import card
+from jackpot.card import WITH_JACKPOT, card
 from jackpot.conditions import CONDITIONS, Criteria, with_beside, with_said
 from jackpot.contract import Artifact, Metric, Param
 from jackpot.definition import judge
@@ -28,9 +28,7 @@ _LOADING = {
     _TORCH: "from model import load\n\n"
     "network = load('model.safetensors')  # logits of images, (batch, channels, height, width)",
     _KERAS: "import keras\n\nmodel = keras.models.load_model('model.keras')  # channels last",
-    "Jackpot": "from trainer.pruning.callbacks import ApplyMask\n"
-    "from trainer.store.ticket import load_ticket\n\n"
-    "model, mask = load_ticket('.')\nmodel.fit(…, callbacks=[ApplyMask(mask)])",
+    "Jackpot": WITH_JACKPOT,
 }
 
 

@@ -85,11 +85,10 @@ def permuted(arrays: Mask, network: "keras.Model", orders: Permutations) -> Mask
     Raises:
         MaskError: a kernel of which it is not known what its channels are.
     """
+    check(network, list(arrays))
     units = _units(network)
     found = {}
     for path, array in arrays.items():
-        if path not in units.sides:
-            raise MaskError(f"'{path}' cannot be permuted: its layer's units are not known")
         inputs, outputs, places = units.sides[path]
         rows = array.shape[-2]
         order = orders.get(inputs, np.arange(rows // places))

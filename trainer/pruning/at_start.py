@@ -107,7 +107,8 @@ def synflow(look: Look) -> Scores:
 
     network = look.network_in_float64
     kernels = _kernels(network, look)
-    values = [(v, v.value.detach().abs()) for v in network.variables if _is_real(v.value)]
+    real = [v for v in network.variables if v.value.is_floating_point()]
+    values = [(variable, variable.value.detach().abs()) for variable in real]
     by_path = {variable.path: value for variable, value in values}
     magnitudes = [by_path[path].requires_grad_() for path in look.weights]
     shape = network.input_shape[1:]
@@ -115,10 +116,6 @@ def synflow(look: Look) -> Scores:
         ones = torch.ones((1, *shape), dtype=torch.float64, device=kernels[0].device)
         gradients = _gradients(network(ones, training=False).sum(), magnitudes)
     return _named(look, [g * w for g, w in zip(gradients, magnitudes, strict=True)])
-
-
-def _is_real(value: "Tensor") -> bool:
-    return value.is_floating_point()
 
 
 def _kernels(network: "keras.Model", look: Look) -> "list[Tensor]":

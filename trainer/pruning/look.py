@@ -45,7 +45,9 @@ class Look:
     ) -> None:
         self.weights, self.mask = weights, mask
         self._make, self._batches, self._seed = network, batches, seed
+        # What looks at the same network share: its copies, and images of each class.
         self._made: dict[Precision, keras.Model] = {}
+        self._gathered: dict[int, tuple[Tensor, Tensor]] = {}
 
     @property
     def network(self) -> "keras.Model":
@@ -74,10 +76,16 @@ class Look:
         Returns:
             Images and labels; fewer of a class that has fewer.
         """
+        if count not in self._gathered:
+            self._gathered[count] = self._gather(count)
+        return self._gathered[count]
+
+    def _gather(self, count: int) -> "tuple[Tensor, Tensor]":
         import torch
 
-        classes = int(self.network.output_shape[-1])
-        left = [count] * classes
+        # Any copy tells how many classes there are.
+        made = next(iter(self._made.values()), None)
+        left = [count] * int((self.network if made is None else made).output_shape[-1])
         images, labels = [], []
         for batch, of in self.batches():
             taken = []
@@ -100,7 +108,7 @@ class Look:
         """The same network with these weights pruned; its copies of the network follow."""
         pruned = {path: np.where(mask[path], kernel, 0) for path, kernel in self.weights.items()}
         look = Look(pruned, mask, self._make, self._batches, self._seed)
-        look._made = self._made
+        look._made, look._gathered = self._made, self._gathered
         return look
 
     def _network(self, precision: Precision) -> "keras.Model":

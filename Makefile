@@ -20,8 +20,7 @@ explore: .venv/installed
 
 # Opens the explorer on the studies of docs/gallery, which were trained before.
 gallery: .venv/installed
-	mkdir -p .jackpot/gallery
-	tar -xJf docs/gallery/store.tar.xz -C .jackpot/gallery
+	$(BIN)/python -m benchmarks.gallery --unpack .jackpot/gallery
 	MLFLOW_TRACKING_URI=sqlite:///.jackpot/gallery/mlflow.db $(BIN)/python -m explorer
 
 # Side by side: tests wait for servers and browsers, in which time the others go on.

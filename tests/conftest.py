@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -16,6 +17,9 @@ os.environ["KERAS_BACKEND"] = "torch"
 # Tests run side by side, one per core: threads that wait for each other at every layer would make
 # a study many times slower on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# On a busy machine any example may be slow.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 # Folders whose files share what is made for them.

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jackpot import noise
@@ -374,7 +374,6 @@ accuracies = st.floats(0, 100)
 curve = st.dictionaries(st.sampled_from([0.01, 0.05, 0.1]), accuracies, min_size=1)
 
 
-@settings(deadline=None)
 @given(st.fixed_dictionaries(dict.fromkeys(("pretrain", "lt", "rr", "sdt"), curve)))
 def test_verdicts_follow_from_the_definition(curves):
     frame = runs(curves)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,14 +21,15 @@ def test_an_ascii_terminal_and_another_keras_change_nothing(
     write_config, store_uri: str, train, tmp_path: Path
 ):
     config = write_config(settings="[lt]", pruners="[omp]", network="lenet-300-100")
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copyfile(tmp_path / "mlflow.db", other / "mlflow.db")  # Empty, as ours still is.
     assert train(config) == 0
     home = tmp_path / "home"
     (home / ".keras").mkdir(parents=True)
     (home / ".keras" / "keras.json").write_text(
         json.dumps({"floatx": "float16", "image_data_format": "channels_first"})
     )
-    other = tmp_path / "other"
-    other.mkdir()
     done = subprocess.run(
         [
             *(sys.executable, "-m", "trainer", "--config", config),

@@ -64,7 +64,9 @@ def test_estimated_statistics_are_those_of_the_images(size, digits):
     )
 
 
-@pytest.mark.parametrize("batch_norm", ["re-estimated", "fixed"])
+@pytest.mark.parametrize(
+    "batch_norm", ["re-estimated", pytest.param("fixed", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("directions", ["pca", "random"])
 def test_doubling_what_batch_norm_follows_changes_no_figure(
     directions, batch_norm, digits, tmp_path

@@ -60,7 +60,13 @@ def follows(law: str, kernel: np.ndarray, name: str) -> None:
         assert abs(found - fourth) < 4.5 * (100 / n) ** 0.5, name
 
 
-@pytest.mark.parametrize("case", LAWS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow) if case.startswith("resnet50") else case
+        for case in LAWS
+    ],
+)
 @pytest.mark.parametrize("narrow", [False, True], ids=["dense", "small-dense"])
 def test_initial_weights_follow_the_authors_laws(case: str, narrow: bool):
     shape, of_convolutions, of_classifier = LAWS[case]
@@ -86,7 +92,10 @@ def test_initial_weights_follow_the_authors_laws(case: str, narrow: bool):
 
 
 # Of networks that another case has at another size of image, or of the same blocks.
-SLOW = ("resnet20 without", "resnet18", "resnet18 large", "vgg16 on Tiny-ImageNet", "resnet50")
+SLOW = (
+    *("resnet20 without", "resnet18", "resnet18 large", "resnet50"),
+    *("vgg16", "vgg16 on Tiny-ImageNet"),
+)
 
 
 @pytest.mark.parametrize(

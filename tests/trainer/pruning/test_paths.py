@@ -12,7 +12,7 @@ from trainer.pruning import masks
 from trainer.pruning.paths import active
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(0, 10**6), st.lists(st.integers(1, 6), min_size=2, max_size=5), st.floats(0.3, 0.95)
 )
@@ -88,7 +88,14 @@ def test_paths_through_attention_are_not_defined():
     assert active(model, {path: np.ones(k.shape, bool) for path, k in kernels.items()}) is None
 
 
-@pytest.mark.parametrize("name", [name for name in networks.names() if name != "vit-small"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "resnet50" else name
+        for name in networks.names()
+        if name != "vit-small"
+    ],
+)
 def test_every_network_of_the_trainer_is_known(name: str):
     model = networks.build(name, input_shape=(32, 32, 3), classes=10)
     kept = networks.find(name).kept

@@ -124,7 +124,7 @@ def test_trivial_sparsities_get_no_more_trials():
     assert first[0.36].verdict is Verdict.NONE
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(CLEAR | EDGE)))
 def test_a_kill_at_any_moment_changes_nothing(seed: int, name: str):
     """However many runs had ended, in whatever order, the next launch asks for the same ones."""

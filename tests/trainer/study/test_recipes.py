@@ -81,7 +81,7 @@ def everything(run: RunSpec) -> str:
     return json.dumps(facts | {"setting": run.setting.name}, sort_keys=True)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(runs(), min_size=2, max_size=6))
 def test_two_runs_share_a_key_exactly_if_they_are_the_same(found: list[RunSpec]):
     for run in found[1:]:

@@ -22,10 +22,10 @@ def pair(name: str, shape: tuple[int, int, int]) -> tuple[keras.Model, keras.Mod
     ("name", "shape"),
     [
         ("resnet20", (16, 16, 3)),
-        ("resnet32", (16, 16, 3)),
+        pytest.param("resnet32", (16, 16, 3), marks=pytest.mark.slow),
         ("resnet32-no-residual", (16, 16, 3)),
         ("resnet18", (16, 16, 3)),
-        ("resnet18", (40, 40, 3)),
+        pytest.param("resnet18", (40, 40, 3), marks=pytest.mark.slow),
         pytest.param("resnet50", (130, 130, 3), marks=pytest.mark.slow),
         ("mobilenet-v1", (16, 16, 3)),
         ("vgg16", (32, 32, 3)),
@@ -43,10 +43,10 @@ def test_the_lowered_network_equals_the_keras_call(name, shape, training):
     [
         ("resnet20", (16, 16, 3)),
         ("resnet32-no-residual", (16, 16, 3)),
-        ("resnet18", (40, 40, 3)),
+        pytest.param("resnet18", (40, 40, 3), marks=pytest.mark.slow),
         pytest.param("resnet50", (64, 64, 3), marks=pytest.mark.slow),
         ("mobilenet-v1", (16, 16, 3)),
-        ("vgg16", (32, 32, 3)),
+        pytest.param("vgg16", (32, 32, 3), marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("training", [True, False])

@@ -79,7 +79,9 @@ def trained(
 
 
 @pytest.mark.parametrize("name", ["resnet20", "lenet-300-100"])
-@pytest.mark.parametrize(("count", "mixup"), [(1, False), (3, False), (3, True)])
+@pytest.mark.parametrize(
+    ("count", "mixup"), [(1, False), pytest.param(3, False, marks=pytest.mark.slow), (3, True)]
+)
 def test_recorded_epochs_are_the_same_to_the_bit(name, count, mixup, monkeypatch):
     # Some epochs end in the middle of the rates that were brought to the device, some after.
     monkeypatch.setattr(per_step, "STEPS_AHEAD", 5)
@@ -115,7 +117,7 @@ def test_an_image_is_seen_once_an_epoch_from_a_recording():
     assert seen.tolist() == [3] * 40
 
 
-@pytest.mark.parametrize("fuse", ["off", "2"])
+@pytest.mark.parametrize("fuse", [pytest.param("off", marks=pytest.mark.slow), "2"])
 def test_a_recorded_study_is_the_study(fuse, write_config, store_uri, train, tmp_path, monkeypatch):
     """Through Keras's `fit`: keys, epochs, masks and numbers."""
     config = write_config(

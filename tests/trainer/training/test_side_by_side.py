@@ -149,7 +149,9 @@ class Backwards(DataAdapter):
         return ((x.flip(0), y.flip(0)) for x, y in self._batches.get_torch_dataloader())
 
 
-@pytest.mark.parametrize("name", ["resnet20", "lenet-300-100"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("resnet20", marks=pytest.mark.slow), "lenet-300-100"]
+)
 def test_in_float32_the_difference_is_that_of_another_order_of_sums(name, monkeypatch):
     """Measured against the same training with the images of each batch in the other order."""
     # Small rates: at large ones a ResNet of batches this small soon forgets where it came from.

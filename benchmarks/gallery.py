@@ -152,16 +152,29 @@ def _margin(value: float | None, low: float | None, high: float | None) -> str:
 
 def _cost(study: snapshot.Study) -> str:
     finished = study.runs.filter(pl.col("status") == "FINISHED")
-    took = finished.select((pl.col("end_time") - pl.col("start_time")).sum() / 1000).item()
     device = ", ".join(finished[Tag.DEVICE].drop_nulls().unique().sort().to_list())
-    said = f"It cost {wording.count(finished.height, 'run')}, {wording.duration(float(took))} of "
-    said += f"training on {device}, one run after another."
+    said = f"It cost {wording.count(finished.height, 'run')}, about "
+    said += f"{wording.duration(_busy(finished))} of training on {device}."
     if study.looks:
         last = study.looks[-1]
         said += (
             f" {wording.count(len(study.looks), 'look')}: {last.why or 'the last is under way'}."
         )
     return said
+
+
+def _busy(runs: pl.DataFrame) -> float:
+    """Seconds in which at least one run was trained: some are trained side by side."""
+    took = pl.col("end_time") - pl.col("start_time")
+    # A run that was killed and went on later took no longer than others.
+    start = pl.col("end_time") - pl.min_horizontal(took, 3 * took.median())
+    alone = pl.col("end_time") - pl.max_horizontal("start", pl.col("end_time").cum_max().shift(1))
+    return float(
+        runs.select(start.alias("start"), "end_time")
+        .sort("start")
+        .select((alone.clip(0) / 1000).sum())
+        .item()
+    )
 
 
 def _rules(studies: list[snapshot.Study]) -> Iterator[str]:
@@ -176,7 +189,7 @@ def _rules(studies: list[snapshot.Study]) -> Iterator[str]:
         for row in found.filter(pl.col("rule") == rule).iter_rows(named=True):
             vote = {True: "for it", False: "against it", None: "undecided"}[row["supports"]]
             said = "" if rule == 3 else f": {vote}"
-            yield f"- {row['network']}: {row['measure']}{said}"
+            yield f"- {row['network']} on {row['dataset']}: {row['measure']}{said}"
 
 
 def main() -> None:

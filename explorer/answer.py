@@ -15,7 +15,7 @@ _NAMES = {Verdict.JACKPOT: "a jackpot ticket", Verdict.SECONDARY: "a secondary p
 
 
 def sentence(judgements: Sequence[Judgement], plan: pl.DataFrame, runs: pl.DataFrame) -> str:
-    """The study's answer: its best ticket, what is open, and what would settle it.
+    """The study's answer: its best ticket, what it rests on, and what would settle what is open.
 
     Args:
         judgements: of the study.
@@ -24,6 +24,9 @@ def sentence(judgements: Sequence[Judgement], plan: pl.DataFrame, runs: pl.DataF
     """
     complete = [j for j in judgements if not j.missing]
     said = _answer(complete, judgements, plan, runs) + too_short(judgements, runs)
+    winning = [j for j in complete if j.wins]
+    if winning and (few := few_images(min(winning, key=_rank))):
+        said += f" {few}"
     counts = dict(runs.group_by("status").len().iter_rows())
     done = counts.get("FINISHED", 0)
     failed = runs.height - done - counts.get("RUNNING", 0)
@@ -53,6 +56,18 @@ def too_short(judgements: Sequence[Judgement], runs: pl.DataFrame) -> str:
     return (
         f" That is after {trained} epochs, which the study calls sufficient: on {dataset} the "
         f"paper asks for {standard} (condition 1), and so grants no ticket of this study."
+    )
+
+
+def few_images(judgement: Judgement) -> str:
+    """That the test images are too few to tell what counts as similar; "" if they are not."""
+    errors = [found.test_error for found in judgement.conditions if found.test_error is not None]
+    if not errors or max(errors) < judgement.criteria.tolerance_for(judgement.dataset):
+        return ""
+    return (
+        f"On {judgement.test_images:,} test images, a difference has a standard error of "
+        f"{100 * max(errors):.1f} points from their number alone: as large as the tolerance. "
+        "The verdict is about these images, and says little of others."
     )
 
 

@@ -115,14 +115,14 @@ def grid(
             _draw(spec, f"{description} {title}", "content" if is_square else "stretch")
 
 
-def key(legend: appearance.Legend, name: str, boxes: Sequence[str] = ()) -> list[str]:
+def key(legend: appearance.Legend, name: str) -> list[str]:
     """The legend above panels; see `explorer.figures.appearance.key`.
 
     Returns:
         The lines that a click in it has singled out; none: all are alike.
     """
     state = st.vega_lite_chart(
-        spec=_on_page(appearance.key(legend, boxes).to_dict(validate=False)),
+        spec=_on_page(appearance.key(legend).to_dict(validate=False)),
         key=f"legend-{_as_key(name)}",
         on_select="rerun",
         selection_mode="line",

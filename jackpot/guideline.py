@@ -29,7 +29,7 @@ RULES = {
     4: "Where the subnetwork prefers a large learning rate, the choice of initial weights makes no "
     "difference.",
 }
-SMALL_DATASETS = ("digits", "cifar10", "cifar100")
+SMALL_DATASETS = ("digits", "mnist1d", "mnist", "cifar10", "cifar100")
 _PAPER = {
     **dict.fromkeys(("resnet18", "resnet20", "resnet32", "resnet50"), True),
     **dict.fromkeys(("lenet-300-100", "mobilenet-v1", "resnet32-no-residual", "vgg16"), False),

@@ -11,6 +11,7 @@ from jackpot.contract import DEFAULT_TRACKING_URI
 from jackpot.stores import one_line, print_anywhere, tracking_uri
 
 OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+_WIDTH_OF_FILES = 160
 
 
 def parser() -> argparse.ArgumentParser:
@@ -82,6 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for chatty in ("absl", "mlflow", "alembic", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        # A file has room: in rich's 80 columns, tables of many learning rates fall apart.
+        console = Console(width=_WIDTH_OF_FILES)
     uri = options.tracking_uri or tracking_uri()
     try:
         if options.executor != "ray" and (options.ray_address or options.runs_per_device):

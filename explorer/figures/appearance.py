@@ -45,6 +45,13 @@ _PATHS = {
     "octagon": "M-0.38,-0.92L0.38,-0.92L0.92,-0.38L0.92,0.38L0.38,0.92L-0.38,0.92L-0.92,0.38"
     "L-0.92,-0.38Z",
 }
+# A dashed square. Dashes of its own would be taken for those of the lines.
+_DASHED = "".join(
+    f"M{sign * start},{side}L{sign * end},{side}M{side},{sign * start}L{side},{sign * end}"
+    for side in (-1, 1)
+    for sign in (-1, 1)
+    for start, end in ((0.08, 0.36), (0.64, 1))
+)
 
 
 def method(pruner: str | None) -> str:
@@ -98,6 +105,7 @@ class Legend:
     Attributes:
         lines: its entries, in order: settings as in the table, each dense, IMP, OMP, others.
         colours, dashes, shapes, filled: of each entry.
+        boxes: of tickets, as `by_learning_rate.boxes` names them: entries after those of lines.
     """
 
     lines: list[str]
@@ -105,40 +113,53 @@ class Legend:
     dashes: list[list[int]]
     shapes: list[str]
     filled: list[bool]
+    boxes: Sequence[str] = ()
 
     def colour(self) -> alt.Color:
         """Colour of lines by `line`; the legend is that of points."""
-        return alt.Color("line:N", scale=self._scale(self.colours), legend=None)
+        scale = alt.Scale(domain=self.lines, range=self.colours)
+        return alt.Color("line:N", scale=scale, legend=None)
 
     def dash(self) -> alt.StrokeDash:
         """Dashes by `line`."""
-        return alt.StrokeDash("line:N", scale=self._scale(self.dashes), legend=None)
+        scale = alt.Scale(domain=self.lines, range=self.dashes)
+        return alt.StrokeDash("line:N", scale=scale, legend=None)
 
-    def points(self) -> dict[str, Any]:
-        """Encodings of points by `line`, with the legend: shape, stroke and fill."""
+    def points(self, of: str = "line") -> dict[str, Any]:
+        """Encodings of points by `line` or `box`, with the legend: shape, stroke and fill."""
+        entries = [*self.lines, *self.boxes]
+        prizes = [PRIZES[Verdict(name.removesuffix(OPEN))] for name in self.boxes]
+        around = [_DASHED if name.endswith(OPEN) else "square" for name in self.boxes]
         # One row, while it fits into a page.
-        columns = 5 if len(self.lines) > 9 else alt.Undefined
+        columns = 5 if len(entries) > 9 else alt.Undefined
         entry = alt.Legend(
-            orient="top", labelLimit=180, symbolSize=90, symbolOpacity=1, columns=columns
+            orient="top",
+            labelLimit=180,
+            symbolSize=90,
+            symbolStrokeWidth=1.6,
+            symbolOpacity=1,
+            columns=columns,
         )
         fills = [
             colour if filled else "transparent"
             for colour, filled in zip(self.colours, self.filled, strict=True)
         ]
+
+        def scale(values: list[str]) -> alt.Scale:
+            return alt.Scale(domain=entries, range=values)
+
+        strokes = scale([*self.colours, *prizes])
+        fillings = scale([*fills, *("transparent" for _ in self.boxes)])
+        shapes = scale([*self.shapes, *around])
         return {
-            "stroke": alt.Stroke(
-                "line:N", title=None, scale=self._scale(self.colours), legend=entry
-            ),
-            "fill": alt.Fill("line:N", title=None, scale=self._scale(fills), legend=entry),
-            "shape": alt.Shape("line:N", title=None, scale=self._scale(self.shapes), legend=entry),
+            "stroke": alt.Stroke(f"{of}:N", title=None, scale=strokes, legend=entry),
+            "fill": alt.Fill(f"{of}:N", title=None, scale=fillings, legend=entry),
+            "shape": alt.Shape(f"{of}:N", title=None, scale=shapes, legend=entry),
         }
 
-    def _scale(self, values: list) -> alt.Scale:
-        return alt.Scale(domain=self.lines, range=values)
 
-
-def legend(points: pl.DataFrame) -> Legend:
-    """The legend of points with `setting method line`."""
+def legend(points: pl.DataFrame, boxes: Sequence[str] = ()) -> Legend:
+    """The legend of points with `setting method line`, and of boxes around them."""
     names = settings.ordered(points["setting"])
     colours, shapes = settings.colours(names), settings.shapes(names)
     methods = _ordered_methods(points["method"])
@@ -154,6 +175,7 @@ def legend(points: pl.DataFrame) -> Legend:
         dashes=[dashes[found] for _, found, _ in rows],
         shapes=[_PATHS.get(shapes[setting], shapes[setting]) for setting, _, _ in rows],
         filled=[found in _FILLED for _, found, _ in rows],
+        boxes=boxes,
     )
 
 
@@ -209,40 +231,20 @@ def shared(data: pl.DataFrame, *columns: str) -> alt.Scale:
     return alt.Scale(domain=[low - margin, high + margin], nice=False, zero=False)
 
 
-def key(legend: Legend, boxes: Sequence[str] = ()) -> Layers:
+def key(legend: Legend) -> alt.Chart:
     """The legend alone, above panels that have none; a click on an entry chooses it.
-
-    Args:
-        legend: of the lines.
-        boxes: the boxes of tickets that are in the panels; see `by_learning_rate.boxes`.
 
     Returns:
         A chart with the selection `line`.
     """
     chosen = alt.selection_point(name="line", fields=["line"], bind="legend")
-    lines = (
-        alt.Chart(pl.DataFrame({"line": legend.lines}))
+    return (
+        alt.Chart(pl.DataFrame({"line": [*legend.lines, *legend.boxes]}))
         .mark_point(opacity=0)
         .encode(**legend.points())
         .add_params(chosen)
+        .properties(width=20, height=1, autosize="pad", padding=0, view=alt.ViewConfig(stroke=None))
     )
-    around = (
-        alt.Chart(pl.DataFrame({"box": list(boxes)}, schema={"box": pl.String}))
-        .mark_point(opacity=0, shape="square")
-        .encode(color=outline(boxes))
-    )
-    shown = [lines, around] if boxes else [lines]
-    return alt.layer(*shown).properties(
-        width=20, height=1, autosize="pad", padding=0, view=alt.ViewConfig(stroke=None)
-    )
-
-
-def outline(boxes: Sequence[str]) -> alt.Color:
-    """The colour of boxes by `box`: a prize, and whether the trials leave it open."""
-    colours = [PRIZES[Verdict(name.removesuffix(OPEN))] for name in boxes]
-    entry = alt.Legend(orient="top", symbolSize=140, symbolOpacity=1)
-    scale = alt.Scale(domain=list(boxes), range=colours)
-    return alt.Color("box:N", title=None, legend=entry, scale=scale)
 
 
 def box(judgement: Judgement) -> tuple[Verdict, bool] | None:

@@ -103,24 +103,16 @@ def chart(
     everything, links = alt.Chart(data), appearance.links(data)
     base = published.own(everything, data)
     band = base.mark_rect(color=NEUTRAL, opacity=0.15, clip=True).encode(
-        y=alt.Y("min(similar):Q", title="accuracy (%)"), y2="max(best):Q"
+        y=alt.Y("min(similar):Q", title=y["title"]), y2="max(best):Q"
     )
     rule = base.mark_rule(color=NEUTRAL, strokeDash=[2, 2], clip=True).encode(y="max(best):Q")
-    lines = curves.curves(base, appearance.legend(data), x, y, tooltip, alone, **links)
-    layers = [band, rule, *lines]
-    found = boxes(data)
-    for name in found:
-        dash = appearance.UNDECIDED_DASH if name.endswith(OPEN) else [1, 0]
+    legend = appearance.legend(data, boxes(data))
+    layers = [band, rule, *curves.curves(base, legend, x, y, tooltip, alone, **links)]
+    if legend.boxes:
         layers.append(
-            base.transform_filter(alt.datum.box == name)
-            .mark_point(shape="square", size=420, strokeWidth=2.2, strokeDash=dash, opacity=1)
-            .encode(
-                x=x,
-                y=y,
-                color=appearance.outline(found),
-                tooltip=tooltip,
-                **links,
-            )
+            base.transform_filter("isValid(datum.box)")
+            .mark_point(size=420, strokeWidth=2.2, opacity=1)
+            .encode(x=x, y=y, tooltip=tooltip, **legend.points("box"), **links)
         )
     layers += published.marks(everything, data, x)
     drawn = curves.faceted(curves.layered(layers))

@@ -29,13 +29,13 @@ def curves(
         points: further encodings of points, such as their links.
     """
     chosen, fade = appearance.lit(alone)
-    spread = base.mark_rule(strokeWidth=1.2).encode(
+    spread = base.mark_rule(strokeWidth=1.2, clip=True).encode(
         x=x, y=alt.Y("low:Q"), y2="high:Q", color=legend.colour(), opacity=fade
     )
-    line = base.mark_line(strokeWidth=2).encode(
+    line = base.mark_line(strokeWidth=2, clip=True).encode(
         x=x, y=y, color=legend.colour(), strokeDash=legend.dash(), opacity=fade
     )
-    dots = base.mark_point(size=62, strokeWidth=1.6).encode(
+    dots = base.mark_point(size=62, strokeWidth=1.6, clip=True).encode(
         x=x, y=y, opacity=fade, tooltip=list(tooltip), **legend.points(), **points
     )
     return [spread, line, dots.add_params(chosen)]
@@ -45,8 +45,8 @@ def layered(layers: Sequence[alt.Chart], width: int = 440, height: int = 360) ->
     """Layers over each other, in the size of a panel on a page."""
     return (
         alt.layer(*layers)
-        # Boxes have colours of their own, and Vega-Lite would take lines' having no legend for
-        # points' having none.
+        # Published marks have colours of their own, and Vega-Lite would take lines' having no
+        # legend for points' having none.
         .resolve_scale(color="independent")
         .resolve_legend(color="independent", strokeDash="independent")
         .properties(width=width, height=height)
@@ -54,9 +54,29 @@ def layered(layers: Sequence[alt.Chart], width: int = 440, height: int = 360) ->
 
 
 def accuracy(of: pl.DataFrame, *, is_shared: bool = True) -> alt.Y:
-    """The axis of accuracies in percent; the same for all panels of a figure, if it is shared."""
-    scale = appearance.shared(of, "low", "high") if is_shared else alt.Scale(zero=False)
-    return alt.Y("accuracy:Q", title="accuracy (%)", scale=scale)
+    """The axis of accuracies in percent; the same for all panels of a figure, if it is shared.
+
+    A shared one is cut below the others where networks were destroyed, as by a learning rate that
+    is too large, and its title says so: they would press all others together.
+    """
+    title = "accuracy (%)"
+    if not is_shared:
+        return alt.Y("accuracy:Q", title=title, scale=alt.Scale(zero=False))
+    kept = of.filter(~_destroyed()) if of["accuracy"].count() else of
+    if kept.height < of.height:
+        title += ", cut below"
+        kept = kept.with_columns(pl.col("low").clip(pl.col("accuracy").min()))
+    inside = kept.with_columns(pl.col("low", "high").clip(0.0, 100.0))
+    return alt.Y("accuracy:Q", title=title, scale=appearance.shared(inside, "low", "high"))
+
+
+def _destroyed() -> pl.Expr:
+    """Less than half as accurate as the best, and an outlier: below Tukey's outer fence."""
+    accuracy = pl.col("accuracy")
+    first, third = (accuracy.quantile(q, "linear") for q in (0.25, 0.75))
+    return ((accuracy < accuracy.max() / 2) & (accuracy < first - 3 * (third - first))).fill_null(
+        False
+    )  # Published ones have no accuracy of ours.
 
 
 def sparsity(of: pl.DataFrame) -> alt.X:
@@ -76,4 +96,7 @@ def faceted(one: appearance.Layers) -> alt.FacetChart:
     Args:
         one: drawn from the data of all panels.
     """
-    return one.facet(alt.Facet("panel:N", title=None, sort=None), columns=2)
+    # An axis below the last row would be drawn where a panel is missing there, too.
+    return one.facet(alt.Facet("panel:N", title=None, sort=None), columns=2).resolve_axis(
+        x="independent"
+    )

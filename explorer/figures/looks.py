@@ -8,12 +8,12 @@ import polars as pl
 from explorer import links
 from explorer.figures import appearance, curves, verdicts
 from jackpot import wording
-from jackpot.conditions import CONDITIONS, Verdict
+from jackpot.conditions import BESIDE, CONDITIONS, Verdict
 from jackpot.contrasts import MARKS, Decision
 from jackpot.looks import LookThen, Standing, TicketThen
 
 _SYMBOLS = {Verdict.JACKPOT: "★", Verdict.SECONDARY: "✓", Verdict.NONE: "×"}
-_ROWS = {condition.name: appearance.asked(condition) for condition in CONDITIONS}
+_ROWS = {condition.name: appearance.asked(condition) for condition in (*CONDITIONS, *BESIDE)}
 _CELL = ["setting", "pruner", "sparsity", "learning_rate"]
 
 

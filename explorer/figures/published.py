@@ -58,7 +58,7 @@ def marks(base: alt.Chart, data: pl.DataFrame, x: alt.X) -> list[alt.Chart]:
         return []
     return [
         base.transform_filter("isValid(datum.published)")
-        .mark_point(shape="cross", angle=45, size=110, filled=True, opacity=1)
+        .mark_point(shape="cross", angle=45, size=110, filled=True, opacity=1, clip=True)
         .encode(
             x=x,
             y=alt.Y("published:Q"),

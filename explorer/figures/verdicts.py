@@ -126,13 +126,21 @@ def panel(data: pl.DataFrame, across: str = "sparsity") -> appearance.Layers:
         across: the column that stands side by side.
     """
     rows = data["row"].unique(maintain_order=True).to_list()
+    if across == "look":
+        # "2: 5 trials" in two lines, since a study may have many looks.
+        title = "look, and trials up to then"
+        axis = alt.Axis(
+            labelAngle=0,
+            # Lines go down from the first one's place.
+            labelPadding=18,
+            labelExpr="split(replace(datum.label, / trials?$/, ''), ': ')",
+            orient="top",
+        )
+    else:
+        title, axis = across, alt.Axis(labelAngle=-45, orient="top")
     base = alt.Chart(data).encode(
         x=alt.X(
-            f"{across}:N",
-            title=across,
-            sort=None,
-            axis=alt.Axis(labelAngle=-45 if across == "sparsity" else 0, orient="top"),
-            scale=alt.Scale(paddingInner=0.06),
+            f"{across}:N", title=title, sort=None, axis=axis, scale=alt.Scale(paddingInner=0.06)
         ),
         y=alt.Y(
             "row:N",

@@ -82,7 +82,7 @@ data = pl.concat(grid)
 if data.is_empty():
     st.info("None of these studies was trained at this sparsity.")
 else:
-    alone = show.key(appearance.legend(data), "across-3", by_learning_rate.boxes(data))
+    alone = show.key(appearance.legend(data, by_learning_rate.boxes(data)), "across-3")
     show.figure(
         # Each network has its own axes.
         by_learning_rate.chart(data, has_shared_axes=False),

@@ -9,7 +9,7 @@ import streamlit as st
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from explorer import asked, citation, links, reading, settling, show, sidebar, snapshot
+from explorer import answer, asked, citation, links, reading, settling, show, sidebar, snapshot
 from explorer.figures import appearance, definition
 from explorer.readers import StoreUnavailable
 from jackpot import settings, stores, wording
@@ -79,13 +79,8 @@ def cautions(
     if judgement.diverged:
         rates = ", ".join(f"{settings.label(n)} at {rate:g}" for n, rate in judgement.diverged)
         said.append(f"A trial diverged, so that these rates cannot win: {rates}.")
-    errors = [found.test_error for found in judgement.conditions if found.test_error is not None]
-    if errors and max(errors) >= criteria.tolerance_for(judgement.dataset):
-        said.append(
-            f"On {judgement.test_images:,} test images, a difference has a standard error of "
-            f"{100 * max(errors):.1f} points from their number alone: as large as the tolerance. "
-            "The verdict is about these images, and says little of others."
-        )
+    if few := answer.few_images(judgement):
+        said.append(few)
     ends = ", ".join(
         f"{settings.label(end.setting)} at the {'largest' if end.is_largest else 'smallest'}, "
         f"{end.learning_rate:g}"

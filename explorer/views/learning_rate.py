@@ -39,7 +39,7 @@ dataset = str(runs["dataset"][0])
 drawn = by_learning_rate.panels(wanted, judgements, criteria, dataset)
 data = published.asked(drawn, wanted)
 name = f"{study.name}-accuracy-vs-learning-rate"
-alone = show.key(appearance.legend(data), name, by_learning_rate.boxes(data))
+alone = show.key(appearance.legend(data, by_learning_rate.boxes(data)), name)
 show.figure(
     by_learning_rate.chart(data),
     name,
@@ -52,9 +52,9 @@ to_come = study.pending.height
 trials = means["trials"].to_list()
 counted = appearance.span((min(trials), max(trials)))
 st.caption(
-    f"Points are means over n = {counted} trials, bars one standard deviation; dashed lines and "
-    "hollow points are OMP. The band reaches from the best pretraining accuracy down to the "
-    "tolerance. "
+    f"Points are means over n = {counted} trials, bars one standard deviation; broken lines and "
+    "hollow points are pruners other than IMP. The band reaches from the best pretraining accuracy "
+    "down to the tolerance. "
     + (
         "A box marks a ticket, by the means; it is solid where the trials decide that, and dashed "
         "where they leave it open. "

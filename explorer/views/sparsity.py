@@ -37,9 +37,9 @@ show.figure(
 trials = data["trials"].drop_nulls().to_list()
 st.caption(
     f"Points are means over n = {appearance.span((min(trials), max(trials)))} trials, bars one "
-    "standard deviation; dashed lines and hollow points are OMP. The dashed line across is the "
-    "dense network at the same learning rate. Click the legend to single out a line, a point to "
-    "see what it rests on."
+    "standard deviation; broken lines and hollow points are pruners other than IMP. The dashed "
+    "line across is the dense network at the same learning rate. Click the legend to single out a "
+    "line, a point to see what it rests on."
 )
 published.table(data, runs, name)
 show.numbers(points(linked), name)

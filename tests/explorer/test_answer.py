@@ -117,3 +117,15 @@ def test_a_ticket_after_few_epochs_is_not_said_without_the_papers_number():
     long = runs(three_trials(SECONDARY, deviation=0.02))
     (enough,) = judge(long, Criteria(epochs=8))
     assert answer.too_short([enough], long) == ""
+
+
+@pytest.mark.parametrize(("images", "error"), [(1000, "1.0"), (10_000, "")])
+def test_a_ticket_of_few_test_images_is_not_said_without_their_error(images: int, error: str):
+    """At p = 87.4 %, between LT and SDT, √(p (1 − p) / n) is 1.05 points, or 0.33."""
+    frame = runs(three_trials(SECONDARY, deviation=0.02)).with_columns(test_set_size=images)
+    (judgement,) = judge(frame)
+    text = said(judgement)
+    assert text.startswith("LT-IMP at 0.914 is a secondary prize ticket")
+    assert (f"On {images:,} test images, a difference has a standard error of {error}" in text) == (
+        bool(error)
+    )

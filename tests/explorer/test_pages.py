@@ -79,12 +79,13 @@ def test_figure_3_holds_every_mean(trained: str, monkeypatch):
     page = PAGE["learning_rate"]
     app = open_page(page, trained, monkeypatch)
     key, panel = (json.loads(chart.proto.spec) for chart in app.get("vega_lite_chart"))
-    entries = key["layer"][0]["encoding"]["stroke"]["scale"]["domain"]
-    assert entries == ["pretrain", "LT-IMP", "LT-OMP", "RR-IMP", "RR-OMP", "SDT"]
+    entries = key["encoding"]["stroke"]["scale"]["domain"]
+    lines = ["pretrain", "LT-IMP", "LT-OMP", "RR-IMP", "RR-OMP", "SDT"]
+    assert entries == [*lines, "jackpot, undecided"]
     assert panel["title"] == "sparsity 0.750"
     assert panel["layer"][2]["encoding"]["x"]["scale"]["type"] == "log"
     # Two rates at which nothing diverged, of each entry.
-    assert len(app.dataframe[0].value) == 2 * len(entries)
+    assert len(app.dataframe[0].value) == 2 * len(lines)
 
 
 def test_the_definition_judges_with_the_reading_chosen(trained: str, monkeypatch):

@@ -186,6 +186,52 @@ def test_where_masks_of_another_rate_count_no_point_is_boxed():
         assert bool(by_learning_rate.boxes(data)) is not any_rate
 
 
+def test_boxes_are_in_the_one_legend_of_all_panels():
+    frame, judgements = judged()
+    data = by_learning_rate.panels(frame, judgements, Criteria(), "cifar10")
+    of_one = pl.col("panel") == data["panel"][0]
+    several = pl.concat(
+        [
+            data,
+            data.with_columns(pl.lit("another").alias("panel")),
+            # One that the trials leave open, in place of each that they decide.
+            data.filter(of_one).with_columns(
+                pl.lit("a third").alias("panel"),
+                pl.when(pl.col("box").is_not_null()).then(pl.col("box") + ", undecided"),
+            ),
+        ]
+    )
+    found = by_learning_rate.boxes(several)
+    assert found == ["secondary", "secondary, undecided"]
+    svg = show.exported(by_learning_rate.chart(several).to_dict(), "svg", TWO_COLUMNS).decode()
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    for entry in (*found, "LT-IMP", "LT-OMP", "pretrain"):
+        assert texts.count(entry) == 1
+
+
+def test_destroyed_networks_do_not_press_the_others_together():
+    """Those of a rate that is too large guess; RR far below LT is what the figure is about."""
+    rates = (0.01, 0.02, 0.04, 0.08)
+    curves = {
+        "pretrain": dict(zip(rates, (97.0, 97.8, 98.1, 98.2), strict=True)),
+        "lt": dict(zip(rates, (97.1, 97.9, 98.2, 98.0), strict=True)),
+        "rr": dict(zip(rates, (60.0, 97.0, 97.3, 97.1), strict=True)),
+    }
+    for chance, (low, title) in {
+        10.0: (60.0, "accuracy (%), cut below"),
+        55.0: (55.0, "accuracy (%)"),
+    }.items():
+        with_one_more = {name: curve | {0.16: chance} for name, curve in curves.items()}
+        frame = runs(three_trials(with_one_more, deviation=0.0))
+        data = by_learning_rate.panels(frame, [], Criteria(), "mnist")
+        (panel,) = printing.panels(by_learning_rate.chart(data).to_dict()).values()
+        axes = [layer["encoding"]["y"] for layer in panel["layer"]]
+        assert {axis["title"] for axis in axes if "title" in axis} == {title}
+        (domain,) = {tuple(axis["scale"]["domain"]) for axis in axes if "scale" in axis}
+        assert low - 3 < domain[0] < low
+        assert 98.2 < domain[1] <= 101
+
+
 def test_exports_in_a_hurry_are_whole():
     """Several sessions draw pages while the exports of others are made."""
     some = ("figure 3", "definition", "correlation")

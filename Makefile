@@ -30,7 +30,7 @@ test: .venv/installed
 tests: .venv/installed
 	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder -m "not slow"
 
-# Trains on real CIFAR-10 (set TFDS_DATA_DIR to a folder that holds it).
+# Real CIFAR-10 (set TFDS_DATA_DIR to a folder that holds it), kills, the largest networks.
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow --timeout 3600
 

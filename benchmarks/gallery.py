@@ -49,7 +49,7 @@ def pack(file: Path, packed: Path) -> None:
         statements = Path(folder) / _STATEMENTS
         with (
             closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as store,
-            statements.open("w", encoding="utf-8") as text,
+            statements.open("w", encoding="utf-8", newline="") as text,
         ):
             text.writelines(f"{statement}\n" for statement in store.iterdump())
         with tarfile.open(packed, "w:xz", preset=9) as tar:
@@ -69,7 +69,7 @@ def unpack(packed: Path, folder: Path) -> str:
     database, statements = folder / _DATABASE, folder / _STATEMENTS
     database.unlink(missing_ok=True)
     with closing(sqlite3.connect(database)) as store:
-        store.executescript(statements.read_text(encoding="utf-8"))
+        store.executescript(statements.read_bytes().decode())
     statements.unlink()
     return f"sqlite:///{database.absolute()}"
 
@@ -100,7 +100,7 @@ def _study(study: snapshot.Study, known: snapshot.Snapshot, folder: Path) -> Ite
     runs = study.accuracies().filter(pl.col("sparsity").is_in(depths))
     yield f"## {study.name}"
     yield ""
-    yield answer.sentence(judgements, study.plan, study.runs)
+    yield answer.sentence(judgements, study.plan, study.runs, study.looks)
     yield ""
     data = by_learning_rate.panels(runs, judgements, criteria, str(runs["dataset"][0]))
     figures: dict[str, Chart] = {"accuracy-vs-learning-rate": by_learning_rate.chart(data)}

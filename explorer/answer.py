@@ -8,31 +8,40 @@ from explorer import settling
 from explorer.figures import appearance
 from jackpot import settings, wording
 from jackpot.conditions import PRIZES, STANDARD_EPOCHS, Verdict, plain
+from jackpot.contrasts import Decision
 from jackpot.definition import Judgement
+from jackpot.looks import LookThen
 from jackpot.settling import settle
 
 _NAMES = {Verdict.JACKPOT: "a jackpot ticket", Verdict.SECONDARY: "a secondary prize ticket"}
 
 
-def sentence(judgements: Sequence[Judgement], plan: pl.DataFrame, runs: pl.DataFrame) -> str:
+def sentence(
+    judgements: Sequence[Judgement],
+    plan: pl.DataFrame,
+    runs: pl.DataFrame,
+    looks: Sequence[LookThen] = (),
+) -> str:
     """The study's answer: its best ticket, what it rests on, and what would settle what is open.
 
     Args:
         judgements: of the study.
         plan: its planned runs.
         runs: of the plan, as the store has them.
+        looks: of an adaptive study.
     """
     complete = [j for j in judgements if not j.missing]
-    said = _answer(complete, judgements, plan, runs) + too_short(judgements, runs)
+    said = _answer(complete, judgements, plan, runs, looks) + too_short(judgements, runs)
     winning = [j for j in complete if j.wins]
     if winning and (few := few_images(min(winning, key=_rank))):
         said += f" {few}"
     counts = dict(runs.group_by("status").len().iter_rows())
     done = counts.get("FINISHED", 0)
-    failed = runs.height - done - counts.get("RUNNING", 0)
     if done < plan.height:
         said += f" {done} of {wording.count(plan.height, 'planned run')} have finished"
-        said += f", {failed} failed." if failed else "."
+        for status, words in (("FAILED", "failed"), ("KILLED", "interrupted")):
+            said += f", {counts[status]} {words}" if counts.get(status) else ""
+        said += "."
     return said
 
 
@@ -66,9 +75,27 @@ def few_images(judgement: Judgement) -> str:
         return ""
     return (
         f"On {judgement.test_images:,} test images, a difference has a standard error of "
-        f"{100 * max(errors):.1f} points from their number alone: as large as the tolerance. "
-        "The verdict is about these images, and says little of others."
+        f"{100 * max(errors):.1f} points from their number alone: as large as the tolerance."
+        + (
+            " The verdict is about these images, and says little of others."
+            if _rests_on_images(judgement)
+            else ""
+        )
     )
+
+
+def _rests_on_images(judgement: Judgement) -> bool:
+    """Whether other test images might well give another verdict: two standard errors away."""
+    near = {
+        found.condition.name: abs(found.margin) < 2 * found.test_error
+        for found in judgement.conditions
+        if found.condition.verdicts and found.margin is not None and found.test_error is not None
+    }
+    if judgement.verdict is Verdict.NONE:
+        # One that fails for sure is enough.
+        failing = [f.condition.name for f in judgement.conditions if f.decision is Decision.FAILS]
+        return all(near.get(name, False) for name in failing)
+    return any(near.values())
 
 
 def _answer(
@@ -76,6 +103,7 @@ def _answer(
     every: Sequence[Judgement],
     plan: pl.DataFrame,
     runs: pl.DataFrame,
+    looks: Sequence[LookThen],
 ) -> str:
     if not every:
         return "No sparse run has finished yet."
@@ -106,6 +134,9 @@ def _answer(
         said = f"{name} is a secondary prize ticket{rate}; whether it is a jackpot is undecided"
     else:
         said = f"Whether any ticket wins is undecided; by the means, {_by_means(best, name, rate)}"
+    if looks:
+        # It adds its trials itself: more than that would spend more than its level.
+        return f"{said}{', and the study has stopped' if looks[-1].why else ''}."
     return f"{said}{_more(best, plan, runs)}."
 
 

@@ -46,6 +46,7 @@ def kin(uri: str, run: Mapping[str, Any], runs: pl.DataFrame, mask: artifacts.Ma
         runs: of its study.
         mask: of the ticket.
     """
+    rate = run["pretrain_learning_rate"] or run["learning_rate"]
     other_trial = (pl.col("pruner") == run["pruner"]) & (pl.col("trial") != run["trial"])
     other_pruner = (pl.col("pruner") != run["pruner"]) & (pl.col("trial") == run["trial"])
     found = runs.filter(
@@ -53,6 +54,8 @@ def kin(uri: str, run: Mapping[str, Any], runs: pl.DataFrame, mask: artifacts.Ma
         pl.col("setting") == run["setting"],
         (pl.col("sparsity") - run["sparsity"]).abs() < 1e-9,
         pl.col("learning_rate") == run["learning_rate"],
+        # Where each rate was also trained under the masks of others; those at θ₀ have none.
+        pl.col("pretrain_learning_rate").fill_null(rate) == rate,
         other_trial | other_pruner,
     ).sort("pruner", "trial")
     rows, gone = [], []

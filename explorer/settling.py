@@ -61,7 +61,7 @@ def launch(
     trials = max(found.trials or 0 for found in able)
     rates = tuple(sorted({r for found in able for of in found.rates.values() for r in of}))
     one = _needed(plan.filter(pl.col("trial") == plan["trial"].min()), judgement, rates)
-    finished = runs.filter(pl.col("status") == "FINISHED")
+    finished = runs.filter(pl.col("status") == "FINISHED", OWN_RATE)
     there = finished.with_columns(pl.col("sparsity").fill_null(0.0)).group_by(_CELL).len("there")
     took = finished.group_by("setting").agg(
         ((pl.col("end_time") - pl.col("start_time")) / 3.6e6).mean().alias("hours")

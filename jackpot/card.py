@@ -16,6 +16,7 @@ def card(
     lineage: Sequence[str],
     verdict: str,
     loading: Mapping[str, str],
+    task: str = "",
 ) -> str:
     """A README.md as model hubs show it: metadata in YAML, then Markdown.
 
@@ -25,6 +26,7 @@ def card(
         lineage: where weights and mask are from, a line each.
         verdict: in words; empty: it was not judged.
         loading: Python code by what it needs.
+        task: what hubs call its task; empty: none of theirs.
 
     Example:
         >>> text = card("lt-imp", {"network": "resnet20"}, [], "", {"Jackpot": "load_ticket('.')"})
@@ -32,7 +34,8 @@ def card(
         ['---', 'tags:', '- lottery-ticket']
     """
     dataset = facts.get("dataset", "").removeprefix("tfds:")
-    lines = ["---", "tags:", "- lottery-ticket", "- pruning", "pipeline_tag: image-classification"]
+    lines = ["---", "tags:", "- lottery-ticket", "- pruning"]
+    lines += [f"pipeline_tag: {task}"] if task else []
     lines += ["datasets:", f"- {dataset}"] if dataset.isidentifier() else []
     lines += ["---", "", f"# {_plain(name)}", ""]
     lines += ["| param | value |", "|---|---|"]

@@ -143,7 +143,7 @@ def beside(runs: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         runs: of one network and dataset, as in `jackpot.means`, with `batch_size`, and
-            `train_images` if it is a part of the data.
+            `train_images` or `validation_images` if it is a part of the data.
 
     Returns:
         As `points`, and `own` (the study's mean at that setting, pruner, sparsity and learning
@@ -158,7 +158,7 @@ def beside(runs: pl.DataFrame) -> pl.DataFrame:
     published = published.join(trained, on=["setting", "pruner"], how="semi", nulls_equal=True)
     facts = {
         name: runs[name].drop_nulls().unique().to_list() if name in runs.columns else []
-        for name in ("epochs", "batch_size", "train_images")
+        for name in ("epochs", "batch_size", "train_images", "validation_images")
     }
     own = means(runs)
     rows = [_said(row, own, facts) for row in published.iter_rows(named=True)]
@@ -180,6 +180,8 @@ def _said(
     other = []
     if facts["train_images"]:
         other.append(f"trained on {facts['train_images'][0]} images")
+    if held_out := [count for count in facts["validation_images"] if count]:
+        other.append(f"{held_out[0]} images held out")
     if facts["epochs"] and row["epochs"] not in facts["epochs"]:
         other.append(f"{facts['epochs'][0]} epochs, not {row['epochs']}")
     if facts["batch_size"] and _number(facts["batch_size"][0]) != row["batch_size"]:

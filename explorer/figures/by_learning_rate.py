@@ -91,7 +91,7 @@ def chart(
         has_shared_axes: whether all panels have the same axes; else each has its own.
     """
     x = appearance.learning_rate_axis(data, is_shared=has_shared_axes)
-    y = curves.accuracy(data, is_shared=has_shared_axes)
+    y = curves.accuracy(data, is_shared=has_shared_axes, is_cut=True)
     tooltip = [
         alt.Tooltip("line:N", title="setting"),
         alt.Tooltip("learning_rate:Q", title="learning rate", format="~g"),

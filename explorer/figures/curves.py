@@ -53,30 +53,42 @@ def layered(layers: Sequence[alt.Chart], width: int = 440, height: int = 360) ->
     )
 
 
-def accuracy(of: pl.DataFrame, *, is_shared: bool = True) -> alt.Y:
+def accuracy(of: pl.DataFrame, *, is_shared: bool = True, is_cut: bool = False) -> alt.Y:
     """The axis of accuracies in percent; the same for all panels of a figure, if it is shared.
 
-    A shared one is cut below the others where networks were destroyed, as by a learning rate that
-    is too large, and its title says so: they would press all others together.
+    Args:
+        of: data of all panels, with `panel line accuracy low high`.
+        is_shared: whether panels share it.
+        is_cut: whether a shared one leaves out networks that a learning rate has destroyed, which
+            would press all others together. Its title says so.
     """
     title = "accuracy (%)"
     if not is_shared:
         return alt.Y("accuracy:Q", title=title, scale=alt.Scale(zero=False))
-    kept = of.filter(~_destroyed()) if of["accuracy"].count() else of
+    kept = of.with_columns(pl.col("low", "high").clip(0.0, 100.0))
+    if is_cut and of["accuracy"].count():
+        kept = _trained(kept)
     if kept.height < of.height:
         title += ", cut below"
-        kept = kept.with_columns(pl.col("low").clip(pl.col("accuracy").min()))
-    inside = kept.with_columns(pl.col("low", "high").clip(0.0, 100.0))
-    return alt.Y("accuracy:Q", title=title, scale=appearance.shared(inside, "low", "high"))
+        # Bars and published accuracies do not undo it.
+        least = pl.col("accuracy").min()
+        kept = kept.with_columns(pl.col("low").clip(least)).filter(pl.col("high") >= least)
+    return alt.Y("accuracy:Q", title=title, scale=appearance.shared(kept, "low", "high"))
 
 
-def _destroyed() -> pl.Expr:
-    """Less than half as accurate as the best, and an outlier: below Tukey's outer fence."""
+def _trained(of: pl.DataFrame) -> pl.DataFrame:
+    """Without networks that a learning rate has destroyed.
+
+    These are less than half as accurate as the best, and outliers: below Tukey's outer fence. A
+    line that is so at every rate is no matter of rates, and stays.
+    """
     accuracy = pl.col("accuracy")
     first, third = (accuracy.quantile(q, "linear") for q in (0.25, 0.75))
-    return ((accuracy < accuracy.max() / 2) & (accuracy < first - 3 * (third - first))).fill_null(
-        False
-    )  # Published ones have no accuracy of ours.
+    low = (accuracy < accuracy.max() / 2) & (accuracy < first - 3 * (third - first))
+    # Published ones have no accuracy of ours.
+    marked = of.with_columns(low.fill_null(False).alias("destroyed"))
+    everywhere = pl.col("destroyed").all().over("panel", "line")
+    return marked.filter(~pl.col("destroyed") | everywhere).drop("destroyed")
 
 
 def sparsity(of: pl.DataFrame) -> alt.X:

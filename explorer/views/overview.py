@@ -26,7 +26,8 @@ def one(study: snapshot.Study, judgements: list[Judgement], is_open: bool) -> No
     if not study.plan.height:
         st.warning("The plan of its launch cannot be read, so its runs are not known.")
         return
-    st.markdown(show.plain(answer.sentence(judgements, study.plan, study.runs)))
+    said = answer.sentence(judgements, study.plan, study.runs, study.looks)
+    st.markdown(show.plain(said))
     pages = {
         **({"looks": "Looks"} if study.looks else {}),
         "definition": "Conditions and margins",
@@ -94,7 +95,8 @@ for study, judgements in judged:
             "launch": study.launch if study.plan.height else f"{study.launch} (its plan is gone)",
             "finished": counts.get("FINISHED", 0),
             "running": counts.get("RUNNING", 0),
-            "failed": counts.get("FAILED", 0) + counts.get("KILLED", 0),
+            "failed": counts.get("FAILED", 0),
+            "interrupted": counts.get("KILLED", 0),
             "planned": study.plan.height,
             "done": counts.get("FINISHED", 0) / max(study.plan.height, 1),
             "ticket up to sparsity": answer.up_to(decided),

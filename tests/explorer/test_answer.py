@@ -9,6 +9,7 @@ from explorer import answer
 from explorer.figures import appearance, verdicts
 from jackpot.conditions import Criteria, Verdict
 from jackpot.definition import Judgement, judge
+from jackpot.looks import LookThen
 from tests.explorer.test_more_trials import finished, planned
 from tests.jackpot.test_definition import SECONDARY, runs, three_trials
 from tests.jackpot.test_settling import NEAR
@@ -49,6 +50,13 @@ def test_what_is_open_says_what_would_settle_it():
     text = said(judgement)
     assert text.startswith("Whether any ticket wins is undecided; by the means, LT-IMP at 0.914 ")
     assert "more trials at 2 learning rates, about " in text
+    # A study that adds its trials itself has no more to spend.
+    for why, end in (("0 of 1 verdict decided", ", and the study has stopped."), ("", ".")):
+        look = LookThen(1, 3, 1.0, 9, (0.01, 0.1), (), (), why)
+        asked = answer.sentence([judgement], planned(), finished(), [look])
+        assert "more trial" not in asked
+        assert asked.startswith("Whether any ticket wins is undecided")
+        assert asked.endswith(end)
     one_trial = {name: dict(curve) for name, curve in SECONDARY.items()}
     (single,) = judge(runs(one_trial))
     assert "one trial of each does not tell how much trials vary" in said(single)
@@ -58,6 +66,17 @@ def test_a_launch_under_way_says_how_far_it_is():
     some = finished().head(10)
     text = answer.sentence([judged(SECONDARY)], planned(), some)
     assert text.endswith(f"10 of {planned().height} planned runs have finished.")
+    ended = pl.concat(
+        [
+            some,
+            *(
+                some.head(n).with_columns(status=pl.lit(s))
+                for n, s in ((2, "FAILED"), (3, "KILLED"))
+            ),
+        ]
+    )
+    text = answer.sentence([judged(SECONDARY)], planned(), ended)
+    assert text.endswith("planned runs have finished, 2 failed, 3 interrupted.")
     none = answer.sentence([], planned(), finished().clear())
     assert none.startswith("No sparse run has finished yet.")
 
@@ -129,3 +148,14 @@ def test_a_ticket_of_few_test_images_is_not_said_without_their_error(images: int
     assert (f"On {images:,} test images, a difference has a standard error of {error}" in text) == (
         bool(error)
     )
+    # LT is 0.3 points within the tolerance of the dense network; of 1,000 images that is chance.
+    assert ("says little of others" in text) == bool(error)
+    far = {
+        "pretrain": {0.01: 80.0, 0.1: 82.0},
+        "lt": {0.01: 90.0, 0.1: 91.0},
+        "rr": {0.01: 80.0, 0.1: 81.0},
+        "sdt": {0.01: 80.0, 0.1: 81.0},
+    }
+    frame = runs(three_trials(far, deviation=0.02)).with_columns(test_set_size=images)
+    (sure,) = judge(frame)
+    assert "says little of others" not in said(sure), "nine points are seven standard errors"

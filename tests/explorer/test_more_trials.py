@@ -93,6 +93,13 @@ def test_trials_that_a_rival_lacks_count_too(opened):
     assert settling.launch(found, judgement, planned(), untimed).hours is None
 
 
+def test_runs_under_masks_of_another_rate_are_no_trials_of_a_ticket(opened):
+    judgement, found = opened
+    other = finished().filter(pl.col("setting") == "lt").with_columns(pretrain_learning_rate=9.0)
+    without = settling.launch(found, judgement, planned(), finished())
+    assert settling.launch(found, judgement, planned(), pl.concat([finished(), other])) == without
+
+
 def test_the_config_plans_those_trials_and_keeps_what_is_trained(opened, tmp_path):
     judgement, found = opened
     file = tiny(tmp_path, learning_rates="[0.01, 0.1, 1.0]", trials="3")

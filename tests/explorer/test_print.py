@@ -23,6 +23,7 @@ from explorer.figures import (
     by_learning_rate,
     by_sparsity,
     correlation,
+    curves,
     definition,
     landscape,
     printing,
@@ -74,7 +75,7 @@ def figures() -> dict[str, dict]:
             "trials": [3, 3, 3],
         }
     )
-    curves = pl.DataFrame(
+    trained = pl.DataFrame(
         {
             "run_id": ["a", "a", "b", "b"],
             "step": [1, 2, 1, 2],
@@ -101,7 +102,7 @@ def figures() -> dict[str, dict]:
         "ablation": ablation.chart(ablation.panels(table)),
         "correlation": correlation.panel(pairs, 0.1),
         "curves": training_curves.chart(
-            training_curves.bands(curves, of, "val_accuracy"), "val_accuracy"
+            training_curves.bands(trained, of, "val_accuracy"), "val_accuracy"
         ),
         "landscape": landscape.chart(landscape.panels(bowls, levels(bowls.values(), 5), 0.5)),
     }
@@ -212,7 +213,7 @@ def test_boxes_are_in_the_one_legend_of_all_panels():
 def test_destroyed_networks_do_not_press_the_others_together():
     """Those of a rate that is too large guess; RR far below LT is what the figure is about."""
     rates = (0.01, 0.02, 0.04, 0.08)
-    curves = {
+    means = {
         "pretrain": dict(zip(rates, (97.0, 97.8, 98.1, 98.2), strict=True)),
         "lt": dict(zip(rates, (97.1, 97.9, 98.2, 98.0), strict=True)),
         "rr": dict(zip(rates, (60.0, 97.0, 97.3, 97.1), strict=True)),
@@ -221,7 +222,7 @@ def test_destroyed_networks_do_not_press_the_others_together():
         10.0: (60.0, "accuracy (%), cut below"),
         55.0: (55.0, "accuracy (%)"),
     }.items():
-        with_one_more = {name: curve | {0.16: chance} for name, curve in curves.items()}
+        with_one_more = {name: curve | {0.16: chance} for name, curve in means.items()}
         frame = runs(three_trials(with_one_more, deviation=0.0))
         data = by_learning_rate.panels(frame, [], Criteria(), "mnist")
         (panel,) = printing.panels(by_learning_rate.chart(data).to_dict()).values()
@@ -230,6 +231,30 @@ def test_destroyed_networks_do_not_press_the_others_together():
         (domain,) = {tuple(axis["scale"]["domain"]) for axis in axes if "scale" in axis}
         assert low - 3 < domain[0] < low
         assert 98.2 < domain[1] <= 101
+
+
+def test_what_no_rate_trains_is_not_cut_and_published_accuracies_undo_no_cut():
+    rates = (0.01, 0.02, 0.04, 0.08)
+    fine = dict(zip(rates, (97.0, 97.8, 98.1, 98.2), strict=True))
+    lost = pl.DataFrame(
+        {"panel": "p", "line": "a", "accuracy": list(fine.values()), "low": 96.9, "high": 98.3}
+    )
+    collapsed = pl.DataFrame(
+        {"panel": "p", "line": "b", "accuracy": 10.0, "low": 10.0, "high": 10.0}
+    )
+    published = collapsed.with_columns(accuracy=None, line=pl.lit("c"))
+    of_rates = collapsed.with_columns(line=pl.lit("a"))
+
+    def axis(*parts: pl.DataFrame) -> tuple[str, float]:
+        y = curves.accuracy(pl.concat(parts, how="vertical_relaxed"), is_cut=True).to_dict()
+        return y["title"], y["scale"]["domain"][0]
+
+    title, low = axis(lost, collapsed)
+    assert title == "accuracy (%)"
+    assert low < 10
+    title, low = axis(lost, of_rates, published)
+    assert title == "accuracy (%), cut below"
+    assert low > 96
 
 
 def test_exports_in_a_hurry_are_whole():

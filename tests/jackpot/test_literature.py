@@ -80,6 +80,7 @@ def test_the_same_recipe_is_compared_by_welchs_test(accuracies: list[float], say
         ({"epochs": 160}, "160 epochs, not 182"),
         ({"batch_size": 64}, "batches of 64, not 128"),
         ({"train_images": 5000}, "trained on 5000 images"),
+        ({"validation_images": 5000}, "5000 images held out"),
         ({"learning_rate": 0.03}, "no run at learning rate 0.1"),
     ],
 )

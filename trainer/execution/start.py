@@ -255,6 +255,11 @@ def _mask(spec: RunSpec, dataset: Dataset, fetch: Fetch, shared: SharedFiles) ->
         {path: entry.copy() for path, entry in mask.items()}, np.random.default_rng(seed)
     )
     masks.check_fits(changed, {path: entry.shape for path, entry in mask.items()})
+    if forgotten := sorted(set(mask) - set(changed)):
+        raise masks.MaskError(
+            f"setting {spec.setting.name!r}: its rule for masks gave none of {forgotten[0]!r}; "
+            f"expected one of each of {len(mask)} kernels, received {len(changed)}"
+        )
     return changed
 
 

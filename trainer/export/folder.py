@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,12 +25,22 @@ from trainer.store.tracking import Store, StoreAway, StoredRun, StoreRefused
 
 Which = Literal["initial", "final"]
 _TORCH, _KERAS = "PyTorch (`pip install torch safetensors`)", "Keras"
-_LOADING = {
-    _TORCH: "from model import load\n\n"
-    "network = load('model.safetensors')  # logits of images, (batch, channels, height, width)",
-    _KERAS: "import keras\n\nmodel = keras.models.load_model('model.keras')  # channels last",
-    "Jackpot": WITH_JACKPOT,
-}
+
+
+def _loading(shape: tuple[int, ...]) -> dict[str, str]:
+    """How each file is loaded, for inputs of a shape."""
+    inputs = ", ".join(map(str, ("batch", *shape)))
+    takes = f"# logits of features, ({inputs})"
+    torchs, keras_ = takes, takes
+    if len(shape) == 3:
+        height, width, channels = shape
+        torchs = f"# logits of images, (batch, {channels}, {height}, {width})"
+        keras_ = f"# logits of images, ({inputs})"
+    return {
+        _TORCH: f"from model import load\n\nnetwork = load('model.safetensors')  {torchs}",
+        _KERAS: f"import keras\n\nmodel = keras.models.load_model('model.keras')  {keras_}",
+        "Jackpot": WITH_JACKPOT,
+    }
 
 
 def write(
@@ -85,7 +96,8 @@ def _write(
     model = described(path, about, network)
     fill(model, values, str(path))
     title = f"{about.get('run_name', run.run_id)}, {which} weights"
-    said, loading = [], dict(_LOADING)
+    shape = tuple(model.inputs[0].shape[1:])
+    said, loading = [], _loading(shape)
     try:
         exported = plain_torch.of_keras(model, mask, f"{run.params.get('network', '')}: {title}")
     except plain_torch.CannotExport as reason:
@@ -107,10 +119,16 @@ def _write(
     if source is not None and source.mean:
         mean, std = (", ".join(f"{x:g}" for x in values) for values in (source.mean, source.std))
         facts["inputs"] = f"pixels / 255, less ({mean}), over ({std})"
+    elif source is None and len(shape) == 3:
+        facts["inputs"] = (
+            "pixels of 0 to 255: over 255, less the mean and over the standard deviation of the "
+            "training images, by channel; features: as they are"
+        )
     accuracy = run.metrics.get(Metric.VAL_ACCURACY)
     if accuracy is not None:
         facts["test accuracy after its training"] = f"{100 * accuracy:.2f} %"
-    text = card(title, facts, _lineage(run), verdict(store, run), loading)
+    task = "image-classification" if len(shape) == 3 else ""
+    text = card(title, facts, _lineage(run), verdict(store, run), loading, task)
     (target / "README.md").write_text(text, encoding="utf-8")
     return said
 
@@ -146,21 +164,32 @@ def verdict(store: Store, run: StoredRun) -> str:
             if ticket["pruner"] == pruner and abs(ticket["sparsity"] - sparsity) < 1e-9:
                 return f"{words}: {ticket['verdict']}, after look {ticket['look']} of its study."
         return ""
-    asked = {planned.get("run_key") for planned in plan.get("runs", [])}
-    runs = store.finished(run.params[Param.NETWORK], run.params[Param.DATASET])
-    rows = [_row(other) for key, other in runs.items() if key in asked]
+    asked = {planned["run_key"]: planned for planned in plan.get("runs", [])}
+    about = run.params[Param.NETWORK], run.params[Param.DATASET]
+    finished, diverged = store.finished(*about), store.diverged(*about)
+    rows = [
+        _row(other.params, other.metrics.get(Metric.VAL_ACCURACY))
+        for key, other in finished.items()
+        if key in asked
+    ]
+    if not rows:
+        return ""
+    others = {key: planned for key, planned in asked.items() if key not in finished}
+    rows += [_row(planned, None, "FAILED") for key, planned in others.items() if key in diverged]
+    waiting = [_row(planned, None) for key, planned in others.items() if key not in diverged]
     frame = pl.DataFrame(rows, infer_schema_length=None)
     own = replace(criteria, ticket=row.name)
     conditions = with_beside(CONDITIONS, frame["setting"], row.name)
-    for judgement in judge(frame, own, conditions=conditions):
+    pending = pl.DataFrame(waiting, infer_schema_length=None) if waiting else None
+    for judgement in judge(frame, own, pending, conditions):
         if judgement.pruner == pruner and abs(judgement.sparsity - sparsity) < 1e-9:
             marks = ", ".join(
                 f"{one.condition.name} {contrasts.MARKS[one.decision]}"
                 for one in judgement.conditions
             )
             return (
-                f"{words} and {judgement.trials[1]} trials: {judgement.verdict} (by the means "
-                f"alone: {judgement.point_verdict}). Conditions: {marks}."
+                f"{words} and {judgement.trials[1]} trials: {judgement} (by the means alone: "
+                f"{judgement.point_verdict}). Conditions: {marks}."
             )
     return ""
 
@@ -175,8 +204,10 @@ def _plan(store: Store, launch_id: str) -> dict[str, Any]:
             return {}
 
 
-def _row(run: StoredRun) -> dict[str, object]:
-    params = run.params
+def _row(
+    params: Mapping[str, str], accuracy: float | None, status: str = "FINISHED"
+) -> dict[str, object]:
+    """A run as `jackpot.judge` takes it, by its params."""
     number = {
         name: float(params[name]) if name in params else None
         for name in (Param.SPARSITY, Param.LEARNING_RATE, Param.PRETRAIN_LEARNING_RATE)
@@ -189,6 +220,7 @@ def _row(run: StoredRun) -> dict[str, object]:
         "pruner": params.get(Param.PRUNER),
         **{str(name): value for name, value in number.items()},
         "trial": int(params[Param.TRIAL]),
-        "accuracy": run.metrics.get(Metric.VAL_ACCURACY),
+        "accuracy": accuracy,
+        "status": status,
         "epochs": int(params[Param.EPOCHS]) + rewound,
     }

@@ -127,7 +127,7 @@ def _add(written: _Written, node: Node, output: str, masks: Mask) -> None:
 def _attribute(name: str, written: _Written) -> str:
     """A layer's name as that of a module's attribute, not used before."""
     plain = re.sub(r"\W", "_", name)
-    if not plain.isidentifier() or keyword.iskeyword(plain) or hasattr(torch.nn.Module, plain):
+    if not plain.isidentifier() or keyword.iskeyword(plain) or hasattr(torch.nn.Module(), plain):
         plain = f"layer_{plain}"
     used = {line.partition(" ")[0].removeprefix("self.") for line in written.layers}
     while plain in used:
@@ -214,14 +214,16 @@ def _conv(layer: Any, name: str, xs: list[str], shape: tuple[int | None, ...]) -
 
 
 def _dense(layer: Any, name: str, xs: list[str], shape: tuple[int | None, ...]) -> _Line:
-    if layer.activation is not keras.activations.linear:
+    # Channels are second there, and last here.
+    if layer.activation is not keras.activations.linear or len(shape) == 4:
         raise _unknown(layer)
     bias = "" if layer.use_bias else ", bias=False"
     return f"nn.Linear({shape[-1]}, {layer.units}{bias})", f"self.{name}({xs[0]})"
 
 
 def _batch_norm(layer: Any, name: str, xs: list[str], shape: tuple[int | None, ...]) -> _Line:
-    if layer.axis not in (-1, len(shape) - 1) or not (layer.center and layer.scale):
+    known = len(shape) != 3 and layer.axis in (-1, len(shape) - 1)
+    if not (known and layer.center and layer.scale):
         raise _unknown(layer)
     kind = "BatchNorm2d" if len(shape) == 4 else "BatchNorm1d"
     momentum = round(1 - layer.momentum, 12)

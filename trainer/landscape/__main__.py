@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0, help="of random directions")
     parser.add_argument("--network", help="package.module:function of a network of your own")
+    parser.add_argument("--dataset", help="package.module:function of a dataset of your own")
     parser.add_argument(
         "--tracking-uri",
         help=f"MLflow store (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING_URI})",
@@ -83,11 +84,12 @@ def main(arguments: list[str] | None = None) -> int:
         store, file = Store(uri), sqlite_file(uri)
         if file is not None and not file.is_file():
             raise ValueError(f"{uri}: there is no such file")
+        own = options.network, options.dataset
         if options.to:
             between = LineOptions(options.batch_norm, options.points, options.images)
-            print(line(store, options.run, options.to, between, options.network))
+            print(line(store, options.run, options.to, between, *own))
         else:
-            print(landscape(store, options.run, chosen, options.network))
+            print(landscape(store, options.run, chosen, *own))
     except (ArtifactError, DatasetError, StoreAway, StoreRefused, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT

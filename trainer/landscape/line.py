@@ -53,7 +53,12 @@ class LineOptions:
 
 
 def line(
-    store: Store, run_id: str, other_id: str, options: LineOptions, network: str | None = None
+    store: Store,
+    run_id: str,
+    other_id: str,
+    options: LineOptions,
+    network: str | None = None,
+    own_dataset: str | None = None,
 ) -> str:
     """Measures the line on the test images, stores it with the first run, and says what it found.
 
@@ -63,6 +68,7 @@ def line(
             from the final weights of the other, both ends are taken under that mask.
         options: how.
         network: see `trainer.store.ticket.load_ticket`.
+        own_dataset: see `images_of`.
 
     Raises:
         ArtifactError: a file of a run is gone or damaged.
@@ -74,7 +80,7 @@ def line(
         raise ValueError(f"--to: {other_id} is the run itself; name another one")
     runs = [store.run(found) for found in (run_id, other_id)]
     _check_alike(runs)
-    dataset = images_of(runs[0], options.images)
+    dataset = images_of(runs[0], options.images, own_dataset)
     with TemporaryDirectory(prefix="jackpot-") as downloads:
         kept = [_final(store, run.run_id, Path(downloads) / run.run_id) for run in runs]
     ends, masks, about = [k[0] for k in kept], [k[1] for k in kept], kept[0][2]

@@ -96,11 +96,24 @@ class Kept:
     trajectory: list[artifacts.Arrays]
 
 
-def landscape(store: Store, run_id: str, options: Options, network: str | None = None) -> str:
+def landscape(
+    store: Store,
+    run_id: str,
+    options: Options,
+    network: str | None = None,
+    own_dataset: str | None = None,
+) -> str:
     """Measures a run's landscape, stores it as an artifact of the run, and says what it did.
 
     Coordinates are in lengths of the filters, see `trainer.landscape.plane`. Points of the
     trajectory are projected on the plane: the loss drawn under one is the plane's, not its own.
+
+    Args:
+        store: that holds the run.
+        run_id: of a finished run.
+        options: how.
+        network: see `trainer.store.ticket.load_ticket`.
+        own_dataset: see `images_of`.
 
     Raises:
         ArtifactError: a file of the run is gone or damaged, or it kept no trajectory.
@@ -109,7 +122,7 @@ def landscape(store: Store, run_id: str, options: Options, network: str | None =
         ValueError: a trajectory that spans no plane, or a run that is none of the trainer's.
     """
     run = store.run(run_id)
-    dataset = images_of(run, options.images)
+    dataset = images_of(run, options.images, own_dataset)
     with TemporaryDirectory(prefix="jackpot-") as downloads:
         kept = _kept(store, run_id, run.params, Path(downloads), options.directions)
     from trainer.keras_internals import batch_norms
@@ -196,8 +209,14 @@ def _check_revision(run_id: str, params: dict[str, str]) -> None:
         )
 
 
-def images_of(run: StoredRun, count: int) -> "Dataset":
+def images_of(run: StoredRun, count: int, named: str | None = None) -> "Dataset":
     """A run's dataset, with its first `count` training images and its test images.
+
+    Args:
+        run: of the trainer.
+        count: of training images.
+        named: for a dataset of your own, its `package.module:function`: no module is imported
+            because a store names it.
 
     Raises:
         DatasetError: the images are not available.
@@ -209,7 +228,13 @@ def images_of(run: StoredRun, count: int) -> "Dataset":
             f"run {run.run_id} is not a training run of the trainer: it names no dataset"
         )
     _check_revision(run.run_id, params)
-    dataset = datasets.load(params[Param.DATASET])
+    name = params[Param.DATASET]
+    if ":" in name and not name.startswith("tfds:") and name != named:
+        raise ValueError(
+            f"run {run.run_id} was trained on '{name}', which is not one of the trainer's "
+            f"datasets; if it is yours, say --dataset {name}"
+        )
+    dataset = datasets.load(name)
     if run.dataset_sha256 not in ("", dataset.digest, dataset.earlier_digest):
         raise ValueError(
             f"run {run.run_id} was trained on other images that were called {dataset.name!r} too: "

@@ -129,6 +129,8 @@ def _units(network: "keras.Model") -> Units:
                 raise _unknown(network, layer)
             units.sides[layer.kernel.path] = of[0], _NONE, 1
         elif isinstance(layer, layers.Conv2D | layers.Conv1D | layers.Dense):
+            if getattr(layer, "groups", 1) != 1:
+                raise _unknown(network, layer)
             new = len(same)
             same[new] = new
             units.sides[layer.kernel.path] = of[0], new, at

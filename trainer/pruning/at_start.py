@@ -103,7 +103,7 @@ def synflow(look: Look) -> Scores:
     """
     import torch
 
-    from trainer.keras_internals import in_float64, stateless
+    from trainer.keras_internals import functional, in_float64, stateless
 
     network = look.network_in_float64
     kernels = _kernels(network, look)
@@ -111,7 +111,9 @@ def synflow(look: Look) -> Scores:
     values = [(variable, variable.value.detach().abs()) for variable in real]
     by_path = {variable.path: value for variable, value in values}
     magnitudes = [by_path[path].requires_grad_() for path in look.weights]
-    shape = network.input_shape[1:]
+    # A subclassed network has no `input_shape`: that of an image, of which nothing else is seen.
+    graph = functional(network)
+    shape = graph.input_shape[1:] if graph else next(look.batches())[0].shape[1:]
     with in_float64(), stateless(values), torch.enable_grad():
         ones = torch.ones((1, *shape), dtype=torch.float64, device=kernels[0].device)
         gradients = _gradients(network(ones, training=False).sum(), magnitudes)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -83,11 +84,17 @@ class Look:
     def _gather(self, count: int) -> "tuple[Tensor, Tensor]":
         import torch
 
+        from trainer.keras_internals import functional
+
         # Any copy tells how many classes there are.
-        made = next(iter(self._made.values()), None)
-        left = [count] * int((self.network if made is None else made).output_shape[-1])
+        made = next(iter(self._made.values()), None) or self.network
+        batches, graph = self.batches(), functional(made)
+        first = next(batches)
+        # A subclassed network does not know the shape of its outputs.
+        shape = graph.output_shape if graph else made(first[0][:1], training=False).shape
+        left = [count] * int(shape[-1])
         images, labels = [], []
-        for batch, of in self.batches():
+        for batch, of in chain([first], batches):
             taken = []
             for i, label in enumerate(of.tolist()):
                 if left[label]:

@@ -148,8 +148,8 @@ class Look:
             return "the verdict is decided" if total == 1 else f"all {total} verdicts are decided"
         said = [f"{decided} of {wording.count(total, 'verdict')} decided"]
         if futile := self.count(Standing.FUTILE):
-            more = wording.count(self.left, "more trial")
-            said.append(f"{futile} at the boundary: {more} would not settle it")
+            more = f": {wording.count(self.left, 'more trial')} would not settle it"
+            said.append(f"{futile} at the boundary{more if self.left else ''}")
         if most := self.count(Standing.MOST):
             said.append(f"{most} undecided with the most trials")
         if missing := self.count(Standing.MISSING):
@@ -346,17 +346,22 @@ class _Walk:
         if key in self.decided:
             return self.decided[key]
         sparsity, pruner = key
-        standing = self._standing(judgement, look)
+        standing = self._standing(key, judgement, look)
         return Ticket(pruner, sparsity, standing, judgement, look.number)
 
-    def _standing(self, judgement: Judgement | None, look: Look) -> Standing:
+    def _standing(
+        self, key: tuple[float, str], judgement: Judgement | None, look: Look
+    ) -> Standing:
         if judgement is None or judgement.verdict is Verdict.NOT_ENOUGH_RUNS:
             return Standing.MISSING
         if judgement.verdict not in (Verdict.UNDECIDED, Verdict.TICKET):
             return Standing.DECIDED
         last = len(self.looks.trials)
         if look.number == last:
-            return Standing.MOST
+            before = self.found[-2].tickets if len(self.found) > 1 else ()
+            # One that was given up has not had the most trials.
+            was = [one.standing for one in before if (one.sparsity, one.pruner) == key]
+            return Standing.FUTILE if was == [Standing.FUTILE] else Standing.MOST
         level = judgement.criteria.alpha * self.looks.share(last)
         hopeless = chance(judgement, self.looks.last, level) < _FUTILE
         return Standing.FUTILE if hopeless or not needed(judgement) else Standing.OPEN

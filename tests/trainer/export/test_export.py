@@ -1,21 +1,25 @@
 """Tickets that are taken away: what strangers load computes what Keras computed."""
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 from safetensors.torch import load_file
 from torch.nn.utils import prune
 
 from jackpot.card import card
+from jackpot.stores import sqlite_file
 from tests import configs
 from tests.trainer import stored
 from trainer import networks
-from trainer.export import keras_file, plain_torch
+from trainer.export import folder, keras_file, plain_torch
 from trainer.export.__main__ import main
 from trainer.pruning import masks
 from trainer.pruning.scores import magnitude
@@ -233,3 +237,66 @@ def test_layers_with_names_that_torch_cannot_have_are_renamed():
     assert keras_file.not_of_keras(copy) == []
     vit = networks.build("vit-small", input_shape=(16, 16, 3), classes=10)
     assert "trainer.networks.layers:SelfAttention" in keras_file.not_of_keras(vit)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layer"),
+    [
+        ((4, 4, 2), keras.layers.Dense(3, name="head")),
+        ((5, 8), keras.layers.BatchNormalization(name="norm")),
+    ],
+)
+def test_what_torch_lays_out_otherwise_has_no_plain_form(shape: tuple, layer: keras.layers.Layer):
+    """It is refused as a layer, so that the rest of the folder is written."""
+    inputs = keras.Input(shape)
+    with pytest.raises(plain_torch.CannotExport, match=f"'{layer.name}' has no plain torch form"):
+        plain_torch.of_keras(keras.Model(inputs, layer(inputs)))
+
+
+def copied(study: str, tmp_path: Path) -> tuple[str, MlflowClient]:
+    """The study's store, to be changed; its artifacts are those of the first."""
+    with (
+        closing(sqlite3.connect(sqlite_file(study))) as theirs,
+        closing(sqlite3.connect(tmp_path / "mlflow.db")) as ours,
+    ):
+        theirs.backup(ours)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    return uri, MlflowClient(uri)
+
+
+def said(uri: str, run_id: str, target: Path) -> str:
+    assert main([run_id, str(target), "--tracking-uri", uri]) == 0
+    return (target / "README.md").read_text().partition("## Verdict")[2].partition("##")[0]
+
+
+def test_the_card_waits_for_runs_to_come_and_knows_of_those_that_diverged(
+    study: str, tmp_path: Path
+):
+    uri, client = copied(study, tmp_path)
+    runs = stored.labelled(uri)
+    ticket, rival = (runs[name].info.run_id for name in ("lt-imp s=0.750", "rr-imp s=0.750"))
+    whole = said(uri, ticket, tmp_path / "whole")
+    assert "to come" not in whole
+    client.delete_run(rival)
+    assert "(so far: 1 runs to come)" in said(uri, ticket, tmp_path / "waiting")
+    client.restore_run(rival)
+    client.set_tag(rival, "failure", "loss became nan in epoch 1")
+    client.set_terminated(rival, "FAILED")
+    diverged = said(uri, ticket, tmp_path / "diverged")
+    assert "to come" not in diverged
+    assert "3 ?" in diverged or "3 ✓" in diverged
+    assert diverged != whole
+
+
+def test_a_ticket_whose_plan_is_gone_was_not_judged(study: str, tmp_path: Path):
+    uri, client = copied(study, tmp_path)
+    run = stored.labelled(uri)["lt-imp s=0.750"]
+    client.set_tag(run.info.run_id, "mlflow.parentRunId", "0" * 32)
+    assert "It was not judged" in said(uri, run.info.run_id, tmp_path / "x")
+
+
+def test_a_card_says_what_goes_in(tmp_path: Path):
+    text = card("x", {"network": "lenet-300-100"}, [], "", {}, "")
+    assert "pipeline_tag" not in text
+    for shape, words in (((40,), "features, (batch, 40)"), ((8, 9, 3), "(batch, 3, 8, 9)")):
+        assert any(words in code for code in folder._loading(shape).values())

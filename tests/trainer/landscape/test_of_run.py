@@ -8,7 +8,9 @@ from jackpot import artifacts
 from tests.trainer import stored
 from trainer.landscape import surface
 from trainer.landscape.__main__ import main
+from trainer.landscape.of_run import images_of
 from trainer.landscape.plane import principal
+from trainer.store.tracking import StoredRun
 
 
 def descent(gradient, start: np.ndarray, steps: int, rate: float) -> np.ndarray:
@@ -159,3 +161,12 @@ def test_bad_input_is_one_line(arguments, words, store_uri, capsys):
     assert said.startswith("error: ")
     assert words in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_no_module_is_imported_since_a_store_names_it(tmp_path, monkeypatch):
+    (tmp_path / "theirs.py").write_text("raise SystemExit('it was run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    params = {"dataset": "theirs:load", "epochs": "3"}
+    run = StoredRun("0" * 32, "key", {}, params, 1, "cpu", "study", "", 0.0)
+    with pytest.raises(ValueError, match="if it is yours, say --dataset theirs:load"):
+        images_of(run, 10)

@@ -103,3 +103,12 @@ def test_a_layer_whose_units_are_not_known_is_refused_by_name():
     model = keras.Model(inputs, x, name="vit")
     with pytest.raises(masks.MaskError, match=r"units of network 'vit'.*'attention' \(Multi"):
         alignment.matched(model, model, [torch.zeros(2, 4, 6)])
+
+
+def test_a_grouped_convolution_is_refused_by_name():
+    inputs = keras.Input((6, 6, 4))
+    x = keras.layers.Conv2D(4, 3, groups=2, name="grouped")(inputs)
+    x = keras.layers.Dense(3, name="head")(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, x, name="mine")
+    with pytest.raises(masks.MaskError, match="'grouped'"):
+        alignment.check(model, ["grouped/kernel"])

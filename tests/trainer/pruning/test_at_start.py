@@ -229,3 +229,54 @@ def test_images_of_each_class_are_the_first_of_the_pass():
     torch.testing.assert_close(of, labels[:40])
     all_there_is, _ = look.of_each_class(50)
     assert len(all_there_is) == 60
+
+
+class Subclassed(keras.Model):
+    """Two dense layers, and no graph."""
+
+    def __init__(self) -> None:
+        super().__init__(name="mine")
+        self.hidden = keras.layers.Dense(7, activation="relu", name="hidden")
+        self.head = keras.layers.Dense(3, name="head")
+
+    def call(self, x):
+        return self.head(self.hidden(x))
+
+
+@pytest.mark.parametrize("name", ["snip", "grasp", "synflow"])
+def test_networks_that_are_no_graph_are_scored(name: str):
+    """As the same layers in a graph."""
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.standard_normal((30, 5)).astype("float32"))
+    labels = torch.arange(30) % 3
+    values: dict[str, np.ndarray] = {}
+
+    def subclassed() -> keras.Model:
+        model = Subclassed()
+        model(torch.zeros(1, 5))
+        return model
+
+    def graph() -> keras.Model:
+        layers = [keras.layers.Dense(7, activation="relu", name="hidden")]
+        layers.append(keras.layers.Dense(3, name="head"))
+        return keras.Sequential([keras.Input((5,)), *layers], name="mine")
+
+    found = []
+    for make in (subclassed, graph):
+
+        def build(precision: str, make=make) -> keras.Model:
+            with in_float64() if precision == "float64" else nullcontext():
+                model = make()
+            for variable in model.variables:
+                key = "/".join(variable.path.split("/")[-2:])
+                values.setdefault(key, rng.standard_normal(variable.shape).astype("float32"))
+                variable.assign(values[key])
+            return model
+
+        weights = {v.path: v.numpy() for v in build("float32").variables if "kernel" in v.path}
+        look = Look(weights, None, build, lambda: iter([(images, labels)]), 5)
+        scores = getattr(at_start, name)(look)
+        found.append({"/".join(p.split("/")[-2:]): score for p, score in scores.items()})
+    for path, score in found[0].items():
+        np.testing.assert_allclose(score, found[1][path], rtol=1e-9)
+        assert np.abs(score).max() > 0

@@ -116,6 +116,27 @@ def test_it_stops_at_the_most_trials():
     assert course.why == "0 of 1 verdict decided, 1 undecided with the most trials"
 
 
+def test_who_was_given_up_has_not_had_the_most_trials():
+    """One ticket is at the boundary early, the other is open to the end."""
+    quiet = drawing(EDGE["3 at its edge, both flat"].curves, noise=0.02)
+    loud = drawing(CLEAR["jackpot, margins 0.5 or more"].curves, noise=0.5, seed=3)
+
+    def results(runs):
+        deep = [run for run in runs if run.sparsity and run.sparsity > 0.9]
+        return quiet(runs) | loud(deep)
+
+    config = adaptive(pruning={"sparsities": [0.832, 0.914]}, trials={"from": 2, "to": 3})
+    course = simulated(config, results)
+    standings = [[ticket.standing for ticket in look.tickets] for look in course.looks]
+    assert standings == [
+        [Standing.FUTILE, Standing.OPEN],
+        [Standing.FUTILE, Standing.MOST],
+    ]
+    assert course.why == (
+        "0 of 2 verdicts decided, 1 at the boundary, 1 undecided with the most trials"
+    )
+
+
 def test_trivial_sparsities_get_no_more_trials():
     config = adaptive(pruning={"sparsities": [0.36, 0.832]})
     course = simulated(config, drawing(EDGE["3 at its edge, both flat"].curves, noise=0.2))

@@ -60,3 +60,21 @@ def test_named_kernels_inside_a_layer_are_pruned_and_train_under_the_mask(
     for path, entry in mask.items():
         assert (trained[path][~entry] == 0).all()
         assert np.count_nonzero(trained[path]) == entry.sum()
+
+
+def test_a_rule_for_masks_that_forgets_a_layer_is_refused(
+    write_config, train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    """Else that layer would be trained whole, at a sparsity that is logged as if it were pruned."""
+    (tmp_path / "forgetful.py").write_text(
+        "from jackpot.settings import Setting, Weights\n"
+        "def first(mask, rng):\n"
+        "    return dict(list(mask.items())[:1])\n"
+        "one = Setting('one', label='ONE', colour='#0f93a8', weights=Weights.KEPT, mask=first)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = write_config(settings="['forgetful:one']", pruners="[random]")
+    assert train(config) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "its rule for masks gave none of" in said
+    assert "expected one of each of 2 kernels, received 1" in said

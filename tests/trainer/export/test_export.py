@@ -227,7 +227,8 @@ def test_only_tickets_have_a_verdict(study: str, tmp_path: Path):
 def test_layers_with_names_that_torch_cannot_have_are_renamed():
     inputs = keras.Input((5,))
     x = keras.layers.Dropout(0.5, name="forward")(keras.layers.Dense(4, name="1st")(inputs))
-    x = keras.layers.Dense(4, name="a-b")(keras.layers.Dense(4, name="a_b")(x))
+    x = keras.layers.Dense(4, name="a-b")(keras.layers.Dense(4, name="training")(x))
+    x = keras.layers.Dense(4, name="a_b")(x)
     model = keras.Model(inputs, keras.layers.Dense(2, name="train")(x))
     exported = plain_torch.of_keras(model)
     assert plain_torch.verified(exported, model) < 1e-5

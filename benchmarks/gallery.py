@@ -104,7 +104,7 @@ def _study(study: snapshot.Study, known: snapshot.Snapshot, folder: Path) -> Ite
     yield ""
     data = by_learning_rate.panels(runs, judgements, criteria, str(runs["dataset"][0]))
     figures: dict[str, Chart] = {"accuracy-vs-learning-rate": by_learning_rate.chart(data)}
-    if study.looks:
+    if any(look.tickets for look in study.looks):
         figures["looks"] = looks.chart(looks.cells(study.looks, study.view))
     else:
         figures["verdicts"] = verdicts.chart(verdicts.cells(judgements, study.view))

@@ -26,7 +26,7 @@ from jackpot.contract import Param, Tag
 from jackpot.contrasts import Bound, Contrast, Decision, some, together
 from jackpot.noise import Noise
 from jackpot.settings import PRETRAIN, Setting, Weights
-from jackpot.trials import OWN_RATE, Cell, able, best, curve, means, tidy
+from jackpot.trials import OWN_RATE, Cell, able, best, curve, means, with_destroyed
 
 TICKET = ("network", "dataset", "pruner", "sparsity")
 """The columns that name a ticket: each combination of theirs has one judgement."""
@@ -93,7 +93,8 @@ class Judgement:
         criteria: with which it was judged.
         trials: number of trials of the ticket, the fewest and the most over learning rates.
         single: names of settings that have one trial somewhere: they borrow others' variance.
-        diverged: (setting, learning rate) at which a trial diverged: these rates cannot win.
+        diverged: (setting, learning rate) at which a trial diverged, or ended destroyed
+            (`jackpot.trials.with_destroyed`): these rates cannot win.
         assumed: what was assumed because nobody said it, such as the tolerance on a dataset.
         test_images: how many images the accuracies are measured on; None if that is not known.
         alpha_against: how often one condition may wrongly fail.
@@ -200,7 +201,7 @@ def judging(
 ) -> Callable[[float | None], list[Judgement]]:
     """`judge`, to be asked at several levels α; None is that of the criteria."""
     criteria = criteria or Criteria()
-    known = tidy(
+    known = with_destroyed(
         runs
         if criteria.any_rate or "pretrain_learning_rate" not in runs.columns
         else runs.filter(OWN_RATE)

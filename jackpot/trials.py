@@ -15,6 +15,7 @@ OWN_RATE = pl.col("pretrain_learning_rate").is_null() | (
 CELL = ("network", "dataset", "setting", "pruner", "sparsity", "learning_rate", "mask_rate")
 """The columns that trials of one cell share."""
 _REQUIRED = (*CELL[:-1], "trial", "accuracy", "epochs")
+_HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,32 @@ def tidy(runs: pl.DataFrame) -> pl.DataFrame:
             "not be mixed"
         )
     return found
+
+
+def with_destroyed(runs: pl.DataFrame) -> pl.DataFrame:
+    """Runs in which a network that training destroyed has diverged, as one of NaN has.
+
+    That is a trial less than half as accurate as another of the same setting, pruner, sparsity and
+    learning rate (the number is ours). Where a rate is too large, it is chance whether a loss
+    becomes NaN or a network guesses one class for good; and one such trial tells a rate's noise so
+    badly that no comparison could leave the rate out. A setting that has such a trial at every rate
+    keeps them: then there is no other rate to choose.
+
+    Args:
+        runs: see `tidy`.
+    """
+    low = pl.col("accuracy") < _HALF * pl.col("accuracy").max().over(CELL)
+    known = tidy(runs).with_columns(low.fill_null(value=False).alias("_low"))
+    whole = ~(pl.col("_low") | pl.col("diverged")).any().over(CELL)
+    return (
+        known.with_columns(whole.alias("_whole"))
+        .with_columns((pl.col("_low") & pl.col("_whole").any().over(CELL[:5])).alias("_low"))
+        .with_columns(
+            pl.when(~pl.col("_low")).then("accuracy").alias("accuracy"),
+            (pl.col("diverged") | pl.col("_low")).alias("diverged"),
+        )
+        .drop("_low", "_whole")
+    )
 
 
 def means(runs: pl.DataFrame) -> pl.DataFrame:

@@ -78,7 +78,10 @@ def cautions(
         )
     if judgement.diverged:
         rates = ", ".join(f"{settings.label(n)} at {rate:g}" for n, rate in judgement.diverged)
-        said.append(f"A trial diverged, so that these rates cannot win: {rates}.")
+        said.append(
+            "A trial diverged, or ended less than half as accurate as another at the same rate, so "
+            f"that these rates cannot win: {rates}."
+        )
     if few := answer.few_images(judgement):
         said.append(few)
     ends = ", ".join(

@@ -269,6 +269,42 @@ def test_a_rate_at_which_a_trial_diverged_cannot_win():
     assert judgement.trials == (2, 3)
 
 
+def test_a_trial_that_ends_guessing_counts_as_diverged():
+    """LeNet on MNIST at rate 0.32: 97.84 and 11.35 %, the share of the digit 1 in its test set."""
+    curves = {name: curve | {0.32: 87.0} for name, curve in SECONDARY.items()}
+    frame = runs(three_trials(curves, deviation=0.02))
+    hit = (pl.col("learning_rate") == 0.32) & (pl.col("trial") == 2)
+
+    def ending(settings: list[str], accuracy: float) -> pl.DataFrame:
+        lost = hit & pl.col("setting").is_in(settings)
+        return frame.with_columns(
+            pl.when(lost).then(accuracy).otherwise("accuracy").alias("accuracy")
+        )
+
+    for names in (["pretrain"], ["pretrain", "sdt"], ["lt"]):
+        (guessing,), (nan,) = (judge(ending(names, value)) for value in (0.1135, math.nan))
+        assert guessing == nan
+        assert guessing.verdict is Verdict.SECONDARY
+        assert set(guessing.diverged) == {(name, 0.32) for name in names}
+        for found in guessing.conditions:
+            if found.low is not None and found.high is not None:
+                assert found.high - found.low < 0.01, "noise is as elsewhere"
+    # Half as accurate as the best of another setting is nothing strange.
+    (weak,) = judge(
+        frame.with_columns(
+            pl.when(pl.col("setting") == "rr").then(0.3).otherwise("accuracy").alias("accuracy")
+        )
+    )
+    assert not weak.diverged
+    # With such a trial at every rate there is no rate to choose in their place.
+    everywhere = (pl.col("setting") == "lt") & (pl.col("trial") == 2)
+    (noisy,) = judge(
+        frame.with_columns(pl.when(everywhere).then(0.1).otherwise("accuracy").alias("accuracy"))
+    )
+    assert not noisy.diverged
+    assert noisy.verdict is Verdict.UNDECIDED
+
+
 @pytest.mark.parametrize("name", ["loss", "val_loss"])
 def test_the_trainers_word_for_a_diverged_run_is_known(name):
     from trainer.training.callbacks import Diverged, Record

@@ -13,6 +13,7 @@ import numpy as np
 
 from jackpot import noise
 from jackpot.looks import Standing
+from jackpot.trials import with_destroyed
 from trainer.study.adaptive import Cell, Course, Result, simulated, table, worst
 from trainer.study.config import Study
 from trainer.study.plan import RunSpec
@@ -58,7 +59,8 @@ def ahead(config: Study, course: Course, results: Mapping[str, Result]) -> Ahead
     planned = {run.key: run for run in (*whole, *course.plan.runs)}
     most = _amount([] if course.stopped else list(planned.values()), results)
     known = [run for run in course.plan.runs if run.key in results]
-    told = None if course.judged is None else noise.of(table(known, results))
+    finished = with_destroyed(table(known, results))
+    told = None if course.judged is None else noise.of(finished)
     if told is None or course.stopped:
         return Ahead(least, most)
     pilot = _Pilot(told, known, results)

@@ -59,8 +59,8 @@ def ahead(config: Study, course: Course, results: Mapping[str, Result]) -> Ahead
     planned = {run.key: run for run in (*whole, *course.plan.runs)}
     most = _amount([] if course.stopped else list(planned.values()), results)
     known = [run for run in course.plan.runs if run.key in results]
-    finished = with_destroyed(table(known, results))
-    told = None if course.judged is None else noise.of(finished)
+    judged = course.judged is not None
+    told = noise.of(with_destroyed(table(known, results))) if judged else None
     if told is None or course.stopped:
         return Ahead(least, most)
     pilot = _Pilot(told, known, results)

@@ -307,7 +307,7 @@ class _Study:
             decided = _Decided(findings, bounds, joint=self.criteria.reading == "joint")
             verdict = decided.verdict()
             point, rate = decided.of_means()
-        counts = [len(cell.trials) for cell in curves[self.criteria.ticket]]
+        counts = [len(cell.trials) for cell in able(curves[self.criteria.ticket])]
         # Runs that only conditions beside the verdict wait for do not make it provisional.
         rivals = (c.rival.name for c in self.conditions if c.rival is not None and c.verdicts)
         decisive = {PRETRAIN.name, self.criteria.ticket, *rivals}
@@ -326,7 +326,9 @@ class _Study:
             criteria=self.criteria,
             trials=(min(counts, default=0), max(counts, default=0)),
             single=tuple(
-                name for name, cells in curves.items() if any(len(c.trials) == 1 for c in cells)
+                name
+                for name, cells in curves.items()
+                if any(len(cell.trials) == 1 for cell in able(cells))
             ),
             diverged=tuple((name, rate) for name, rates in lost.items() for rate in sorted(rates)),
             assumed=self.criteria.assumed(self.dataset),

@@ -71,8 +71,10 @@ for study in chosen:
     ):
         read = study.read_by(criteria)
         # The paper's figure has no WR; where it is the ticket, ours has.
-        left_out = [settings.WR.name] if read.ticket != settings.WR.name else []
-        wanted = links.of_points(here.filter(~pl.col("setting").is_in(left_out)), study.view)
+        wanted_settings = (pl.col("setting") != settings.WR.name) | (
+            pl.col("setting") == read.ticket
+        )
+        wanted = links.of_points(here.filter(wanted_settings), study.view)
         panel = by_learning_rate.panels(
             wanted,
             [j for j in judgements if (j.network, j.dataset) == (network, dataset)],

@@ -123,7 +123,12 @@ def test_a_condition_of_ones_own_is_judged_beside_the_five(study: str):
     for judgement, without in zip(complete, judge(runs)[-3:], strict=True):
         found = judgement.finding("S")
         at = runs.filter(pruner=judgement.pruner, sparsity=0.75)
-        cells = at.group_by("setting", "learning_rate").agg(pl.col("accuracy").mean())
+        accuracy = pl.col("accuracy")
+        cells = (
+            at.group_by("setting", "learning_rate")
+            .agg(accuracy.mean(), by_luck=accuracy.min() < accuracy.max() / 2)
+            .filter(~pl.col("by_luck"))
+        )
         best = dict(cells.group_by("setting").agg(pl.col("accuracy").max()).rows())
         assert found.margin == pytest.approx(best["lt"] - best["sc"] - 0.005)
         assert judgement.verdict == without.verdict, "no verdict needs it"

@@ -79,12 +79,15 @@ def accuracy(of: pl.DataFrame, *, is_shared: bool = True, is_cut: bool = False) 
 def _trained(of: pl.DataFrame) -> pl.DataFrame:
     """Without networks that a learning rate has destroyed.
 
-    These are less than half as accurate as the best, and outliers: below Tukey's outer fence. A
-    line that is so at every rate is no matter of rates, and stays.
+    These are less than half as accurate as the best, or their trials are that far apart, and they
+    are outliers: below Tukey's outer fence. A line that is so at every rate is no matter of rates,
+    and stays.
     """
     accuracy = pl.col("accuracy")
     first, third = (accuracy.quantile(q, "linear") for q in (0.25, 0.75))
-    low = (accuracy < accuracy.max() / 2) & (accuracy < first - 3 * (third - first))
+    half = accuracy.max() / 2
+    lost = (accuracy < half) | (pl.col("high") - pl.col("low") > half)
+    low = lost & (accuracy < first - 3 * (third - first))
     # Published ones have no accuracy of ours.
     marked = of.with_columns(low.fill_null(False).alias("destroyed"))
     everywhere = pl.col("destroyed").all().over("panel", "line")

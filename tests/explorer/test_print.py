@@ -252,6 +252,10 @@ def test_what_no_rate_trains_is_not_cut_and_published_accuracies_undo_no_cut():
     title, low = axis(lost, collapsed)
     assert title == "accuracy (%)"
     assert low < 10
+    one_of_two = of_rates.with_columns(accuracy=54.6, low=0.0, high=100.0)
+    title, low = axis(lost, one_of_two)
+    assert title == "accuracy (%), cut below"
+    assert low > 96
     title, low = axis(lost, of_rates, published)
     assert title == "accuracy (%), cut below"
     assert low > 96

@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         # A file has room: in rich's 80 columns, tables of many learning rates fall apart.
-        console = Console(width=_WIDTH_OF_FILES)
+        console.width = _WIDTH_OF_FILES
     uri = options.tracking_uri or tracking_uri()
     try:
         if options.executor != "ray" and (options.ray_address or options.runs_per_device):

@@ -15,6 +15,12 @@ from jackpot.looks import LookThen, Standing, TicketThen
 _SYMBOLS = {Verdict.JACKPOT: "★", Verdict.SECONDARY: "✓", Verdict.NONE: "×"}
 _ROWS = {condition.name: appearance.asked(condition) for condition in (*CONDITIONS, *BESIDE)}
 _CELL = ["setting", "pruner", "sparsity", "learning_rate"]
+# "2: 5 trials" in two lines, down from the place of the first: a study may have many looks.
+_AXIS = {
+    "labelAngle": 0,
+    "labelPadding": 18,
+    "labelExpr": "split(replace(datum.label, / trials?$/, ''), ': ')",
+}
 
 
 def name(look: LookThen) -> str:
@@ -84,7 +90,8 @@ def chart(data: pl.DataFrame) -> alt.FacetChart:
     Args:
         data: from `cells`.
     """
-    return curves.faceted(verdicts.panel(data, across="look"))
+    title = "look, and trials up to then"
+    return curves.faceted(verdicts.panel(data, across="look", title=title, axis=_AXIS))
 
 
 def table(looks: Sequence[LookThen], alpha: float) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """A map of verdicts: every ticket of a study, its verdict and its conditions at a glance."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import altair as alt
 import polars as pl
@@ -115,7 +116,12 @@ def still_open(mark: str, words: str, means: Verdict | None = None) -> dict[str,
     }  # fmt: skip
 
 
-def panel(data: pl.DataFrame, across: str = "sparsity") -> appearance.Layers:
+def panel(
+    data: pl.DataFrame,
+    across: str = "sparsity",
+    title: str | None = None,
+    axis: Mapping[str, Any] | None = None,
+) -> appearance.Layers:
     """The cells of one pruner: sparsities side by side, the verdict above its conditions.
 
     A cell that the trials decide is filled; one that they leave open is grey with a dashed border.
@@ -124,23 +130,17 @@ def panel(data: pl.DataFrame, across: str = "sparsity") -> appearance.Layers:
     Args:
         data: from `cells`.
         across: the column that stands side by side.
+        title: of its axis, if it is not called as the column is.
+        axis: how that axis differs.
     """
     rows = data["row"].unique(maintain_order=True).to_list()
-    if across == "look":
-        # "2: 5 trials" in two lines, since a study may have many looks.
-        title = "look, and trials up to then"
-        axis = alt.Axis(
-            labelAngle=0,
-            # Lines go down from the first one's place.
-            labelPadding=18,
-            labelExpr="split(replace(datum.label, / trials?$/, ''), ': ')",
-            orient="top",
-        )
-    else:
-        title, axis = across, alt.Axis(labelAngle=-45, orient="top")
     base = alt.Chart(data).encode(
         x=alt.X(
-            f"{across}:N", title=title, sort=None, axis=axis, scale=alt.Scale(paddingInner=0.06)
+            f"{across}:N",
+            title=title or across,
+            sort=None,
+            axis=alt.Axis(orient="top", **{"labelAngle": -45} | dict(axis or {})),
+            scale=alt.Scale(paddingInner=0.06),
         ),
         y=alt.Y(
             "row:N",

@@ -66,15 +66,9 @@ def test_a_launch_under_way_says_how_far_it_is():
     some = finished().head(10)
     text = answer.sentence([judged(SECONDARY)], planned(), some)
     assert text.endswith(f"10 of {planned().height} planned runs have finished.")
-    ended = pl.concat(
-        [
-            some,
-            *(
-                some.head(n).with_columns(status=pl.lit(s))
-                for n, s in ((2, "FAILED"), (3, "KILLED"))
-            ),
-        ]
-    )
+    failed = some.head(2).with_columns(status=pl.lit("FAILED"))
+    killed = some.head(3).with_columns(status=pl.lit("KILLED"))
+    ended = pl.concat([some, failed, killed])
     text = answer.sentence([judged(SECONDARY)], planned(), ended)
     assert text.endswith("planned runs have finished, 2 failed, 3 interrupted.")
     none = answer.sentence([], planned(), finished().clear())

@@ -209,13 +209,13 @@ def _check_revision(run_id: str, params: dict[str, str]) -> None:
         )
 
 
-def images_of(run: StoredRun, count: int, named: str | None = None) -> "Dataset":
+def images_of(run: StoredRun, count: int, own_dataset: str | None = None) -> "Dataset":
     """A run's dataset, with its first `count` training images and its test images.
 
     Args:
         run: of the trainer.
         count: of training images.
-        named: for a dataset of your own, its `package.module:function`: no module is imported
+        own_dataset: for a dataset of your own, its `package.module:function`: no module is imported
             because a store names it.
 
     Raises:
@@ -229,7 +229,8 @@ def images_of(run: StoredRun, count: int, named: str | None = None) -> "Dataset"
         )
     _check_revision(run.run_id, params)
     name = params[Param.DATASET]
-    if ":" in name and not name.startswith("tfds:") and name != named:
+    known = name in datasets.DATASETS or datasets.TFDS.fullmatch(name)
+    if not known and name != own_dataset:
         raise ValueError(
             f"run {run.run_id} was trained on '{name}', which is not one of the trainer's "
             f"datasets; if it is yours, say --dataset {name}"

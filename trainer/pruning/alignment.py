@@ -85,8 +85,7 @@ def permuted(arrays: Mask, network: "keras.Model", orders: Permutations) -> Mask
     Raises:
         MaskError: a kernel of which it is not known what its channels are.
     """
-    check(network, list(arrays))
-    units = _units(network)
+    units = _permutable(network, list(arrays))
     found = {}
     for path, array in arrays.items():
         inputs, outputs, places = units.sides[path]
@@ -100,10 +99,15 @@ def permuted(arrays: Mask, network: "keras.Model", orders: Permutations) -> Mask
 
 def check(network: "keras.Model", paths: Sequence[str]) -> None:
     """Sees that a mask of these kernels can be permuted. Raises: MaskError, see `matched`."""
+    _permutable(network, paths)
+
+
+def _permutable(network: "keras.Model", paths: Sequence[str]) -> Units:
     units = _units(network)
     for path in paths:
         if path not in units.sides:
             raise MaskError(f"'{path}' cannot be permuted: its layer's units are not known")
+    return units
 
 
 def _units(network: "keras.Model") -> Units:

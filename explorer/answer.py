@@ -112,7 +112,7 @@ def _answer(
         names = ", ".join(settings.label(name) for name in missing)
         return f"Nothing can be judged yet: runs of {names} are missing."
     best = min(complete, key=_rank)
-    name = f"{appearance.line(best.ticket, best.pruner)} at {wording.sparsity(best.sparsity)}"
+    name = f"{settings.line(best.ticket, best.pruner)} at {wording.sparsity(best.sparsity)}"
     rate = f" at learning rate {best.learning_rate:g}" if best.learning_rate else ""
     waiting = any(j.pending for j in every)
     if best.verdict in PRIZES:

@@ -9,9 +9,8 @@ import polars as pl
 import streamlit as st
 
 from explorer import snapshot
-from explorer.figures import appearance
 from explorer.readers import StoreUnavailable
-from jackpot import artifacts, overlaps
+from jackpot import artifacts, overlaps, settings
 from jackpot.connectivity import STABLE, Barrier, barrier
 from jackpot.contract import Artifact, Tag, connectivity_artifact
 
@@ -59,7 +58,7 @@ def kin(uri: str, run: Mapping[str, Any], runs: pl.DataFrame, mask: artifacts.Ma
         other_trial | other_pruner,
     ).sort("pruner", "trial")
     rows, gone = [], []
-    own = appearance.method(run["pruner"])
+    own = settings.method(run["pruner"])
     masks = {own: mask}
     for other in found.head(MOST).iter_rows(named=True):
         try:
@@ -70,7 +69,7 @@ def kin(uri: str, run: Mapping[str, Any], runs: pl.DataFrame, mask: artifacts.Ma
             continue
         rows.append({"with": other["name"], **whole})
         if other["pruner"] != run["pruner"]:
-            masks[appearance.method(other["pruner"])] = theirs
+            masks[settings.method(other["pruner"])] = theirs
     table = pl.DataFrame(rows, infer_schema_length=None)
     return Kin(
         table.drop("layer") if rows else table,

@@ -5,9 +5,8 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from explorer import citation
 from explorer.snapshot import Study
-from jackpot import settings
+from jackpot import citation, settings
 from jackpot.card import WITH_JACKPOT, card
 from jackpot.conditions import Criteria
 from jackpot.contract import Param

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from jackpot import settings
+from jackpot import citation, settings
 from jackpot.conditions import Criteria
 
 
@@ -30,24 +30,12 @@ def changes(criteria: Criteria, which: Literal["last", "best"] = "last") -> list
         "ticket": f"ticket: {settings.label(criteria.ticket)}",
         "rate_by": "best rate by held-out images",
         "alpha": f"level {100 * criteria.alpha:g} %",
-        "share": level(criteria),
+        "share": citation.level(criteria),
     }
     found = [
         words for name, words in said.items() if getattr(criteria, name) != getattr(default, name)
     ]
     return found + (["accuracy of the best epoch"] if which == "best" else [])
-
-
-def level(criteria: Criteria) -> str:
-    """How often a verdict may be wrong, and what of that a look may spend.
-
-    >>> level(Criteria()), level(Criteria(share=0.25))
-    ('level 5 %', 'level 1.25 % at this look, 5 % over all looks')
-    """
-    if criteria.share == 1:
-        return f"level {100 * criteria.alpha:g} %"
-    here, all_looks = 100 * criteria.level, 100 * criteria.alpha
-    return f"level {here:g} % at this look, {all_looks:g} % over all looks"
 
 
 def footnote(changed: list[str]) -> str:

@@ -9,8 +9,7 @@ from pylatexenc.latexencode import (
     UnicodeToLatexEncoder,
 )
 
-from explorer.figures import appearance
-from jackpot import wording
+from jackpot import settings, wording
 from jackpot.marks import PUBLISHED
 
 NEEDS = "% Needs \\usepackage{amssymb,booktabs}."
@@ -141,8 +140,8 @@ def table_4(table: pl.DataFrame, dense: Mapping[float, float]) -> str:
         table: `pretrain_learning_rate learning_rate pruner accuracy`, accuracy in percent.
         dense: accuracy of pretraining by learning rate, in percent.
     """
-    pruners = sorted(table["pruner"].unique(), key=appearance.method)
-    names = [f"{appearance.method(pruner)} (%)" for pruner in pruners]
+    pruners = sorted(table["pruner"].unique(), key=settings.method)
+    names = [f"{settings.method(pruner)} (%)" for pruner in pruners]
     kinds, above, rules, below, blocks, at = "", [], [], [], [], 1
     for (rate,), here in table.group_by("pretrain_learning_rate", maintain_order=True):
         own = f" (acc. {dense[float(rate)]:.1f} %)" if float(rate) in dense else ""

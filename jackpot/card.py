@@ -24,7 +24,7 @@ def card(
         name: of the ticket.
         facts: its recipe, by param of `jackpot.contract`.
         lineage: where weights and mask are from, a line each.
-        verdict: in words; empty: it was not judged.
+        verdict: in words, its evidence in further lines; empty: it was not judged.
         loading: Python code by what it needs.
         task: what hubs call its task; empty: none of theirs.
 
@@ -40,11 +40,10 @@ def card(
     lines += ["---", "", f"# {_plain(name)}", ""]
     lines += ["| param | value |", "|---|---|"]
     lines += [f"| {key} | {_plain(value)} |" for key, value in facts.items()]
-    lines += ["", "## Verdict", "", _plain(verdict) or "It was not judged.", ""]
-    lines += [
-        "By the definition of Ma et al. 2021, https://arxiv.org/abs/2107.00166.",
-        "",
-    ]
+    said, *evidence = verdict.splitlines() or ["It was not judged."]
+    lines += ["", "## Verdict", "", _plain(said), ""]
+    lines += [*(f"- {_plain(line)}" for line in evidence), ""] if evidence else []
+    lines += ["By the definition of Ma et al. 2021, https://arxiv.org/abs/2107.00166.", ""]
     lines += ["## Lineage", "", *(f"- {_plain(line)}" for line in lineage), ""]
     lines += ["## How to load it", ""]
     for needs, code in loading.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from jackpot import contrasts, noise, settings
+from jackpot import contrasts, noise, settings, wording
 from jackpot.conditions import (
     ALPHA,
     CONDITIONS,
@@ -148,7 +148,8 @@ class Judgement:
         text = str(self.verdict)
         if self.verdict is Verdict.TICKET:
             text = "ticket (jackpot undecided)"
-        return f"{text} (so far: {self.pending} runs to come)" if self.pending else text
+        to_come = wording.count(self.pending, "run")
+        return f"{text} (so far: {to_come} to come)" if self.pending else text
 
 
 def judge(

@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from jackpot.conditions import Verdict
 from jackpot.contrasts import Decision
 
 
@@ -127,7 +128,7 @@ class LookThen:
             TicketThen(
                 str(ticket["pruner"]),
                 float(ticket["sparsity"]),
-                str(ticket["verdict"]),
+                str(Verdict(ticket["verdict"])),
                 Standing(ticket["standing"]),
                 int(ticket["look"]),
                 {

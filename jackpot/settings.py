@@ -355,6 +355,27 @@ def label(name: str) -> str:
     return SETTINGS[name].label if name in SETTINGS else plugins.short(name).upper()
 
 
+DENSE = "dense"
+
+
+def method(pruner: str | None) -> str:
+    """What a pruner is called on screen; `dense` where there is none.
+
+    >>> method("imp"), method("mypackage.mymodule:lamp"), method(None)
+    ('IMP', 'LAMP', 'dense')
+    """
+    return DENSE if pruner is None else plugins.short(pruner).upper()
+
+
+def line(setting: str, pruner: str | None = None) -> str:
+    """What a setting under a pruner's masks is called on screen.
+
+    >>> line("lt", "imp"), line("sdt")
+    ('LT-IMP', 'SDT')
+    """
+    return label(setting) if pruner is None else f"{label(setting)}-{method(pruner)}"
+
+
 def ordered(names: Iterable[str]) -> list[str]:
     """Names that a store has, each once: the table's in its order, then all others by name.
 

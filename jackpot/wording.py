@@ -62,3 +62,13 @@ def count(number: int, noun: str) -> str:
     ('1 trial', '3 trials')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def span(counts: tuple[int, int]) -> str:
+    """The fewest and the most of something.
+
+    >>> span((3, 3)), span((1, 3))
+    ('3', '1 to 3')
+    """
+    few, many = counts
+    return f"{few}" if few == many else f"{few} to {many}"

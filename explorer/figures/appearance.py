@@ -13,14 +13,13 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from jackpot import plugins, settings, wording
+from jackpot import settings, wording
 from jackpot.conditions import Condition, Verdict
 from jackpot.contrasts import Decision
 from jackpot.definition import Judgement
 
 Layers = alt.LayerChart | alt.FacetChart
 """What `alt.layer` says that it gives."""
-DENSE = "dense"
 NEUTRAL = "#949494"
 # The paper's box of a secondary prize is green.
 PRIZES = {Verdict.JACKPOT: "#c08a00", Verdict.SECONDARY: "#1a8f5a"}
@@ -29,9 +28,9 @@ UNDECIDED_DASH = [3, 2]
 OPEN = ", undecided"
 """After a prize that the means give and the trials leave open."""
 # Of networks without a mask, of the paper's two pruners, and of whatever else there is.
-_DASHES = {DENSE: [1, 0], "IMP": [1, 0], "OMP": [5, 3]}
+_DASHES = {settings.DENSE: [1, 0], "IMP": [1, 0], "OMP": [5, 3]}
 _OTHER_DASHES = ([2, 2], [8, 3, 2, 3], [1, 3], [10, 4], [6, 2, 1, 2, 1, 2])
-_FILLED = (DENSE, "IMP")
+_FILLED = (settings.DENSE, "IMP")
 # Shapes that Vega-Lite has no name for, as paths in a square from -1 to 1.
 _PATHS = {
     "pentagon": "M0,-1L0.95,-0.31L0.59,0.81L-0.59,0.81L-0.95,-0.31Z",
@@ -54,28 +53,9 @@ _DASHED = "".join(
 )
 
 
-def method(pruner: str | None) -> str:
-    """What a pruner is called on screen; `dense` where there is none.
-
-    >>> method("imp"), method("mypackage.mymodule:lamp"), method(None)
-    ('IMP', 'LAMP', 'dense')
-    """
-    return DENSE if pruner is None else plugins.short(pruner).upper()
-
-
-def line(setting: str, pruner: str | None = None) -> str:
-    """The legend entry of a setting under a pruner's mask.
-
-    >>> line("lt", "imp"), line("sdt")
-    ('LT-IMP', 'SDT')
-    """
-    label = settings.label(setting)
-    return label if pruner is None else f"{label}-{method(pruner)}"
-
-
 def ticket(judgement: Judgement) -> str:
     """A ticket's short name within a study: pruner and sparsity."""
-    return f"{method(judgement.pruner)} at {wording.sparsity(judgement.sparsity)}"
+    return f"{settings.method(judgement.pruner)} at {wording.sparsity(judgement.sparsity)}"
 
 
 def asked(condition: Condition) -> str:
@@ -90,8 +70,8 @@ def named(frame: pl.DataFrame) -> pl.DataFrame:
     """A frame with `setting` and `pruner`, and how these are called: `method` and `line`."""
     pairs = frame.select("setting", "pruner").unique()
     names = pairs.with_columns(
-        pl.Series("method", [method(pruner) for _, pruner in pairs.rows()], dtype=pl.String),
-        pl.Series("line", [line(*pair) for pair in pairs.rows()], dtype=pl.String),
+        pl.Series("method", [settings.method(p) for _, p in pairs.rows()], dtype=pl.String),
+        pl.Series("line", [settings.line(*pair) for pair in pairs.rows()], dtype=pl.String),
     )
     return frame.join(
         names, on=["setting", "pruner"], how="left", nulls_equal=True, maintain_order="left"
@@ -260,9 +240,3 @@ def box(judgement: Judgement) -> tuple[Verdict, bool] | None:
         Verdict.SECONDARY: judgement.wins,
     }
     return prize, decided[prize] and not judgement.pending
-
-
-def span(counts: tuple[int, int]) -> str:
-    """The fewest and the most of something: "3", or "1 to 3"."""
-    few, many = counts
-    return f"{few}" if few == many else f"{few} to {many}"

@@ -40,7 +40,7 @@ def panels(
     boxes = pl.DataFrame(
         [
             (
-                appearance.line(j.ticket, j.pruner),
+                settings.line(j.ticket, j.pruner),
                 j.sparsity,
                 j.learning_rate,
                 f"{box[0]}{'' if box[1] else OPEN}",

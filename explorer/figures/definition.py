@@ -4,7 +4,7 @@ import altair as alt
 import polars as pl
 
 from explorer.figures import appearance
-from jackpot import Judgement
+from jackpot import Judgement, settings
 from jackpot.contrasts import Decision
 
 _SCHEMA: dict[str, type[pl.DataType]] = {
@@ -45,10 +45,10 @@ def comparisons(judgement: Judgement) -> pl.DataFrame:
                 100 * finding.margin,
                 None if finding.low is None else 100 * finding.low,
                 None if finding.high is None else 100 * finding.high,
-                appearance.line(judgement.ticket, judgement.pruner),
+                settings.line(judgement.ticket, judgement.pruner),
                 100 * ours.accuracy,
                 ours.learning_rate,
-                f"{condition.rival_words}: {appearance.line(condition.rival.name, pruner)}",
+                f"{condition.rival_words}: {settings.line(condition.rival.name, pruner)}",
                 100 * theirs.accuracy,
                 theirs.learning_rate,
             )

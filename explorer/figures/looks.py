@@ -7,7 +7,7 @@ import polars as pl
 
 from explorer import links
 from explorer.figures import appearance, curves, verdicts
-from jackpot import wording
+from jackpot import settings, wording
 from jackpot.conditions import BESIDE, CONDITIONS, Verdict
 from jackpot.contrasts import MARKS, Decision
 from jackpot.looks import LookThen, Standing, TicketThen
@@ -43,7 +43,7 @@ def cells(looks: Sequence[LookThen], view: Mapping[str, str]) -> pl.DataFrame:
         Columns as `explorer.figures.verdicts.cells` has them, with `look` and `panel`, the ticket.
     """
     pruners = {ticket.pruner for look in looks for ticket in look.tickets}
-    methods = {pruner: appearance.method(pruner) for pruner in sorted(pruners)}
+    methods = {pruner: settings.method(pruner) for pruner in sorted(pruners)}
     if len(set(methods.values())) < len(methods):
         # Two of a user's own may have one short name.
         methods = {pruner: pruner for pruner in methods}
@@ -127,9 +127,9 @@ def needs(looks: Sequence[LookThen]) -> pl.DataFrame:
     rows = [
         {
             "after look": look.number,
-            "pruner": appearance.method(ticket.pruner),
+            "pruner": settings.method(ticket.pruner),
             "sparsity": ticket.sparsity,
-            "setting": appearance.line(setting),
+            "setting": settings.line(setting),
             "more trials at": ", ".join(f"{rate:g}" for rate in rates),
             "dropped": ", ".join(f"{rate:g}" for rate in look.rates if rate not in rates),
         }

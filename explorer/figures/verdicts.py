@@ -8,7 +8,7 @@ import polars as pl
 
 from explorer import links
 from explorer.figures import appearance, curves
-from jackpot import Judgement, wording
+from jackpot import Judgement, settings, wording
 from jackpot.conditions import Verdict
 from jackpot.contrasts import MARKS, Decision
 
@@ -46,7 +46,7 @@ def cells(judgements: Sequence[Judgement], view: Mapping[str, str]) -> pl.DataFr
         about = {
             "network": judgement.network,
             "dataset": judgement.dataset,
-            "pruner": appearance.method(judgement.pruner),
+            "pruner": settings.method(judgement.pruner),
             "sparsity": wording.sparsity(judgement.sparsity),
             "link": links.page("definition", **view, of=of, detail=appearance.ticket(judgement)),
         }
@@ -95,7 +95,7 @@ def _condition(decision: Decision | None, pending: int) -> dict[str, str]:
     if decision is None or decision is Decision.UNDECIDED:
         return still_open(mark, "runs are missing" if decision is None else str(decision))
     if pending:
-        return still_open(mark, f"{decision} so far: {pending} runs to come")
+        return still_open(mark, f"{decision} so far: {wording.count(pending, 'run')} to come")
     return decided(mark, str(decision), decision)
 
 

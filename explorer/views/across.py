@@ -128,14 +128,14 @@ lines = st.pills(
 rates = shown["learning rate"].unique(maintain_order=True).to_list()
 rates = sorted(rates, key=float)
 rate = asked.one("Learning rate at which studies meet", rates, "across_rate", rates[0])
-pruners = [m for m in shown["method"].unique().sort() if m != appearance.DENSE]
+pruners = [m for m in shown["method"].unique().sort() if m != settings.DENSE]
 if not pruners:
     st.info("None of these studies has a network with a mask yet.")
     st.stop()
 pruner = asked.one("Pruner", pruners, "across_pruner", "IMP" if "IMP" in pruners else pruners[0])
 shown = shown.filter(
     pl.col("setting").is_in(lines or [settings.PRETRAIN.name]),
-    pl.col("method").is_in([appearance.DENSE, pruner]),
+    pl.col("method").is_in([settings.DENSE, pruner]),
 )
 if shown.is_empty():
     st.info("Choose a setting.")
@@ -173,7 +173,7 @@ if st.toggle("Compare weights (seconds per run)", key="across_weights", bind="qu
                 pl.col("pruner").is_not_null(), pl.col("sparsity").is_in(depths[label])
             )
             for name, exact in masks.select("pruner", "sparsity").unique().sort("pruner").rows():
-                if appearance.method(name) != pruner:
+                if settings.method(name) != pruner:
                     continue
                 means = correlating.compare(
                     stores.tracking_uri(), finished, name, exact, p, correlating.OF_PRETRAINING

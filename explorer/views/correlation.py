@@ -4,9 +4,8 @@ import polars as pl
 import streamlit as st
 
 from explorer import asked, correlating, show, sidebar
-from explorer.figures import appearance
 from explorer.figures import correlation as figure
-from jackpot import correlation, stores, wording
+from jackpot import correlation, settings, stores, wording
 from jackpot.trials import OWN_RATE
 
 st.title("Correlation")
@@ -26,7 +25,7 @@ if sparse.is_empty():
     st.stop()
 choices = sparse.select("pruner", "sparsity").unique().sort("sparsity", "pruner").rows()
 labels = {
-    f"{appearance.method(pruner)} at {wording.sparsity(s)}": (pruner, s) for pruner, s in choices
+    f"{settings.method(pruner)} at {wording.sparsity(s)}": (pruner, s) for pruner, s in choices
 }
 trials = max(finished["trial"].to_list())
 if trials > 3:

@@ -9,10 +9,10 @@ import streamlit as st
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from explorer import answer, asked, citation, links, reading, settling, show, sidebar, snapshot
+from explorer import answer, asked, links, reading, settling, show, sidebar, snapshot
 from explorer.figures import appearance, definition
 from explorer.readers import StoreUnavailable
-from jackpot import settings, stores, wording
+from jackpot import citation, settings, stores, wording
 from jackpot.conditions import STANDARD_EPOCHS, Criteria, Verdict, plain
 from jackpot.contract import Artifact
 from jackpot.contrasts import MARKS
@@ -29,7 +29,7 @@ def row(judgement: Judgement, view: Mapping[str, str]) -> dict[str, Any]:
     """One line of the overview of all sparsities."""
     conditions = {f.condition.symbol: MARKS[f.decision] for f in judgement.conditions}
     return {
-        "pruner": appearance.method(judgement.pruner),
+        "pruner": settings.method(judgement.pruner),
         "sparsity": judgement.sparsity,
         **conditions,
         "verdict": str(judgement),
@@ -61,7 +61,7 @@ def cautions(
     if judgement.void:
         symbols = " and ".join(condition.symbol for condition in judgement.void)
         said.append(
-            f"{appearance.method(judgement.pruner)} draws its masks and looks at no weight: by "
+            f"{settings.method(judgement.pruner)} draws its masks and looks at no weight: by "
             f"construction, {symbols} cannot hold. Where it is said to, the judge is wrong."
         )
     if settings.find(judgement.ticket).needs_training:
@@ -205,7 +205,7 @@ if judgement.noise is None and not judgement.missing and not judgement.pending:
 with st.expander("Copy as text"):
     st.code(citation.text(judgement, study.name, study.launch_id, which), None, wrap_lines=True)
 if judgement.verdict == Verdict.NOT_ENOUGH_RUNS and judgement.pending:
-    st.info(f"Not enough runs yet: {judgement.pending} planned runs are to come.")
+    st.info(f"Not enough runs yet: {wording.count(judgement.pending, 'planned run')} to come.")
 elif judgement.verdict == Verdict.NOT_ENOUGH_RUNS:
     st.info(
         "Not enough runs. Add to the config: "

@@ -50,7 +50,7 @@ show.figure(
 means = points(wanted)
 to_come = study.pending.height
 trials = means["trials"].to_list()
-counted = appearance.span((min(trials), max(trials)))
+counted = wording.span((min(trials), max(trials)))
 st.caption(
     f"Points are means over n = {counted} trials, bars one standard deviation; broken lines and "
     "hollow points are pruners other than IMP. The band reaches from the best pretraining accuracy "
@@ -64,7 +64,7 @@ st.caption(
         else "No point makes a ticket, by the means. "
     )
     + "Click the legend to single out a line, a point to see what it rests on."
-    + (f" {to_come} planned runs are to come." if to_come else "")
+    + (f" {wording.count(to_come, 'planned run')} to come." if to_come else "")
 )
 published.table(data, wanted, name)
 show.numbers(means, name)

@@ -4,7 +4,6 @@ import polars as pl
 import streamlit as st
 
 from explorer import show
-from explorer.figures import appearance
 from jackpot import published, settings
 
 st.title("The paper's own numbers")
@@ -37,7 +36,7 @@ show.table(
             {
                 "printed in": name,
                 "network": judgement.network,
-                "pruner": appearance.method(judgement.pruner),
+                "pruner": settings.method(judgement.pruner),
                 "sparsity": judgement.sparsity,
                 "": finding.condition.symbol,
                 "condition": finding.condition.words,

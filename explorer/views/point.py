@@ -31,7 +31,7 @@ here = points.filter(
     (pl.col("learning_rate") / rate - 1).abs() < 1e-9,
 )
 depth = f" at sparsity {wording.sparsity(sparsity)}" if sparsity else ""
-title = f"{appearance.line(setting, pruner)}{depth}, learning rate {rate:g}"
+title = f"{settings.line(setting, pruner)}{depth}, learning rate {rate:g}"
 st.subheader(show.plain(title), anchor=False)
 if here.is_empty():
     st.warning("The link names a point that this launch of the study does not have.")
@@ -125,7 +125,7 @@ if data.is_empty():
 show.figure(
     training_curves.chart(data, metric),
     f"{study.name}-point-{metric}",
-    f"{metric} by epoch of {appearance.line(setting, pruner)} and what it is compared with.",
+    f"{metric} by epoch of {settings.line(setting, pruner)} and what it is compared with.",
 )
 with st.expander("Numbers"):
     show.table(data.select(training_curves.COLUMNS), f"{study.name}-point-{metric}")

@@ -6,7 +6,7 @@ import streamlit as st
 from explorer import lines, links, published, reading, show, sidebar
 from explorer.figures import appearance, by_sparsity
 from explorer.figures.points import points
-from jackpot import Criteria
+from jackpot import Criteria, wording
 
 st.title("Accuracy vs sparsity")
 study = sidebar.chosen()
@@ -36,7 +36,7 @@ show.figure(
 )
 trials = data["trials"].drop_nulls().to_list()
 st.caption(
-    f"Points are means over n = {appearance.span((min(trials), max(trials)))} trials, bars one "
+    f"Points are means over n = {wording.span((min(trials), max(trials)))} trials, bars one "
     "standard deviation; broken lines and hollow points are pruners other than IMP. The dashed "
     "line across is the dense network at the same learning rate. Click the legend to single out a "
     "line, a point to see what it rests on."

@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 from ruamel.yaml import YAML
 
-from explorer import citation, settling
+from explorer import settling
 from explorer.figures import by_learning_rate
+from jackpot import citation
 from jackpot.conditions import Criteria
 from jackpot.definition import judge
 from jackpot.settling import settle

@@ -120,7 +120,7 @@ def test_an_unfinished_study_has_no_marks_yet():
     ((own, _),) = marks(frame, Criteria(), to_come).values()
     assert str(own) == "? ? ? ?"
     (judgement,) = judge(frame, Criteria(), to_come)
-    assert str(judgement) == "jackpot (so far: 1 runs to come)"
+    assert str(judgement) == "jackpot (so far: 1 run to come)"
 
 
 def test_a_clear_no_in_the_joint_reading_is_no_boundary():

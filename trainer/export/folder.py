@@ -3,20 +3,21 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
 from safetensors.numpy import save_file
 
-from jackpot import artifacts, contrasts, wording
+from jackpot import artifacts, citation
 from jackpot.card import WITH_JACKPOT, card
 from jackpot.conditions import CONDITIONS, Criteria, with_beside, with_said
 from jackpot.contract import Artifact, Metric, Param
 from jackpot.definition import judge
+from jackpot.looks import LookThen
 from jackpot.settings import SETTINGS
 from trainer import datasets
 from trainer.export import keras_file, plain_torch
@@ -24,6 +25,8 @@ from trainer.store.ticket import described, fill
 from trainer.store.tracking import Store, StoreAway, StoredRun, StoreRefused
 
 Which = Literal["initial", "final"]
+# Sparsities that are this close are one.
+_SAME = 1e-9
 _TORCH, _KERAS = "PyTorch (`pip install torch safetensors`)", "Keras"
 
 
@@ -153,55 +156,60 @@ def verdict(store: Store, run: StoredRun) -> str:
     pruner, row = run.params.get(Param.PRUNER), SETTINGS.get(run.params.get(Param.SETTING, ""))
     if pruner is None or row is None or not row.is_ticket or not run.launch_id:
         return ""
-    plan = _plan(store, run.launch_id)
-    said = plan.get("criteria", {})
-    criteria = with_said(Criteria(), said)
-    sparsity = float(run.params[Param.SPARSITY])
-    words = f"{row.name} under {pruner} at {wording.sparsity(sparsity)}, over all learning rates"
-    looks = [look for look in plan.get("looks", []) if look.get("tickets")]
-    if looks and criteria.ticket == row.name:
-        for ticket in looks[-1]["tickets"]:
-            if ticket["pruner"] == pruner and abs(ticket["sparsity"] - sparsity) < 1e-9:
-                return f"{words}: {ticket['verdict']}, after look {ticket['look']} of its study."
+    planned = _planned(store, run.launch_id)
+    if planned is None:
         return ""
-    asked = {planned["run_key"]: planned for planned in plan.get("runs", [])}
+    sparsity = float(run.params[Param.SPARSITY])
+    looks = [look for look in planned.looks if look.tickets]
+    if looks and planned.criteria.ticket == row.name:
+        for ticket in looks[-1].tickets:
+            if ticket.pruner == pruner and abs(ticket.sparsity - sparsity) < _SAME:
+                return citation.recorded(row.name, ticket, run.study, run.launch_id)
+        return ""
     about = run.params[Param.NETWORK], run.params[Param.DATASET]
     finished, diverged = store.finished(*about), store.diverged(*about)
     rows = [
         _row(other.params, other.metrics.get(Metric.VAL_ACCURACY))
         for key, other in finished.items()
-        if key in asked
+        if key in planned.runs
     ]
     if not rows:
         return ""
-    others = {key: planned for key, planned in asked.items() if key not in finished}
-    rows += [_row(planned, None, "FAILED") for key, planned in others.items() if key in diverged]
-    waiting = [_row(planned, None) for key, planned in others.items() if key not in diverged]
+    others = {key: params for key, params in planned.runs.items() if key not in finished}
+    rows += [_row(params, None, "FAILED") for key, params in others.items() if key in diverged]
+    waiting = [_row(params, None) for key, params in others.items() if key not in diverged]
     frame = pl.DataFrame(rows, infer_schema_length=None)
-    own = replace(criteria, ticket=row.name)
+    own = replace(planned.criteria, ticket=row.name)
     conditions = with_beside(CONDITIONS, frame["setting"], row.name)
     pending = pl.DataFrame(waiting, infer_schema_length=None) if waiting else None
     for judgement in judge(frame, own, pending, conditions):
-        if judgement.pruner == pruner and abs(judgement.sparsity - sparsity) < 1e-9:
-            marks = ", ".join(
-                f"{one.condition.name} {contrasts.MARKS[one.decision]}"
-                for one in judgement.conditions
-            )
-            return (
-                f"{words} and {judgement.trials[1]} trials: {judgement} (by the means alone: "
-                f"{judgement.point_verdict}). Conditions: {marks}."
-            )
+        if judgement.pruner == pruner and abs(judgement.sparsity - sparsity) < _SAME:
+            return citation.text(judgement, run.study, run.launch_id, "last")
     return ""
 
 
-def _plan(store: Store, launch_id: str) -> dict[str, Any]:
-    """What a launch planned; empty if that cannot be read."""
+@dataclass(frozen=True)
+class _Planned:
+    """What a launch planned: the study's criteria, its looks, and params of its runs by key."""
+
+    criteria: Criteria
+    looks: tuple[LookThen, ...]
+    runs: Mapping[str, Mapping[str, str]]
+
+
+def _planned(store: Store, launch_id: str) -> _Planned | None:
+    """None if it cannot be read."""
     with TemporaryDirectory(prefix="jackpot-") as folder:
         try:
             path = store.fetch(launch_id, Artifact.LAUNCH_PLAN, Path(folder))
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except (StoreAway, StoreRefused, ValueError, TypeError, OSError):
-            return {}
+            plan = json.loads(path.read_text(encoding="utf-8"))
+            return _Planned(
+                with_said(Criteria(), plan.get("criteria", {})),
+                tuple(map(LookThen.of, plan.get("looks", []))),
+                {planned["run_key"]: dict(planned) for planned in plan["runs"]},
+            )
+        except (StoreAway, StoreRefused, AttributeError, KeyError, ValueError, TypeError, OSError):
+            return None
 
 
 def _row(

@@ -384,9 +384,9 @@ def _from(
             for rate in [pretrain_rate] if own else rates:
                 yield spec(setting, rate, pruner=pruner, **mask, **parents)
 
-    needed = [pruner for pruner in pruners if pruning.find(pruner).looks_at_end] or not masked
+    looking_at_end = masked and any(pruning.find(pruner).looks_at_end for pruner in pruners)
     rewinding = any(setting.weights is Weights.REWOUND for setting in masked)
-    if needed or rewinding or any(s.is_pretraining for s in config.chosen_settings):
+    if looking_at_end or rewinding or any(s.is_pretraining for s in config.chosen_settings):
         yield pretrain
     sparsities = reported(config)
     for pruner in pruners if masked else ():

@@ -27,8 +27,9 @@ gallery: .venv/installed
 test: .venv/installed
 	$(MAKE) --no-print-directory -j 2 lint tests
 
+# Their processes read what the first has compiled, whatever the shell says of that.
 tests: .venv/installed
-	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder -m "not slow"
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder -m "not slow"
 
 # Real CIFAR-10 (set TFDS_DATA_DIR to a folder that holds it), kills, the largest networks.
 test-slow: .venv/installed

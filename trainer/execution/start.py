@@ -247,7 +247,7 @@ def _mask(spec: RunSpec, dataset: Dataset, fetch: Fetch, shared: SharedFiles) ->
         return {path: np.ones(shapes[path], bool) for path in _pruned_sizes(spec, network)}
     mask = _pruned(spec, spec.pruner, dataset, fetch, shared)
     if spec.matched is not None:
-        mask = _aligned(spec, dataset, mask, spec.matched, fetch)
+        mask = _aligned(spec, dataset, mask, spec.matched, fetch, shared)
     if rule is as_pruned:
         return mask
     seed = derive(spec.seed, spec.trial, Purpose.MASK_RULE)
@@ -345,6 +345,7 @@ def _aligned(
     mask: "Mask",
     parents: tuple[RunSpec, RunSpec],
     fetch: Fetch,
+    shared: SharedFiles,
 ) -> "Mask":
     """The mask, permuted from the units of one dense network to those of another."""
 
@@ -354,12 +355,22 @@ def _aligned(
         fill(network, values, f"the weights of {parent.name}")
         return network
 
-    first, second = map(trained, parents)
-    images = [batch for batch, _ in islice(_first_batches(spec, dataset), _MATCHED_BATCHES)]
-    found = alignment.permuted(mask, first, alignment.matched(first, second, images))
-    for network in (first, second):
-        pool.give_back(_structure(spec, dataset, _OWN), network)
-    return found
+    def make(path: Path) -> None:
+        first, second = map(trained, parents)
+        images = [batch for batch, _ in islice(_first_batches(spec, dataset), _MATCHED_BATCHES)]
+        found = alignment.matched(first, second, images)
+        for network in (first, second):
+            pool.give_back(_structure(spec, dataset, _OWN), network)
+        artifacts.write(path, {str(group): order for group, order in found.items()}, {})
+
+    def read(path: Path) -> alignment.Permutations:
+        orders, _ = artifacts.read(path)
+        return {int(group): order for group, order in orders.items()}
+
+    # The same for all pruners and sparsities.
+    facts = {"runs": [run.key for run in parents], "epoch": spec.mask_epoch}
+    orders = shared.once("matched", facts, make, read)
+    return alignment.permuted(mask, _shape_only(spec, dataset), orders)
 
 
 def _from_parent(parent: RunSpec, name: str, read: Callable[..., T], *arguments: object) -> T:

@@ -1,7 +1,7 @@
 """Files that several runs need: made once per machine, read by all processes.
 
-They hold initial weights, masks, and widths of small-dense networks. They stay in the work
-directory until the launch ends; a lost or damaged file is made again.
+They hold initial weights, masks, matched units, and widths of small-dense networks. They stay in
+the work directory until the launch ends; a lost or damaged file is made again.
 """
 
 from collections.abc import Callable, Mapping

@@ -3,7 +3,7 @@
 import hashlib
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +20,7 @@ from trainer import datasets
 from trainer.execution import estimate, forecast, group_size, images
 from trainer.execution.attempt import Attempts
 from trainer.execution.budget import Budget, Spending
-from trainer.execution.outcome import Executor, Outcome, Status, results
+from trainer.execution.outcome import Executor, Outcome, Status, results, skipped_for
 from trainer.execution.record import Launch, Record
 from trainer.execution.serial import Serial
 from trainer.execution.way import Known, Way, followed, on_these_images, way_from
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 # Seconds without any delivery at the end after which a launch leaves the rest to the next one.
 DELIVERY_PATIENCE_S = 60.0
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -363,10 +364,22 @@ def _stoppable() -> Iterator[threading.Event]:
 
 
 def _say_what_failed(console: Console, outcomes: dict[str, Outcome]) -> None:
-    for status in (Status.FAILED, Status.SKIPPED):
-        ended = [o for o in outcomes.values() if o.status == status]
-        if ended:
-            console.print(f"[bold]{len(ended)} {status}:[/]", highlight=False)
-            for outcome in ended:
-                line = f"  {outcome.spec.name}: {outcome.reason}"
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
+    failed = [o for o in outcomes.values() if o.status is Status.FAILED]
+    skipped = skipped_for(outcomes)
+    lines = {
+        f"{len(failed)} failed": [f"{o.spec.name}: {o.reason}" for o in failed],
+        f"{sum(map(len, skipped.values()))} skipped": [
+            f"{_first([spec.name for spec in specs])}: {why}" for why, specs in skipped.items()
+        ],
+    }
+    for head, said in lines.items():
+        if said:
+            console.print(f"[bold]{head}:[/]", highlight=False)
+        for line in said:
+            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _first(names: Sequence[str]) -> str:
+    """Names, of which there may be many: pruning in rounds loses all after the first."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -119,6 +119,26 @@ def results(outcomes: Mapping[str, Outcome]) -> dict[str, Result]:
     return found
 
 
+def skipped_for(outcomes: Mapping[str, Outcome]) -> dict[str, list[RunSpec]]:
+    """Runs that were skipped, by why: the ancestor that was not trained, and how that ended."""
+    found: dict[str, list[RunSpec]] = {}
+    for outcome in outcomes.values():
+        if outcome.status is Status.SKIPPED:
+            root = _root(outcome, outcomes)
+            found.setdefault(f"'{root.spec.name}' {_WAS[root.status]}", []).append(outcome.spec)
+    return found
+
+
+def _root(outcome: Outcome, outcomes: Mapping[str, Outcome]) -> Outcome:
+    """The first that was not trained of a run's line of ancestors."""
+    while True:
+        parents = (outcomes.get(parent.key) for parent in outcome.spec.parents)
+        ended = [one for one in parents if one is not None and not one.status.is_trained]
+        if not ended:
+            return outcome
+        outcome = ended[0]
+
+
 def skipped(spec: RunSpec, outcomes: Mapping[str, Outcome]) -> Outcome | None:
     """The outcome of a run that a parent has failed; None if none has."""
     for parent in spec.parents:

@@ -6,6 +6,7 @@ import polars as pl
 
 from explorer import settling
 from explorer.figures import appearance
+from explorer.readers.frames import below_failed
 from jackpot import settings, wording
 from jackpot.conditions import PRIZES, STANDARD_EPOCHS, Verdict, plain
 from jackpot.contrasts import Decision
@@ -41,6 +42,8 @@ def sentence(
         said += f" {done} of {wording.count(plan.height, 'planned run')} have finished"
         for status, words in (("FAILED", "failed"), ("KILLED", "interrupted")):
             said += f", {counts[status]} {words}" if counts.get(status) else ""
+        below = len(below_failed(plan, runs))
+        said += f", {below} need one that failed" if below else ""
         said += "."
     return said
 

@@ -155,14 +155,25 @@ def pending(plan: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
         plan: from `readers.ApiReader.plan`.
         runs: of that plan; see `of_plan`.
     """
+    ended = runs.filter(pl.col("status").is_in(["FINISHED", "FAILED"]))["run_key"].to_list()
+    return plan.filter(~pl.col("run_key").is_in([*ended, *below_failed(plan, runs)]))
+
+
+def below_failed(plan: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
+    """Keys of the runs of a plan that are not trained, since one that they need has failed.
+
+    Args:
+        plan, runs: see `pending`.
+    """
     ended = dict(runs.select("run_key", "status").iter_rows())
     lost = {key for key, status in ended.items() if status == "FAILED"}
+    below = []
     for key, parents in plan.select("run_key", "parent_run_keys").iter_rows():
         # Parents come first in a plan.
-        if lost & set((parents or "").split(",")):
+        if ended.get(key) not in ("FINISHED", "FAILED") and lost & set((parents or "").split(",")):
             lost.add(key)
-    finished = {key for key, status in ended.items() if status == "FINISHED"}
-    return plan.filter(~pl.col("run_key").is_in(list(lost | finished)))
+            below.append(key)
+    return below
 
 
 def raw_type(name: str) -> type[pl.DataType]:

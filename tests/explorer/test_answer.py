@@ -71,6 +71,12 @@ def test_a_launch_under_way_says_how_far_it_is():
     ended = pl.concat([some, failed, killed])
     text = answer.sentence([judged(SECONDARY)], planned(), ended)
     assert text.endswith("planned runs have finished, 2 failed, 3 interrupted.")
+    # What an IMP round was for is not trained once it has failed: two deeper ones, and RR.
+    dense = finished().filter(setting="pretrain")
+    first = finished().filter(setting="lt", pruner="imp", sparsity=0.5).head(1)
+    lost = pl.concat([dense, first.with_columns(status=pl.lit("FAILED"))])
+    text = answer.sentence([judged(SECONDARY)], planned(), lost)
+    assert text.endswith("planned runs have finished, 1 failed, 3 need one that failed.")
     none = answer.sentence([], planned(), finished().clear())
     assert none.startswith("No sparse run has finished yet.")
 

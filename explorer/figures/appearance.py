@@ -2,12 +2,13 @@
 
 Settings take colour and shape from their table (`jackpot.settings`). Whatever else a store names
 gets its own: nothing that was trained is left out of a figure. Pruners differ by dashes, and by
-points that are filled or not. Colours are at least 3 : 1 against white and against the dark theme,
+how much points are filled. Colours are at least 3 : 1 against white and against the dark theme,
 and stay apart to colour-blind eyes; no colour is alone in saying anything.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import altair as alt
@@ -30,7 +31,8 @@ OPEN = ", undecided"
 # Of networks without a mask, of the paper's two pruners, and of whatever else there is.
 _DASHES = {settings.DENSE: [1, 0], "IMP": [1, 0], "OMP": [5, 3]}
 _OTHER_DASHES = ([2, 2], [8, 3, 2, 3], [1, 3], [10, 4], [6, 2, 1, 2, 1, 2])
-_FILLED = (settings.DENSE, "IMP")
+_FILLS = {settings.DENSE: 1.0, "IMP": 1.0, "OMP": 0.0}
+_OTHER_FILLS = (0.4, 0.7, 0.2)
 # Shapes that Vega-Lite has no name for, as paths in a square from -1 to 1.
 _PATHS = {
     "pentagon": "M0,-1L0.95,-0.31L0.59,0.81L-0.59,0.81L-0.95,-0.31Z",
@@ -84,7 +86,8 @@ class Legend:
 
     Attributes:
         lines: its entries, in order: settings as in the table, each dense, IMP, OMP, others.
-        colours, dashes, shapes, filled: of each entry.
+        colours, dashes, shapes: of each entry.
+        fills: opacity of the inside of its points, in [0, 1].
         boxes: of tickets, as `by_learning_rate.boxes` names them: entries after those of lines.
     """
 
@@ -92,7 +95,7 @@ class Legend:
     colours: list[str]
     dashes: list[list[int]]
     shapes: list[str]
-    filled: list[bool]
+    fills: list[float]
     boxes: Sequence[str] = ()
 
     def colour(self) -> alt.Color:
@@ -121,8 +124,8 @@ class Legend:
             columns=columns,
         )
         fills = [
-            colour if filled else "transparent"
-            for colour, filled in zip(self.colours, self.filled, strict=True)
+            f"{colour}{round(255 * fill):02x}"
+            for colour, fill in zip(self.colours, self.fills, strict=True)
         ]
 
         def scale(values: list[str]) -> alt.Scale:
@@ -148,13 +151,14 @@ def legend(points: pl.DataFrame, boxes: Sequence[str] = ()) -> Legend:
         key=lambda row: (names.index(row[0]), methods.index(row[1])),
     )
     others = [found for found in methods if found not in _DASHES]
-    dashes = _DASHES | {m: _OTHER_DASHES[i % len(_OTHER_DASHES)] for i, m in enumerate(others)}
+    dashes = _DASHES | dict(zip(others, cycle(_OTHER_DASHES), strict=False))
+    fills = _FILLS | dict(zip(others, cycle(_OTHER_FILLS), strict=False))
     return Legend(
         lines=[entry for _, _, entry in rows],
         colours=[colours[setting] for setting, _, _ in rows],
         dashes=[dashes[found] for _, found, _ in rows],
         shapes=[_PATHS.get(shapes[setting], shapes[setting]) for setting, _, _ in rows],
-        filled=[found in _FILLED for _, found, _ in rows],
+        fills=[fills[found] for _, found, _ in rows],
         boxes=boxes,
     )
 

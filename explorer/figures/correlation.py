@@ -21,7 +21,7 @@ def legend(table: pl.DataFrame) -> appearance.Legend:
         colours=[colours[name] for name in names],
         dashes=[[1, 0]] * len(pairs),
         shapes=[shapes[name] for name in names],
-        filled=[True] * len(pairs),
+        fills=[1.0] * len(pairs),
     )
 
 

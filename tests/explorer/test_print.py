@@ -374,10 +374,16 @@ def test_shapes_tell_settings_apart_without_any_colour():
     shapes = [row.shape for row in settings.SETTINGS.values()]
     assert len(set(shapes)) == len(shapes)
     frame, _ = judged()
-    legend = appearance.legend(by_sparsity.panels(frame))
-    # LT-IMP and LT-OMP differ by their fill.
-    looks = list(zip(legend.shapes, legend.filled, strict=True))
-    assert len(set(looks)) == len(looks) == len(legend.lines)
+    panels = by_sparsity.panels(frame)
+    # LT-IMP and LT-OMP differ by their fill, and up to three further pruners from both.
+    others = [
+        panels.with_columns(method=pl.lit(name), line=pl.format("{}-{}", "setting", pl.lit(name)))
+        for name in ("SNIP", "ERK", "GRASP")
+    ]
+    for frame in (panels, pl.concat([panels, *others])):
+        legend = appearance.legend(frame)
+        looks = list(zip(legend.shapes, legend.fills, strict=True))
+        assert len(set(looks)) == len(looks) == len(legend.lines)
 
 
 def test_tables_3_and_4_have_the_papers_layout():

@@ -38,9 +38,8 @@ def test_the_time_of_one_run_is_that_of_its_images():
 
 
 def test_a_setting_has_its_own_speed_or_the_slowest_known():
-    config = small(settings=["sdt"], pruning={"sparsities": [0.36]})
+    config = small(settings=["pretrain", "sdt"], pruning={"sparsities": [0.36]})
     known = Speeds({settings.PRETRAIN.name: SLOW, settings.SDT.name: FAST}, "")
-    # Pretraining is part of every study.
     assert took(config, known) == pytest.approx(10 * (10 + 0.2) + 10 * (1 + 0.1))
     unknown = Speeds({settings.PRETRAIN.name: SLOW, settings.LT.name: FAST}, "")
     assert took(config, unknown) == pytest.approx(2 * 10 * (10 + 0.2))

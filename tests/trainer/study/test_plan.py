@@ -334,6 +334,21 @@ def test_an_ablation_has_no_second_run_of_a_dense_network_trained_as_long():
     )
 
 
+def test_pretraining_is_planned_where_something_reads_it():
+    def planned(*settings: str, pruners: tuple[str, ...] = ("imp",)) -> set[str]:
+        config = study(
+            settings=list(settings), pruners=list(pruners), learning_rates=[0.1], trials=1
+        )
+        return {run.setting.name for run in plan(config).runs}
+
+    assert planned("sdt") == {"sdt"}
+    assert planned("sdt", "pretrain") == {"sdt", "pretrain"}
+    # Masks of a pruner that looks at θ₀ need none; rewinding and magnitudes do.
+    assert planned("rr", pruners=("snip",)) == {"rr"}
+    assert planned("wr", pruners=("snip",)) == {"wr", "pretrain"}
+    assert planned("rr", pruners=("omp",)) == {"rr", "pretrain"}
+
+
 def test_an_aligned_mask_waits_for_both_dense_networks():
     runs = plan(
         study(settings=["lt", "rr_aligned"], pruners=["snip"], learning_rates=[0.1], trials=1)

@@ -136,11 +136,24 @@ def _answer(
     if best.verdict is Verdict.TICKET:
         said = f"{name} is a secondary prize ticket{rate}; whether it is a jackpot is undecided"
     else:
-        said = f"Whether any ticket wins is undecided; by the means, {_by_means(best, name, rate)}"
+        said = f"{_undecided(complete)}; by the means, {_by_means(best, name, rate)}"
     if looks:
         # It adds its trials itself: more than that would spend more than its level.
         return f"{said}{', and the study has stopped' if looks[-1].why else ''}."
     return f"{said}{_more(best, plan, runs)}."
+
+
+def _undecided(judgements: Sequence[Judgement]) -> str:
+    """How many tickets may yet win, where none is decided to."""
+    total = len(judgements)
+    lost = sum(j.verdict is Verdict.NONE and not j.pending for j in judgements)
+    if lost == 0:
+        return "Whether any ticket wins is undecided"
+    left = total - lost
+    return (
+        f"Of {total} tickets, {lost} {'does' if lost == 1 else 'do'} not win, and {left} "
+        f"{'is' if left == 1 else 'are'} undecided"
+    )
 
 
 def up_to(judgements: Sequence[Judgement]) -> str:

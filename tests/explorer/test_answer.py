@@ -57,6 +57,11 @@ def test_what_is_open_says_what_would_settle_it():
         assert "more trial" not in asked
         assert asked.startswith("Whether any ticket wins is undecided")
         assert asked.endswith(end)
+    # Others that are decided are counted.
+    lost = replace(judgement, verdict=Verdict.NONE, sparsity=0.5)
+    assert said(judgement, lost, replace(lost, pending=1)).startswith(
+        "Of 3 tickets, 1 does not win, and 2 are undecided; by the means, LT-IMP at 0.914 would be "
+    )
     one_trial = {name: dict(curve) for name, curve in SECONDARY.items()}
     (single,) = judge(runs(one_trial))
     assert "one trial of each does not tell how much trials vary" in said(single)

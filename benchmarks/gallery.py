@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -25,7 +26,7 @@ from explorer.readers import reader
 from explorer.readers.frames import launches
 from explorer.show import Chart, exported
 from jackpot import stores, wording
-from jackpot.conditions import Criteria
+from jackpot.conditions import Criteria, Verdict
 from jackpot.contract import Artifact, Tag
 from jackpot.definition import Judgement
 from jackpot.guideline import RULES, evidence
@@ -79,7 +80,7 @@ def page(uri: str, folder: Path) -> str:
     known = snapshot.Snapshot(reader(uri))
     known.refresh()
     studies = snapshot.studies(known)
-    lines = ["# Gallery", "", *_INTRODUCTION, ""]
+    lines = ["# Gallery", "", *_INTRODUCTION, "", *_contents(studies), ""]
     for study in studies:
         lines += [*_study(study, known, folder), ""]
     return "\n".join([*lines, *_rules(studies)]) + "\n"
@@ -92,9 +93,32 @@ _INTRODUCTION = [
 ]
 
 
+def _contents(studies: list[snapshot.Study]) -> Iterator[str]:
+    """A row for each study: how many of its tickets have which verdict."""
+    columns = (Verdict.JACKPOT, Verdict.SECONDARY, Verdict.NONE, Verdict.UNDECIDED)
+    yield f"| study | of | tickets | {' | '.join(columns)} | runs | training |"
+    yield "|---" * (5 + len(columns)) + "|"
+    for study in studies:
+        judgements = _judged(study)
+        first = judgements[0]
+        counts = Counter(judgement.verdict for judgement in judgements)
+        # Whether a ticket is a jackpot may be all that is open.
+        counts[Verdict.SECONDARY] += counts[Verdict.TICKET]
+        finished = study.runs.filter(pl.col("status") == "FINISHED")
+        yield (
+            f"| [{study.name}](#{study.name}) | {first.network} on {first.dataset} "
+            f"| {len(judgements)} | {' | '.join(str(counts[c] or '–') for c in columns)} "
+            f"| {finished.height:,} | {wording.duration(_busy(finished))} |"
+        )
+
+
+def _judged(study: snapshot.Study) -> list[Judgement]:
+    return [j for j in study.judged(Criteria(), "last") if not j.missing]
+
+
 def _study(study: snapshot.Study, known: snapshot.Snapshot, folder: Path) -> Iterator[str]:
     criteria = study.read_by(Criteria())
-    judgements = [j for j in study.judged(Criteria(), "last") if not j.missing]
+    judgements = _judged(study)
     # Sparsities at which every setting was trained.
     depths = [0.0, *(judgement.sparsity for judgement in judgements)]
     runs = study.accuracies().filter(pl.col("sparsity").is_in(depths))

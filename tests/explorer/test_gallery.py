@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from benchmarks import gallery
 from explorer.readers import reader
 from explorer.readers.frames import launches, trainings
 from jackpot import stores
+from jackpot.contract import Kind, Tag
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,19 @@ def test_its_page_has_verdicts_figures_costs_and_configs(unpacked: Path, tmp_pat
     for name in ("adaptive-accuracy-vs-learning-rate.svg", "adaptive-looks.svg", "adaptive.yaml"):
         assert f"({name})" in text
         assert (tmp_path / name).stat().st_size
+    contents = next(
+        line for line in text.splitlines() if line.startswith("| [adaptive](#adaptive)")
+    )
+    *_, tickets, jackpots, secondary, none, undecided, runs, _ = contents.strip("| ").split(" | ")
+    verdicts = [0 if n == "–" else int(n) for n in (jackpots, secondary, none, undecided)]
+    assert sum(verdicts) == int(tickets) > 0
+    assert (
+        int(runs)
+        == reader(f"sqlite:///{unpacked}/mlflow.db")
+        .runs()
+        .filter(pl.col(Tag.KIND) == Kind.TRAINING, status="FINISHED")
+        .height
+    )
     row = next(line for line in text.splitlines() if line.startswith("| OMP at 0.750 |"))
     # Four margins with their bounds.
     assert row.count(" to ") >= 4

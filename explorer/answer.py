@@ -34,7 +34,7 @@ def sentence(
     complete = [j for j in judgements if not j.missing]
     said = _answer(complete, judgements, plan, runs, looks) + too_short(judgements, runs)
     winning = [j for j in complete if j.wins]
-    if winning and (few := few_images(min(winning, key=_rank))):
+    if winning and (few := few_images(foremost(winning))):
         said += f" {few}"
     counts = dict(runs.group_by("status").len().iter_rows())
     done = counts.get("FINISHED", 0)
@@ -78,10 +78,11 @@ def few_images(judgement: Judgement) -> str:
         return ""
     return (
         f"On {judgement.test_images:,} test images, a difference has a standard error of "
-        f"{100 * max(errors):.1f} points from their number alone: as large as the tolerance."
+        f"{100 * max(errors):.1f} points from their number alone, and "
+        f"{100 * judgement.criteria.tolerance_for(judgement.dataset):g} points count as similar."
         + (
             " The verdict is about these images, and says little of others."
-            if _rests_on_images(judgement)
+            if judgement.verdict is not Verdict.UNDECIDED and _rests_on_images(judgement)
             else ""
         )
     )
@@ -111,10 +112,11 @@ def _answer(
     if not every:
         return "No sparse run has finished yet."
     if not complete:
-        missing = dict.fromkeys(name for j in every for name in j.missing)
-        names = ", ".join(settings.label(name) for name in missing)
+        # Rounds between the sparsities that are asked for lack more.
+        nearest = min(every, key=lambda j: len(j.missing))
+        names = ", ".join(settings.label(name) for name in nearest.missing)
         return f"Nothing can be judged yet: runs of {names} are missing."
-    best = min(complete, key=_rank)
+    best = foremost(complete)
     name = f"{settings.line(best.ticket, best.pruner)} at {wording.sparsity(best.sparsity)}"
     rate = f" at learning rate {best.learning_rate:g}" if best.learning_rate else ""
     waiting = any(j.pending for j in every)
@@ -174,9 +176,17 @@ def _others(best: Judgement, every: Sequence[Judgement]) -> str:
     return "; none of those trained is a jackpot ticket"
 
 
+def foremost(judgements: Sequence[Judgement]) -> Judgement:
+    """The one that says most for tickets: the first in a sentence, the first to be looked at."""
+    return min(judgements, key=_rank)
+
+
 def _rank(judgement: Judgement) -> tuple[int, int, float]:
     """The best first: what is decided, then what the means say, then the sparser."""
-    decided = [Verdict.JACKPOT, Verdict.SECONDARY, Verdict.TICKET, Verdict.UNDECIDED, Verdict.NONE]
+    decided = [
+        *(Verdict.JACKPOT, Verdict.SECONDARY, Verdict.TICKET, Verdict.UNDECIDED, Verdict.NONE),
+        Verdict.NOT_ENOUGH_RUNS,
+    ]
     order = decided.index(judgement.verdict)
     # A secondary prize that may yet be a jackpot says more than one that is none.
     if judgement.verdict is Verdict.TICKET:

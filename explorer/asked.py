@@ -39,7 +39,7 @@ def one(
 def _take(key: str) -> None:
     """The widget's new value goes to the address, from which `one` reads it."""
     st.query_params[key] = st.session_state[_widget(key)]
-    _forget(key)
+    forget(key)
 
 
 def some(
@@ -70,13 +70,24 @@ def some(
         format_func=format_func,
         key=key,
         bind="query-params",
-        on_change=_forget,
+        on_change=forget,
         args=(key,),
         **how,
     )
     # What this session has chosen of another study is no link to what is not there.
     st.session_state[_kept(key)] = list(dict.fromkeys([*mine, *map(format_func, chosen)]))
     return chosen
+
+
+def check(label: str, options: Sequence[str], key: str) -> None:
+    """Says what the link names and is not there, of a widget that is bound to it and drops that.
+
+    Args:
+        label: of the widget, which is to call `forget` when something is chosen.
+        options: as the address names them.
+        key: in the address.
+    """
+    _said(key, label, st.query_params.get_all(key), options)
 
 
 def _said(key: str, label: str, named: Sequence[str], options: Sequence[str]) -> None:
@@ -103,5 +114,6 @@ def _gone(key: str) -> str:
     return f"not there: {key}"
 
 
-def _forget(key: str) -> None:
+def forget(key: str) -> None:
+    """Something else has been chosen than the link named."""
     st.session_state.pop(_gone(key), None)

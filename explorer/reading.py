@@ -1,17 +1,24 @@
 """How the definition is read, in words. Pure."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from jackpot import citation, settings
 from jackpot.conditions import Criteria
 
 
-def changes(criteria: Criteria, which: Literal["last", "best"] = "last") -> list[str]:
+def changes(
+    criteria: Criteria,
+    which: Literal["last", "best"] = "last",
+    said: Mapping[str, float | str] = MappingProxyType({}),
+) -> list[str]:
     """What is not as the paper has it, a few words each; empty where all of it is.
 
     Args:
         criteria: of the reader and the study (`Study.read_by`).
         which: epoch whose accuracy counts.
+        said: by the study, of which another ticket than its own is a change too.
 
     >>> changes(Criteria()), changes(Criteria(gap=0.01, reading="joint"), "best")
     ([], ['clear gap: over 1 points', 'joint reading', 'accuracy of the best epoch'])
@@ -19,7 +26,7 @@ def changes(criteria: Criteria, which: Literal["last", "best"] = "last") -> list
     ['sufficient epochs: 20']
     """
     default = Criteria()
-    said = {
+    words = {
         "tolerance": f"similar: within {100 * (criteria.tolerance or 0):g} points",
         "gap": f"clear gap: over {100 * criteria.gap:g} points",
         "sparsity": f"non-trivial sparsity: {criteria.sparsity:g}",
@@ -32,9 +39,10 @@ def changes(criteria: Criteria, which: Literal["last", "best"] = "last") -> list
         "alpha": f"level {100 * criteria.alpha:g} %",
         "share": citation.level(criteria),
     }
-    found = [
-        words for name, words in said.items() if getattr(criteria, name) != getattr(default, name)
-    ]
+    changed = {name for name in words if getattr(criteria, name) != getattr(default, name)}
+    if criteria.ticket != said.get("ticket", criteria.ticket):
+        changed.add("ticket")
+    found = [text for name, text in words.items() if name in changed]
     return found + (["accuracy of the best epoch"] if which == "best" else [])
 
 

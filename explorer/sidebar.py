@@ -2,9 +2,10 @@
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import polars as pl
 import streamlit as st
@@ -17,9 +18,19 @@ from jackpot import Criteria, settings, stores, wording
 from jackpot.conditions import CLEAR_GAP, DECENT, NON_TRIVIAL_SPARSITY, Condition, with_own
 from jackpot.contract import Param, Tag
 
-_READINGS: list[Literal["literal", "joint"]] = ["literal", "joint"]
-_EPOCHS: list[Literal["last", "best"]] = ["last", "best"]
-_IMAGES: list[Literal["test", "heldout"]] = ["test", "heldout"]
+T = TypeVar("T", bound=str)
+_Reading = Literal["literal", "joint"]
+_Epoch = Literal["last", "best"]
+_Images = Literal["test", "heldout"]
+_READINGS: dict[_Reading, str] = {"literal": "literal", "joint": "joint"}
+_EPOCHS: dict[_Epoch, str] = {"last": "last", "best": "best"}
+_IMAGES: dict[_Images, str] = {"test": "test images (paper)", "heldout": "held-out images"}
+_FEW = {
+    "reading": "Reading",
+    "ticket": "Ticket",
+    "epoch": "Accuracy of the epoch",
+    "rate_by": "Best learning rate by accuracy on",
+}
 _OF_THE_STUDY = "the study's"
 _IN_POINTS = ("tolerance", "gap", "floor")
 # Of each number: label, least, most, step, what stands if the reader names none, help.
@@ -55,6 +66,9 @@ _NUMBERS: dict[str, tuple[str, float, float, float, str, str | None]] = {
         "Condition 4 counts at rates at which the dense network is that near to its best.",
     ),
 }
+
+# All of them, as addresses name them.
+_CRITERIA = (*_NUMBERS, *_FEW, "any_rate")
 
 
 def opened() -> Snapshot:
@@ -175,8 +189,23 @@ def mlflow_ui() -> str:
     return default
 
 
+def view(study: Study) -> dict[str, str]:
+    """How links name a study and how the reader judges it."""
+    named = {key: st.query_params[key] for key in _CRITERIA if key in st.query_params}
+    return {**study.view, **named}
+
+
 def criteria() -> tuple[Criteria, Literal["last", "best"]]:
     """How the definition is read, chosen in the sidebar and kept in the link."""
+    tickets = {_OF_THE_STUDY: _OF_THE_STUDY} | {
+        name: settings.label(name) for name, row in settings.SETTINGS.items() if row.is_ticket
+    }
+    few: dict[str, Mapping[Any, str]] = {
+        **{"reading": _READINGS, "ticket": tickets, "epoch": _EPOCHS, "rate_by": _IMAGES}
+    }
+    for key, options in few.items():
+        # Not below, in what is folded.
+        asked.check(_FEW[key], list(options.values()), key)
     with st.sidebar.expander("Criteria", expanded=False):
         named = {
             name: st.number_input(
@@ -199,40 +228,23 @@ def criteria() -> tuple[Criteria, Literal["last", "best"]]:
             help="Whether subnetworks count that were trained at another learning rate than their "
             "masks were found at (Table 4). Section 4: any rate makes a ticket.",
         )
-        reading: Literal["literal", "joint"] = st.radio(
-            "Reading",
+        reading: _Reading = _of_few(
+            "reading",
             _READINGS,
-            key="reading",
-            bind="query-params",
-            horizontal=True,
-            help="literal: each condition may choose its own learning rate, as the paper's text "
+            "literal: each condition may choose its own learning rate, as the paper's text "
             "has it. joint: one learning rate must meet conditions 3, 4 (and 5).",
         )
-        ticket = st.radio(
-            "Ticket",
-            [_OF_THE_STUDY, *(name for name, row in settings.SETTINGS.items() if row.is_ticket)],
-            key="ticket",
-            bind="query-params",
-            horizontal=True,
-            format_func=lambda name: name if name == _OF_THE_STUDY else settings.label(name),
-            help="The study's is LT unless its config says otherwise. WR: weight rewinding "
+        ticket = _of_few(
+            "ticket",
+            tickets,
+            "The study's is LT unless its config says otherwise. WR: weight rewinding "
             "(appendix B). LRR: learning-rate rewinding.",
         )
-        which: Literal["last", "best"] = st.radio(
-            "Accuracy of the epoch",
-            _EPOCHS,
-            key="epoch",
-            bind="query-params",
-            horizontal=True,
-        )
-        rate_by: Literal["test", "heldout"] = st.radio(
-            "Best learning rate by accuracy on",
+        which: _Epoch = _of_few("epoch", _EPOCHS)
+        rate_by: _Images = _of_few(
+            "rate_by",
             _IMAGES,
-            key="rate_by",
-            bind="query-params",
-            horizontal=True,
-            format_func={"test": "test images (paper)", "heldout": "held-out images"}.__getitem__,
-            help="Held-out images count where a study sets dataset.validation_images. The "
+            "Held-out images count where a study sets dataset.validation_images. The "
             "accuracies compared are those on test images either way.",
         )
     chosen_: dict[str, Any] = {
@@ -251,6 +263,21 @@ def criteria() -> tuple[Criteria, Literal["last", "best"]]:
             stands=frozenset(chosen_),
         ),
         which,
+    )
+
+
+def _of_few(key: str, options: Mapping[T, str], said: str | None = None) -> T:
+    """A choice of one of few, all shown; the address names it as it is shown."""
+    return st.radio(
+        _FEW[key],
+        list(options),
+        key=key,
+        bind="query-params",
+        horizontal=True,
+        format_func=options.__getitem__,
+        help=said,
+        on_change=asked.forget,
+        args=(key,),
     )
 
 

@@ -308,6 +308,9 @@ class _Study:
             decided = _Decided(findings, bounds, joint=self.criteria.reading == "joint")
             verdict = decided.verdict()
             point, rate = decided.of_means()
+        elif any(found.decision is Decision.FAILS for found in needed if not found.condition.rival):
+            # Whatever the runs that are missing would give.
+            verdict = point = Verdict.NONE
         counts = [len(cell.trials) for cell in able(curves[self.criteria.ticket])]
         # Runs that only conditions beside the verdict wait for do not make it provisional.
         rivals = (c.rival.name for c in self.conditions if c.rival is not None and c.verdicts)

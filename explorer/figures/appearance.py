@@ -114,7 +114,7 @@ class Legend:
         prizes = [PRIZES[Verdict(name.removesuffix(OPEN))] for name in self.boxes]
         around = [_DASHED if name.endswith(OPEN) else "square" for name in self.boxes]
         # One row, while it fits into a page.
-        columns = 5 if len(entries) > 9 else alt.Undefined
+        columns = 5 if len(entries) > 6 else alt.Undefined
         entry = alt.Legend(
             orient="top",
             labelLimit=180,

@@ -107,7 +107,11 @@ def chart(
     )
     rule = base.mark_rule(color=NEUTRAL, strokeDash=[2, 2], clip=True).encode(y="max(best):Q")
     legend = appearance.legend(data, boxes(data))
-    layers = [band, rule, *curves.curves(base, legend, x, y, tooltip, alone, **links)]
+    layers = [
+        band,
+        rule,
+        *curves.curves(base, legend, x, y, tooltip, alone, curves.lower_end(y), **links),
+    ]
     if legend.boxes:
         layers.append(
             base.transform_filter("isValid(datum.box)")

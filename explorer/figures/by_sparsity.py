@@ -40,13 +40,13 @@ def chart(data: pl.DataFrame, alone: Sequence[str] = ()) -> alt.FacetChart:
         data: from `panels`, maybe `overlaid` with published accuracies.
         alone: lines that are singled out; none: all are alike.
     """
-    legend, y = appearance.legend(data), curves.accuracy(data)
+    legend, y = appearance.legend(data), curves.accuracy(data, is_cut=True)
     everything = alt.Chart(data)
     base = published.own(everything, data)
     _, fade = appearance.lit(alone)
     dense = (
         base.transform_filter("datum.sparsity == 0")
-        .mark_rule(strokeDash=[4, 3], strokeWidth=1.6)
+        .mark_rule(strokeDash=[4, 3], strokeWidth=1.6, clip=True)
         .encode(y=y, color=legend.colour(), opacity=fade)
     )
     x = curves.sparsity(data)
@@ -57,6 +57,7 @@ def chart(data: pl.DataFrame, alone: Sequence[str] = ()) -> alt.FacetChart:
         y,
         TOOLTIP,
         alone,
+        curves.lower_end(y),
         **appearance.links(data),
     )
     others = published.marks(everything.transform_filter("datum.sparsity > 0"), data, x)

@@ -16,6 +16,7 @@ def curves(
     y: alt.Y,
     tooltip: Sequence[Any],
     alone: Sequence[str] = (),
+    least: float | None = None,
     **points: Any,
 ) -> list[alt.Chart]:
     """Bars from `low` to `high`, lines and points by `line`.
@@ -26,10 +27,12 @@ def curves(
         x, y: of lines and points.
         tooltip: of points.
         alone: lines that are singled out; none: those that a click on the legend chooses.
+        least: accuracy below which points have no bars: the axis may be cut above them.
         points: further encodings of points, such as their links.
     """
     chosen, fade = appearance.lit(alone)
-    spread = base.mark_rule(strokeWidth=1.2, clip=True).encode(
+    barred = base if least is None else base.transform_filter(alt.datum.accuracy >= least)
+    spread = barred.mark_rule(strokeWidth=1.2, clip=True).encode(
         x=x, y=alt.Y("low:Q"), y2="high:Q", color=legend.colour(), opacity=fade
     )
     line = base.mark_line(strokeWidth=2, clip=True).encode(
@@ -51,6 +54,12 @@ def layered(layers: Sequence[alt.Chart], width: int = 440, height: int = 360) ->
         .resolve_legend(color="independent", strokeDash="independent")
         .properties(width=width, height=height)
     )
+
+
+def lower_end(y: alt.Y) -> float | None:
+    """Where an axis begins; None where each panel's has an end of its own."""
+    domain = y["scale"]["domain"]
+    return float(domain[0]) if isinstance(domain, list) else None
 
 
 def accuracy(of: pl.DataFrame, *, is_shared: bool = True, is_cut: bool = False) -> alt.Y:
@@ -90,7 +99,7 @@ def _trained(of: pl.DataFrame) -> pl.DataFrame:
     low = lost & (accuracy < first - 3 * (third - first))
     # Published ones have no accuracy of ours.
     marked = of.with_columns(low.fill_null(False).alias("destroyed"))
-    everywhere = pl.col("destroyed").all().over("panel", "line")
+    everywhere = pl.col("destroyed").all().over("line", "sparsity")
     return marked.filter(~pl.col("destroyed") | everywhere).drop("destroyed")
 
 
@@ -100,7 +109,7 @@ def sparsity(of: pl.DataFrame) -> alt.X:
     return alt.X(
         "sparsity:Q",
         title="sparsity",
-        scale=alt.Scale(zero=False),
+        scale=alt.Scale(zero=False, padding=10),
         axis=alt.Axis(values=depths, format=".3~f", labelOverlap="greedy"),
     )
 

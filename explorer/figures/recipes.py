@@ -5,7 +5,10 @@ import polars as pl
 
 from explorer.figures import appearance, by_sparsity, curves
 
-_DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [1, 3], [10, 4]]
+_DASHES = [
+    *([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [1, 3], [10, 4]),
+    *([10, 3, 2, 3, 2, 3], [4, 2, 1, 2], [14, 3]),
+]
 
 
 def panel(data: pl.DataFrame, by: str, of: pl.DataFrame | None = None) -> appearance.Layers:
@@ -27,14 +30,19 @@ def panel(data: pl.DataFrame, by: str, of: pl.DataFrame | None = None) -> appear
             domain=names, range=[_DASHES[i % len(_DASHES)] for i, _ in enumerate(names)]
         ),
         legend=alt.Legend(
-            orient="top", symbolType="stroke", symbolStrokeColor=appearance.NEUTRAL, symbolSize=300
+            orient="top",
+            symbolType="stroke",
+            symbolStrokeColor=appearance.NEUTRAL,
+            symbolSize=300,
+            columns=5 if max(map(len, names), default=0) < 8 else 2,
+            labelLimit=180,
         ),
     )
-    y = curves.accuracy(whole)
+    y = curves.accuracy(whole, is_cut=True)
     base = alt.Chart(data)
     dense = (
         base.transform_filter("datum.sparsity == 0")
-        .mark_rule(strokeWidth=1.6)
+        .mark_rule(strokeWidth=1.6, clip=True)
         .encode(y=y, color=legend.colour(), strokeDash=dash)
     )
     sparse = base.transform_filter("datum.sparsity > 0").encode(detail=f"{by}:N")
@@ -45,6 +53,7 @@ def panel(data: pl.DataFrame, by: str, of: pl.DataFrame | None = None) -> appear
         y,
         [*by_sparsity.TOOLTIP, alt.Tooltip(f"{by}:N")],
         (),
+        curves.lower_end(y),
         **appearance.links(data),
     )
     layers = [dense, spread, line.encode(strokeDash=dash), dots]

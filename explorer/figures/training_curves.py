@@ -53,7 +53,7 @@ def chart(data: pl.DataFrame, metric: str) -> appearance.Layers:
     legend = appearance.legend(data)
     title = f"{metric}{' (%)' if metric.endswith('accuracy') else ''}"
     base = alt.Chart(data).encode(detail=["sparsity:Q", "learning_rate:Q"])
-    x = alt.X("step:Q", title="epoch", axis=alt.Axis(tickMinStep=1))
+    x = alt.X("step:Q", title="epoch", axis=alt.Axis(tickMinStep=1), scale=alt.Scale(padding=8))
     y = alt.Y("mean:Q", title=title, scale=appearance.shared(data, "low", "high"))
     tooltip = [
         alt.Tooltip("line:N", title="setting"),

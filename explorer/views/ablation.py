@@ -17,7 +17,12 @@ finished = done.filter(
     pl.col("learning_rate").is_not_null(),
 )
 if finished.is_empty():
-    st.info("No lottery ticket of this study has finished yet: come back when one has.")
+    planned = study.plan.filter(pl.col("setting") == LT.name).height
+    st.info(
+        "No lottery ticket of this study has finished yet: come back when one has."
+        if planned
+        else "This study trains no lottery ticket from θ₀ (lt), of which the table is."
+    )
     st.stop()
 labels = {wording.sparsity(s): s for s in finished["sparsity"].unique().sort().to_list()}
 label = asked.one("Sparsity", list(labels), "ablation_sparsity", list(labels)[-1])

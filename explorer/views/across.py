@@ -1,5 +1,7 @@
 """Studies side by side: Table 3, figure 3's grid, figure 1's recipes, figure 6's networks."""
 
+from dataclasses import replace
+
 import polars as pl
 import streamlit as st
 
@@ -18,7 +20,10 @@ changed = reading.changes(criteria, which)
 every = {study.name: study for study in snapshot.studies(known)}
 names = asked.some("Studies", list(every), "across", list(every)[:6])
 chosen = [every[name] for name in names]
-own = {study.name: reading.changes(study.read_by(criteria), which) for study in chosen}
+own = {
+    study.name: reading.changes(replace(study.read_by(criteria), share=1.0), which, study.said)
+    for study in chosen
+}
 show.chips(changed)
 show.chips([f"{name}: {said}" for name, of in own.items() for said in of if said not in changed])
 runs = {study.name: study.accuracies(which) for study in chosen}
@@ -74,7 +79,7 @@ for study in chosen:
         wanted_settings = (pl.col("setting") != settings.WR.name) | (
             pl.col("setting") == read.ticket
         )
-        wanted = links.of_points(here.filter(wanted_settings), study.view)
+        wanted = links.of_points(here.filter(wanted_settings), sidebar.view(study))
         panel = by_learning_rate.panels(
             wanted,
             [j for j in judgements if (j.network, j.dataset) == (network, dataset)],
@@ -83,6 +88,13 @@ for study in chosen:
         )
         title = f"{network} on {dataset} ({study.name})"
         grid.append(panel.with_columns(pl.lit(title).alias("panel")))
+lacking = [
+    study.name
+    for study in chosen
+    if at_depth(runs[study.name]).filter(pl.col("sparsity") > 0).is_empty()
+]
+if lacking:
+    st.caption(show.plain(f"Not trained at sparsity {label}: {', '.join(lacking)}."))
 data = pl.concat(grid)
 if data.is_empty():
     st.info("None of these studies was trained at this sparsity.")
@@ -106,7 +118,7 @@ else:
 st.header("Figure 1: recipes", anchor=False)
 shown = pl.concat(
     [
-        points(links.of_points(runs[study.name], study.view)).with_columns(
+        points(links.of_points(runs[study.name], sidebar.view(study))).with_columns(
             pl.lit(study.name).alias("study")
         )
         for study in chosen
@@ -164,7 +176,7 @@ else:
 
 st.header("Figure 6: correlation of weights", anchor=False)
 if st.toggle("Compare weights (seconds per run)", key="across_weights", bind="query-params"):
-    p = 0.1
+    p, gone = 0.1, 0
     found = []
     with st.spinner("comparing weights …"):
         for study in chosen:
@@ -175,10 +187,13 @@ if st.toggle("Compare weights (seconds per run)", key="across_weights", bind="qu
             for name, exact in masks.select("pruner", "sparsity").unique().sort("pruner").rows():
                 if settings.method(name) != pruner:
                     continue
-                means = correlating.compare(
+                made = correlating.compare(
                     stores.tracking_uri(), finished, name, exact, p, correlating.OF_PRETRAINING
-                ).means
-                found.append(means.with_columns(pl.lit(study.name).alias("panel")))
+                )
+                gone += len(made.gone)
+                found.append(made.means.with_columns(pl.lit(study.name).alias("panel")))
+    if gone:
+        st.warning(f"{wording.count(gone, 'run')} could not be compared.")
     compared = pl.concat(found) if found else None
     if compared is None or compared.is_empty():
         st.info("None of these studies has masks of this pruner at this sparsity.")

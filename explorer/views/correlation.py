@@ -36,8 +36,10 @@ pruner, sparsity = labels[asked.one("Mask", list(labels), "mask", list(labels)[-
 with st.spinner("comparing weights …"):
     found = correlating.compare(stores.tracking_uri(), finished, pruner, sparsity, p, trained_by)
 if found.gone:
-    st.warning(f"{len(found.gone)} runs could not be compared.")
-    st.text("\n".join(found.gone[:5]))
+    said = wording.count(len(found.gone), "run")
+    st.warning(f"{said} could not be compared.")
+    with st.expander("Why"):
+        st.text("\n".join(found.gone[:5]))
 if found.means.is_empty():
     st.stop()
 name = f"{study.name}-correlation"

@@ -11,6 +11,13 @@ from jackpot.trials import OWN_RATE
 
 METRICS = ["val_accuracy", "accuracy", "val_loss", "loss", "learning_rate"]
 
+
+def _best(runs: pl.DataFrame) -> list[float]:
+    """The learning rate at which some run ended best, or the smallest while none has ended."""
+    ended = runs.filter(pl.col("val_accuracy").is_finite()).sort("val_accuracy", descending=True)
+    return [*ended["learning_rate"].drop_nulls(), *runs["learning_rate"].drop_nulls().sort()][:1]
+
+
 st.title("Training curves")
 study = sidebar.chosen()
 if study.runs.is_empty():
@@ -27,7 +34,7 @@ with left:
 with middle:
     shown = asked.some("Sparsities", list(labels), "curves_sparsities", list(labels)[-1:])
 with right:
-    at = asked.some("Learning rates", rates, "curves_rates", rates[:1], "{:g}".format)
+    at = asked.some("Learning rates", rates, "curves_rates", _best(runs), "{:g}".format)
 metric = st.pills(
     "Metric",
     METRICS,

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -36,6 +37,11 @@ def row(judgement: Judgement, view: Mapping[str, str]) -> dict[str, Any]:
         "by the means": str(judgement.point_verdict),
         "evidence": links.page("definition", **view, detail=appearance.ticket(judgement)),
     }
+
+
+def _is_partial(judgement: Judgement) -> bool:
+    """Rounds between the sparsities that are asked for come last."""
+    return bool(judgement.missing)
 
 
 def cautions(
@@ -119,13 +125,12 @@ study = sidebar.chosen()
 chosen, which = sidebar.criteria()
 judgements = study.judged(chosen, which, sidebar.conditions())
 criteria = study.read_by(chosen)
-changed = reading.changes(criteria, which)
-show.chips(changed)
+show.chips(reading.changes(replace(criteria, share=1.0), which, study.said))
 if not judgements:
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
 show.table(
-    pl.DataFrame([row(j, study.view) for j in judgements]),
+    pl.DataFrame([row(j, sidebar.view(study)) for j in sorted(judgements, key=_is_partial)]),
     f"{study.name}-conditions",
     evidence=st.column_config.LinkColumn(display_text="open"),
 )
@@ -134,13 +139,15 @@ for j in judgements:
     name = appearance.ticket(j)
     # A pruner of a user's own may have the short name of another.
     labels[name if name not in labels else f"{j.pruner} at {wording.sparsity(j.sparsity)}"] = j
-complete = [label for label, j in labels.items() if not j.missing]
-label = asked.one(
-    "Ticket in detail", list(labels), "detail", complete[-1] if complete else next(iter(labels))
-)
+first = answer.foremost([j for j in labels.values() if not j.missing] or judgements)
+default = next(label for label, j in labels.items() if j is first)
+label = asked.one("Ticket in detail", list(labels), "detail", default)
 judgement = labels[label]
+# Of a ticket that an earlier look has decided, the level of that look.
+changed = reading.changes(judgement.criteria, which, study.said)
 st.subheader("Verdict", anchor=False)
-st.text(f"{label}: {judgement}")
+rests_on = f"{wording.span(judgement.trials)} trials, {citation.level(judgement.criteria)}"
+st.text(f"{label}: {judgement} ({rests_on})")
 for note in cautions(judgement, criteria, chosen.rate_by == "heldout"):
     st.text(note)
 show.table(
@@ -153,9 +160,9 @@ show.table(
                 "margin (points)": points(c.margin),
                 "from": points(c.low),
                 "to": points(c.high),
-                "s.e. of the test set": points(c.test_error),
-                "learning rates": " and ".join(f"{rate:g}" for rate in c.learning_rates),
+                "at rates": " and ".join(f"{rate:g}" for rate in c.learning_rates),
                 "missing": ", ".join(settings.label(name) for name in c.missing),
+                "s.e. of the test set": points(c.test_error),
             }
             for c in judgement.conditions
         ],
@@ -208,7 +215,7 @@ if judgement.verdict == Verdict.NOT_ENOUGH_RUNS and judgement.pending:
     st.info(f"Not enough runs yet: {wording.count(judgement.pending, 'planned run')} to come.")
 elif judgement.verdict == Verdict.NOT_ENOUGH_RUNS:
     st.info(
-        "Not enough runs. Add to the config: "
+        "Not enough runs. To judge this sparsity, have in the config: "
         f"settings {', '.join(judgement.missing)}, and sparsity {judgement.sparsity:.7g} to "
         "pruning.sparsities; then launch the study again, which trains only what is new."
     )

@@ -19,7 +19,7 @@ found = [
         conditions,
     ).with_columns(
         pl.lit(study.name).alias("study"),
-        pl.lit(links.page("learning_rate", **study.view)).alias("evidence"),
+        pl.lit(links.page("learning_rate", **sidebar.view(study))).alias("evidence"),
     )
     for study in snapshot.studies(known)
 ]
@@ -48,13 +48,13 @@ for rule, text in RULES.items():
     show.table(
         rows.select(
             "study",
+            vote.otherwise(pl.lit("" if rule == 3 else "△")).alias("supports"),
+            "measure",
+            "evidence",
+            "sparsities",
+            "residual",
             "network",
             "dataset",
-            "residual",
-            "sparsities",
-            "measure",
-            vote.otherwise(pl.lit("" if rule == 3 else "△")).alias("supports"),
-            "evidence",
         ),
         f"guideline-{rule}",
         evidence=st.column_config.LinkColumn(display_text="open"),

@@ -28,7 +28,7 @@ shown = asked.some(
     "Sparsities", list(labels), "sparsities", [lb for lb, s in labels.items() if s in compared][:6]
 )
 shown_settings = lines.chosen(runs, criteria)
-wanted = links.of_points(runs, study.view).filter(
+wanted = links.of_points(runs, sidebar.view(study)).filter(
     (pl.col("sparsity") == 0) | pl.col("sparsity").is_in([labels[s] for s in shown]),
     pl.col("setting").is_in(shown_settings),
 )

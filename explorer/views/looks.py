@@ -5,13 +5,14 @@ import streamlit as st
 
 from explorer import show, sidebar
 from explorer.figures import looks
-from jackpot import wording
+from jackpot import Criteria, wording
+
+ALPHA = Criteria().alpha
 
 st.title("Looks")
 # Before the study is: what is newer than this is drawn once more, and nothing is missed.
 known = sidebar.opened().version
 study = sidebar.chosen()
-criteria, which = sidebar.criteria()
 if not study.looks:
     st.info(
         "This study has a number of trials, and one look: the Definition page. With "
@@ -23,7 +24,7 @@ last = study.looks[-1]
 said = f"{wording.count(last.runs, 'run')} asked for in {wording.count(len(study.looks), 'look')}"
 st.text(f"{said}: {last.why}." if last.why else f"{said} so far.")
 sidebar.age(known)
-data = looks.cells(study.looks, study.view)
+data = looks.cells(study.looks, sidebar.view(study))
 if data.height:
     show.figure(
         looks.chart(data),
@@ -31,15 +32,15 @@ if data.height:
         f"What each look of study {study.name} said of each ticket and condition.",
     )
     st.caption(
-        "★ jackpot ticket, ✓ secondary prize (of a condition: holds), × no ticket (fails), △ the "
-        "trials leave it open. By the study's own criteria, as the launch read them. Click a cell "
-        "for its evidence now."
+        "★ jackpot ticket, ✓ secondary prize (of a condition: holds), ✓△ one that may be a "
+        "jackpot, × no ticket (fails), △ the trials leave it open. By the study's own criteria, as "
+        "the launch read them. Click a cell for its evidence now."
     )
 st.header("What each look asked for", anchor=False)
-show.table(looks.table(study.looks, criteria.alpha), f"{study.name}-looks-asked")
+show.table(looks.table(study.looks, ALPHA), f"{study.name}-looks-asked")
 st.caption(
     "Looks share the level: a verdict is wrong in "
-    f"{100 * criteria.alpha:g} % of studies at most, whenever they stop. More trials go to tickets "
+    f"{100 * ALPHA:g} % of studies at most, whenever they stop. More trials go to tickets "
     "that are not decided, and of those to learning rates that may still be the best of their "
     "setting. A study stops when all tickets are decided, or when the trials that are left would "
     "not decide them (at the boundary)."
@@ -49,7 +50,7 @@ if asked.height:
     show.table(asked, f"{study.name}-looks-needs")
 # Rounds between the sparsities that are asked for are their tickets' parents.
 depths = [0.0, *(ticket.sparsity for look in study.looks for ticket in look.tickets)]
-counted = looks.trials(study.accuracies(which).filter(pl.col("sparsity").is_in(depths)))
+counted = looks.trials(study.accuracies().filter(pl.col("sparsity").is_in(depths)))
 if counted.height:
     st.header("Where the trials went", anchor=False)
     show.figure(

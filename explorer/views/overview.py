@@ -1,5 +1,6 @@
 """Every study's answer at a glance, and what the questions mean."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -35,15 +36,18 @@ def one(study: snapshot.Study, judgements: list[Judgement], is_open: bool) -> No
         "runs": "Runs and tickets",
     }
     st.markdown(
-        " · ".join(f"[{label}]({links.page(name, **study.view)})" for name, label in pages.items())
+        " · ".join(
+            f"[{label}]({links.page(name, **sidebar.view(study))})" for name, label in pages.items()
+        )
     )
     if not judgements:
         return
-    changed = reading.changes(judgements[0].criteria, which)
+    # Looks have levels of their own: a ticket's is beside its verdict.
+    changed = reading.changes(replace(judgements[0].criteria, share=1.0), which, study.said)
     show.chips(changed)
     if not is_open:
         return
-    cells = verdicts.cells(shown(judgements), study.view)
+    cells = verdicts.cells(shown(judgements), sidebar.view(study))
     name = f"{study.name}-verdicts"
     show.figure(
         verdicts.chart(cells),
@@ -75,14 +79,15 @@ judged = [(study, study.judged(criteria, which, conditions)) for study in studie
 every = len(judged) <= FEW or st.toggle(
     f"Show the maps of all {len(judged)} studies", key="all_maps", bind="query-params"
 )
-for i, (study, judgements) in enumerate(judged):
-    one(study, judgements, every or i < FEW)
 st.caption(
     "★ jackpot ticket, ✓ secondary prize (of a condition: holds), × no ticket (fails), △ the "
-    "trials leave it open, ? runs are missing. What the trials decide is filled; what they leave "
-    "open is grey, its border in the colour of what the means say. Click a cell for its evidence. "
-    "Sparsities at which a setting was not trained are left out."
+    "trials leave it open, ? runs are missing. What the trials decide is filled, what they leave "
+    "open is grey; a verdict's border then has the colour of the prize that the means give. M and "
+    "L stand beside the five conditions, and no verdict rests on them. Click a cell for its "
+    "evidence. Sparsities at which a setting was not trained are left out."
 )
+for i, (study, judgements) in enumerate(judged):
+    one(study, judgements, every or i < FEW)
 
 st.header("Studies", anchor=False)
 progress = []
@@ -92,15 +97,15 @@ for study, judgements in judged:
     progress.append(
         {
             "study": study.name,
-            "launch": study.launch if study.plan.height else f"{study.launch} (its plan is gone)",
+            "ticket up to sparsity": answer.up_to(decided),
+            "done": counts.get("FINISHED", 0) / max(study.plan.height, 1),
+            "evidence": links.page("definition", **sidebar.view(study)),
+            "planned": study.plan.height,
             "finished": counts.get("FINISHED", 0),
             "running": counts.get("RUNNING", 0),
             "failed": counts.get("FAILED", 0),
             "interrupted": counts.get("KILLED", 0),
-            "planned": study.plan.height,
-            "done": counts.get("FINISHED", 0) / max(study.plan.height, 1),
-            "ticket up to sparsity": answer.up_to(decided),
-            "evidence": links.page("definition", **study.view),
+            "launch": study.launch if study.plan.height else f"{study.launch} (its plan is gone)",
         }
     )
 show.table(

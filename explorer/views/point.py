@@ -1,5 +1,7 @@
 """What one point of a figure rests on: its runs, their curves, the conditions it is part of."""
 
+from dataclasses import replace
+
 import polars as pl
 import streamlit as st
 
@@ -8,7 +10,19 @@ from explorer.figures import appearance, training_curves
 from explorer.readers import StoreUnavailable
 from jackpot import settings, stores, wording
 from jackpot.contrasts import MARKS
+from jackpot.definition import Finding, Judgement
 from jackpot.trials import OWN_RATE
+
+
+def part(judgement: Judgement, found: Finding) -> str:
+    """What the point is to a condition: each compares settings at one learning rate each."""
+    is_ticket = setting == judgement.ticket
+    of = "the ticket" if is_ticket else "what it is compared with"
+    if not found.learning_rates:
+        return of
+    at = found.learning_rates[0 if is_ticket else -1]
+    return of if abs(at / rate - 1) < 1e-9 else f"none: {of} is taken at {at:g}"
+
 
 st.title("One point")
 study = sidebar.chosen()
@@ -37,7 +51,7 @@ if here.is_empty():
     st.warning("The link names a point that this launch of the study does not have.")
     st.stop()
 criteria = study.read_by(chosen)
-show.chips(reading.changes(criteria, which))
+show.chips(reading.changes(replace(criteria, share=1.0), which, study.said))
 accuracy = "val_accuracy" if which == "last" else "best_val_accuracy"
 values = here.filter(pl.col("status") == "FINISHED")[accuracy].drop_nulls().drop_nans()
 if len(values):
@@ -51,8 +65,11 @@ show.table(
         "trial",
         "val_accuracy",
         "best_val_accuracy",
+        "failure",
         # Its files are there once it has finished.
-        pl.when(pl.col("status") == "FINISHED").then(links.to_ticket(study.view)).alias("ticket"),
+        pl.when(pl.col("status") == "FINISHED")
+        .then(links.to_ticket(sidebar.view(study)))
+        .alias("ticket"),
         links.of_run(ui).alias("MLflow"),
     ),
     f"{study.name}-point",
@@ -78,9 +95,10 @@ rows = [
         "condition": f"{found.condition.symbol} {found.condition.words}",
         "holds": MARKS[found.decision],
         "margin (points)": None if found.margin is None else round(100 * found.margin, 2),
-        "part": "the ticket" if setting == j.ticket else "what it is compared with",
+        "part": part(j, found),
+        "trials": wording.span(j.trials),
         "verdict": str(j),
-        "evidence": links.page("definition", **study.view, detail=appearance.ticket(j)),
+        "evidence": links.page("definition", **sidebar.view(study), detail=appearance.ticket(j)),
     }
     for j in judgements
     for found in j.conditions
@@ -120,7 +138,7 @@ except StoreUnavailable as reason:
     st.stop()
 data = training_curves.bands(curves, beside, metric)
 if data.is_empty():
-    st.info("These runs have no metrics yet.")
+    st.info("These runs have no metrics.")
     st.stop()
 show.figure(
     training_curves.chart(data, metric),

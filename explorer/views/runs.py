@@ -11,10 +11,11 @@ from jackpot import artifacts, stores, wording
 from jackpot.contract import Artifact
 
 COLUMNS = [
-    *("name", "status", "setting", "pruner", "sparsity", "round", "learning_rate", "trial"),
-    *("val_accuracy", "best_val_accuracy", "trainable_parameters", "measured_sparsity"),
+    *("name", "status", "val_accuracy", "failure"),
+    *("setting", "pruner", "sparsity", "round", "learning_rate", "trial"),
+    *("best_val_accuracy", "trainable_parameters", "measured_sparsity"),
     *("effective_sparsity", "collapsed_layers"),
-    *("images_per_second", "failure", "run_id"),
+    *("images_per_second", "run_id"),
 ]
 FILTERS = ["status", "setting", "pruner", "sparsity", "learning_rate", "trial"]
 
@@ -47,7 +48,7 @@ for column, name in zip(st.columns(len(FILTERS)), FILTERS, strict=True):
 st.caption(f"{shown.height} of {study.runs.height} runs")
 ui = sidebar.mlflow_ui()
 show.table(
-    links.of_points(shown, study.view).select(
+    links.of_points(shown, sidebar.view(study)).select(
         *COLUMNS, pl.col("link").alias("evidence"), links.of_run(ui).alias("MLflow")
     ),
     f"{study.name}-runs",

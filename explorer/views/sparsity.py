@@ -23,7 +23,7 @@ runs = runs.filter(pl.col("setting").is_in(lines.chosen(runs, criteria)))
 if runs.filter(pl.col("sparsity") > 0).is_empty():
     st.info("Choose at least one sparse setting.")
     st.stop()
-linked = links.of_points(runs, study.view)
+linked = links.of_points(runs, sidebar.view(study))
 data = published.asked(by_sparsity.panels(linked), runs)
 name = f"{study.name}-accuracy-vs-sparsity"
 alone = show.key(appearance.legend(data), name)

@@ -95,11 +95,54 @@ def test_the_definition_judges_with_the_reading_chosen(trained: str, monkeypatch
     assert set(table["pruner"]) == {"IMP", "OMP"}
     at = table[table["sparsity"] == 0.75]
     assert not at["verdict"].str.startswith("not enough").any()
-    assert (table[table["sparsity"] == 0.5]["verdict"] == "not enough runs").all()
+    # Of a round of IMP that is not sparse enough, RR and SDT need not be trained.
+    assert list(table[table["sparsity"] == "0.500"]["verdict"]) == ["none"]
     app.number_input(key="sparsity").set_value(0.9).run()
     again = app.dataframe[0].value
     assert (again["①"] == "×").all()
     assert not app.exception
+
+
+@pytest.mark.parametrize("page", ["overview", "definition", "guideline"])
+def test_links_keep_how_the_reader_judges(page: str, trained: str, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", trained)
+    app = AppTest.from_file(str(PAGE[page]), default_timeout=60)
+    app.query_params["tolerance"], app.query_params["reading"] = "3", "joint"
+    app.run()
+    assert not app.exception
+    table = app.dataframe[-1 if page == "overview" else 0].value
+    links = list(table["evidence"])
+    assert links
+    assert all("tolerance=3" in link and "reading=joint" in link for link in links)
+
+
+def test_a_link_that_names_no_ticket_of_ours_says_so(trained: str, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", trained)
+    app = AppTest.from_file(str(PAGE["definition"]), default_timeout=60)
+    app.query_params["ticket"] = "no-such"
+    app.run()
+    assert "“Ticket”" in app.warning[0].value
+    app.radio(key="ticket").set_value("wr").run()
+    assert not app.warning
+
+
+def test_a_point_takes_part_where_its_learning_rate_is_compared(trained: str, monkeypatch):
+    """Each condition but ④ compares settings at the best rate of each."""
+    parts = {}
+    for rate in ("0.02", "0.1"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", trained)
+        app = AppTest.from_file(str(PAGE["point"]), default_timeout=60)
+        for name, value in {"setting": "sdt", "s": "0.75", "lr": rate}.items():
+            app.query_params[name] = value
+        app.run()
+        assert not app.exception
+        table = app.dataframe[1].value
+        parts[rate] = set(table[table["condition"].str.startswith("②")]["part"])
+    other = {"0.02": "0.1", "0.1": "0.02"}
+    taken = [rate for rate, said in parts.items() if said == {"what it is compared with"}]
+    assert len(taken) == 1
+    (best,) = taken
+    assert parts[other[best]] == {f"none: what it is compared with is taken at {best}"}
 
 
 def test_a_study_is_read_by_its_own_criteria(store_uri: str, write_config, train, monkeypatch):

@@ -237,10 +237,10 @@ def test_what_no_rate_trains_is_not_cut_and_published_accuracies_undo_no_cut():
     rates = (0.01, 0.02, 0.04, 0.08)
     fine = dict(zip(rates, (97.0, 97.8, 98.1, 98.2), strict=True))
     lost = pl.DataFrame(
-        {"panel": "p", "line": "a", "accuracy": list(fine.values()), "low": 96.9, "high": 98.3}
+        {"sparsity": 0.5, "line": "a", "accuracy": list(fine.values()), "low": 96.9, "high": 98.3}
     )
     collapsed = pl.DataFrame(
-        {"panel": "p", "line": "b", "accuracy": 10.0, "low": 10.0, "high": 10.0}
+        {"sparsity": 0.5, "line": "b", "accuracy": 10.0, "low": 10.0, "high": 10.0}
     )
     published = collapsed.with_columns(accuracy=None, line=pl.lit("c"))
     of_rates = collapsed.with_columns(line=pl.lit("a"))

@@ -191,6 +191,14 @@ def test_tolerances_are_the_datasets_own():
     assert conditions(runs(close, dataset="cifar100"))[3] is True
 
 
+def test_what_is_not_sparse_enough_is_no_ticket_whatever_is_missing():
+    curves = {name: curve for name, curve in SECONDARY.items() if name != "rr"}
+    at = pl.when(pl.col("sparsity") > 0).then(0.5).otherwise(0.0)
+    (judgement,) = judge(runs(curves).with_columns(sparsity=at))
+    assert judgement.missing == ("rr",)
+    assert (judgement.verdict, judgement.point_verdict) == (Verdict.NONE, Verdict.NONE)
+
+
 @pytest.mark.parametrize("gone", ["pretrain", "rr", "sdt"])
 def test_a_missing_setting_is_no_guess(gone: str):
     curves = {name: curve for name, curve in SECONDARY.items() if name != gone}

@@ -184,7 +184,16 @@ if judgement.verdict in (Verdict.UNDECIDED, Verdict.TICKET) and open_conditions:
     st.subheader("What would settle it", anchor=False)
     for found in open_conditions:
         st.text(settling.sentence(found))
-    wanted = settling.launch(open_conditions, judgement, study.plan, study.runs)
+    # How many trials an adaptive study may have was said before it began: its looks share the
+    # level by that number, which the data may not choose.
+    wanted = None
+    if study.looks:
+        st.text(
+            "This study adds its trials itself, up to the number that it was given beforehand. For "
+            "more, ask again: with another seed."
+        )
+    else:
+        wanted = settling.launch(open_conditions, judgement, study.plan, study.runs)
     if wanted is not None:
         cost = ""
         if wanted.hours is not None:
@@ -194,14 +203,7 @@ if judgement.verdict in (Verdict.UNDECIDED, Verdict.TICKET) and open_conditions:
             f"at {', '.join(f'{rate:g}' for rate in wanted.learning_rates)}, which is "
             f"{wanted.runs} more runs{cost}."
         )
-        # How many trials an adaptive study may have was said before it began: its looks share the
-        # level by that number, which the data may not choose.
-        written = None if study.looks else written_config(stores.tracking_uri(), study.launch_id)
-        if study.looks:
-            st.text(
-                "This study adds its trials itself, up to the number that it was given beforehand. "
-                "For more, ask again: with another seed."
-            )
+        written = written_config(stores.tracking_uri(), study.launch_id)
         if written is not None:
             with st.expander("Config to copy"):
                 st.code(

@@ -5,6 +5,7 @@ import streamlit as st
 
 from explorer import show, sidebar
 from explorer.figures import looks
+from explorer.readers.frames import below_failed
 from jackpot import Criteria, wording
 
 ALPHA = Criteria().alpha
@@ -22,6 +23,8 @@ if not study.looks:
     st.stop()
 last = study.looks[-1]
 said = f"{wording.count(last.runs, 'run')} asked for in {wording.count(len(study.looks), 'look')}"
+lost = study.runs.filter(status="FAILED").height + len(below_failed(study.plan, study.runs))
+said += f", {lost} of which failed or need one that did" if lost else ""
 st.text(f"{said}: {last.why}." if last.why else f"{said} so far.")
 sidebar.age(known)
 data = looks.cells(study.looks, sidebar.view(study))

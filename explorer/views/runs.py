@@ -88,7 +88,14 @@ if run["pruner"]:
     try:
         with store.artifact(run_id, Artifact.TICKET_MASK) as path:
             mask, _ = artifacts.read_mask(path)
-    except (StoreUnavailable, artifacts.ArtifactError) as reason:
+    except StoreUnavailable as reason:
+        st.info(
+            "The ticket's files are not to be had: this store does not have them, or does not "
+            "answer. What was measured is."
+        )
+        st.text(str(reason))
+        st.stop()
+    except artifacts.ArtifactError as reason:
         st.info("The ticket's mask cannot be read.")
         st.text(str(reason))
     else:

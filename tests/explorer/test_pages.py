@@ -320,7 +320,7 @@ def test_a_page_is_calm_when_artifacts_were_deleted(
     if page.stem == "correlation":
         assert "3 runs could not be compared" in texts(app)
     if page.stem == "runs":
-        assert "The ticket's mask cannot be read" in texts(app)
+        assert "The ticket's files are not to be had" in texts(app)
     shutil.rmtree(tmp_path / "copy" / "mlartifacts")
     snapshot.clear()
     app = open_page(page, uri, monkeypatch)

@@ -113,7 +113,10 @@ def _contents(studies: list[snapshot.Study]) -> Iterator[str]:
 
 
 def _judged(study: snapshot.Study) -> list[Judgement]:
-    return [j for j in study.judged(Criteria(), "last") if not j.missing]
+    judged = [j for j in study.judged(Criteria(), "last") if not j.missing]
+    if not judged:
+        raise SystemExit(f"study {study.name}: it has no ticket that can be judged")
+    return judged
 
 
 def _study(study: snapshot.Study, known: snapshot.Snapshot, folder: Path) -> Iterator[str]:
@@ -230,11 +233,15 @@ def main() -> None:
     if file is None or not file.is_file():
         raise SystemExit(f"{options.store}: expected a SQLite store that exists")
     FOLDER.mkdir(exist_ok=True)
-    pack(file, FOLDER / STORE)
     with tempfile.TemporaryDirectory() as folder:
-        uri = unpack(FOLDER / STORE, Path(folder))
-        (FOLDER / "README.md").write_text(page(uri, FOLDER), encoding="utf-8")
+        made = Path(folder) / "made"
+        made.mkdir()
+        pack(file, made / STORE)
+        uri = unpack(made / STORE, Path(folder))
+        (made / "README.md").write_text(page(uri, made), encoding="utf-8")
         count = launches(reader(uri).runs())[Tag.STUDY].n_unique()
+        # All of it or nothing.
+        shutil.copytree(made, FOLDER, dirs_exist_ok=True)
     print(f"docs/gallery: {count} {'study' if count == 1 else 'studies'}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from explorer.snapshot import Study
 from jackpot import citation, settings
-from jackpot.card import WITH_JACKPOT, card
+from jackpot.card import card, with_jackpot
 from jackpot.conditions import Criteria
 from jackpot.contract import Param
 
@@ -35,7 +35,13 @@ def zipped(
     }
     if run["val_accuracy"] is not None:
         facts["test accuracy after its training"] = f"{100 * run['val_accuracy']:.2f} %"
-    text = card(run["name"], facts, lineage, _verdict(study, run), {"Jackpot": WITH_JACKPOT})
+    text = card(
+        run["name"],
+        facts,
+        lineage,
+        _verdict(study, run),
+        {"Jackpot": with_jackpot(facts.get("network", ""))},
+    )
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("README.md", text)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 import polars as pl
@@ -54,7 +54,7 @@ class Snapshot:
     _read_at: float = -1e9
     _whole_at: float = -1e9
     _since: int | None = None
-    _plans: dict[str, tuple[int, Planned]] = field(default_factory=dict)
+    _plans: dict[str, tuple[tuple[list[Any], int], Planned]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def refresh(self, force: bool = False) -> None:
@@ -90,15 +90,16 @@ class Snapshot:
         return merged(self.runs, self.store.runs(ids.to_list()), listing["run_id"])
 
     def plan(self, launch_id: str) -> Planned:
-        """What a launch planned: read once, of an adaptive study again when its runs changed.
+        """What a launch planned: read again when the launch changed, or runs of an adaptive study.
 
         Raises:
             StoreUnavailable: it cannot be read.
         """
-        version, known = self._plans.get(launch_id, (self.version, None))
-        if known is None or (known.looks and version != self.version):
+        launch = self.runs.filter(run_id=launch_id).select("status", "end_time").rows()
+        (then, version), known = self._plans.get(launch_id, ((launch, self.version), None))
+        if known is None or launch != then or (known.looks and version != self.version):
             known = self.store.planned(launch_id)
-            self._plans[launch_id] = self.version, known
+            self._plans[launch_id] = (launch, self.version), known
         return known
 
 

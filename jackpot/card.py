@@ -10,6 +10,12 @@ model.fit(…, callbacks=[ApplyMask(mask)])"""
 """Loads the ticket's own files, in their folder."""
 
 
+def with_jackpot(network: str) -> str:
+    """Code that loads the ticket's own files, in their folder; one's own network is to be named."""
+    named = f', network="{network}"' if ":" in network else ""
+    return WITH_JACKPOT.replace('load_ticket(".")', f'load_ticket("."{named})')
+
+
 def card(
     name: str,
     facts: Mapping[str, str],

@@ -364,11 +364,14 @@ class _Study:
             theirs = _decent(theirs, self.criteria.floor)
             decent = {cell.learning_rate for cell in theirs}
             ours = [cell for cell in ours if cell.mask_rate in decent]
-        if not ours or (condition.at == "same rate" and not theirs):
+        is_same = condition.at == "same rate"
+        if not ours or not theirs:
+            # Where only some trials diverged, and that at every rate, the rest may be any good.
+            if _in_part(curves[ticket]) or _in_part(curves[rival.name]):
+                return Finding(condition, Decision.UNDECIDED, None)
             # At every rate that could count a network diverged, or did not learn.
-            return Finding(condition, Decision.FAILS, False)
-        if not theirs:
-            return Finding(condition, Decision.HOLDS, True)
+            lost_all = not ours or is_same
+            return Finding(condition, Decision.FAILS if lost_all else Decision.HOLDS, not lost_all)
         own, other = _chosen(condition, ours, theirs)
         allowance = condition.allowance(self.criteria, self.dataset) if condition.allowance else 0.0
         margin = own.accuracy - other.accuracy - allowance
@@ -404,11 +407,16 @@ class _Study:
         alpha, against = self.criteria.level, self.criteria.level / self._ways_to_fail
         same_rate = condition.at == "same rate"
         if self.criteria.rate_by == "heldout":
-            # One rate of each side is looked at, and was still chosen among all.
-            alpha /= len(ours)
+            # One rate of each side is looked at, and was still chosen among all. In the joint
+            # reading all conditions meet at one rate of the ticket, which no one of them chooses.
+            is_joint = self.criteria.reading == "joint" and condition.is_joint
+            if not is_joint:
+                alpha /= len(ours)
+                ours = [own]
             if not same_rate:
                 against /= len(theirs)
-            ours, theirs = [own], [other]
+            if not (same_rate and is_joint):
+                theirs = [other]
         return contrasts.bounds(
             *(ours, theirs, allowance, self.noise),
             same_rate=same_rate,
@@ -425,6 +433,11 @@ class _Study:
             )
             or 1
         )
+
+
+def _in_part(cells: list[Cell]) -> bool:
+    """Whether trials ended with a number, but at no rate did all of them."""
+    return bool(cells) and not able(cells)
 
 
 def _test_images(runs: pl.DataFrame, dataset: str) -> int | None:
@@ -536,12 +549,9 @@ class _Decided:
         return [
             found
             for found in needed
-            # A rival that diverged at every rate asks nothing of any.
-            if self.joint and found.condition.is_joint and not self._is_free(found)
+            # What is not compared at any rate asks nothing of one.
+            if self.joint and found.condition.is_joint and found.condition.name in self.bounds
         ]
-
-    def _is_free(self, found: Finding) -> bool:
-        return found.decision is Decision.HOLDS and found.condition.name not in self.bounds
 
     def _decision(self, prizes: frozenset[Verdict]) -> Decision:
         """Whether the conditions hold that each of these verdicts needs."""

@@ -18,7 +18,7 @@ from jackpot.definition import judge
 from jackpot.noise import Noise
 from jackpot.preferences import NOWHERE, prefers_small
 from jackpot.settings import LT, PRETRAIN, RR
-from jackpot.trials import Cell, able, best, curve, means, with_destroyed
+from jackpot.trials import Cell, able, best, curve, means, own_rate, with_destroyed
 
 RULES = {
     1: "On a small dataset, IMP is better than OMP for networks with residual connections; "
@@ -88,6 +88,7 @@ def evidence(
         runs are to come, or where it is not known whether the network has residual connections.
     """
     criteria = criteria or Criteria()
+    runs = runs if criteria.any_rate else own_rate(runs)
     deep = with_destroyed(runs).filter(
         pl.col("setting").is_in([PRETRAIN.name]) | (pl.col("sparsity") >= criteria.sparsity - 1e-9)
     )

@@ -16,7 +16,7 @@ from jackpot.definition import Judgement, compared, judging
 from jackpot.noise import Noise
 from jackpot.preferences import prefers_small
 from jackpot.settings import PRETRAIN
-from jackpot.trials import OWN_RATE, Cell, able, best, curve, means, with_destroyed
+from jackpot.trials import OWN_RATE, Cell, able, best, curve, means, own_rate, with_destroyed
 
 YES, NO, BOUNDARY, UNKNOWN = "✓", "×", "△", "?"
 NAMES = ("jackpot", "secondary", "prefers small lr", "prefers IMP")
@@ -75,7 +75,7 @@ def marks(
             may change a mark, it is `?`, as it is where no trials tell the noise.
     """
     criteria = criteria or Criteria()
-    known = with_destroyed(runs)
+    known = with_destroyed(runs if criteria.any_rate else own_rate(runs))
     return {
         (str(network), str(dataset)): _of(here, criteria, pending, conditions)
         for (network, dataset), here in known.group_by("network", "dataset", maintain_order=True)

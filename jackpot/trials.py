@@ -119,6 +119,11 @@ def tidy(runs: pl.DataFrame) -> pl.DataFrame:
     return found
 
 
+def own_rate(runs: pl.DataFrame) -> pl.DataFrame:
+    """Runs without those trained at another rate than their mask's (Table 4)."""
+    return runs.filter(OWN_RATE) if "pretrain_learning_rate" in runs.columns else runs
+
+
 def with_destroyed(runs: pl.DataFrame) -> pl.DataFrame:
     """Runs in which a network that training destroyed has diverged, as one of NaN has.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from jackpot import revisions
-from jackpot.contract import Kind, Metric, Param, Tag
+from jackpot.contract import DIVERGED, Kind, Metric, Param, Tag
 from jackpot.looks import LookThen
 
 _NUMBERS: dict[str, type[pl.DataType]] = {
@@ -112,9 +112,10 @@ def trainings(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def launches(runs: pl.DataFrame) -> pl.DataFrame:
-    """The launches among `runs`, the newest first."""
+    """The launches among `runs`, the newest first: one that was resumed is as new as its end."""
     named = pl.col(Tag.STUDY).is_not_null()
-    return runs.filter(pl.col(Tag.KIND) == Kind.LAUNCH, named).sort("start_time", descending=True)
+    latest = pl.max_horizontal("start_time", "end_time")
+    return runs.filter(pl.col(Tag.KIND) == Kind.LAUNCH, named).sort(latest, descending=True)
 
 
 def of_plan(runs: pl.DataFrame, plan: pl.DataFrame) -> pl.DataFrame:
@@ -149,28 +150,36 @@ def _images_told_apart(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def pending(plan: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
-    """The runs of a plan that may yet finish: neither finished nor failed, nor below a failed one.
+    """The runs of a plan that may yet finish: neither finished nor diverged, nor below such a one.
 
     Args:
         plan: from `readers.ApiReader.plan`.
         runs: of that plan; see `of_plan`.
     """
-    ended = runs.filter(pl.col("status").is_in(["FINISHED", "FAILED"]))["run_key"].to_list()
+    ended = runs.filter((pl.col("status") == "FINISHED") | _diverged(runs))["run_key"].to_list()
     return plan.filter(~pl.col("run_key").is_in([*ended, *below_failed(plan, runs)]))
 
 
+def _diverged(runs: pl.DataFrame) -> pl.Expr:
+    """Runs that failed and would again; what failed for the machine's sake, a launch trains."""
+    failed = pl.col("status") == "FAILED"
+    if Tag.FAILURE not in runs.columns:
+        return failed
+    return failed & pl.col(Tag.FAILURE).fill_null("").str.contains(DIVERGED)
+
+
 def below_failed(plan: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
-    """Keys of the runs of a plan that are not trained, since one that they need has failed.
+    """Keys of the runs of a plan that are not trained, since one that they need has diverged.
 
     Args:
         plan, runs: see `pending`.
     """
-    ended = dict(runs.select("run_key", "status").iter_rows())
-    lost = {key for key, status in ended.items() if status == "FAILED"}
+    finished = set(runs.filter(status="FINISHED")["run_key"])
+    lost = set(runs.filter(_diverged(runs))["run_key"])
     below = []
     for key, parents in plan.select("run_key", "parent_run_keys").iter_rows():
         # Parents come first in a plan.
-        if ended.get(key) not in ("FINISHED", "FAILED") and lost & set((parents or "").split(",")):
+        if key not in finished | lost and lost & set((parents or "").split(",")):
             lost.add(key)
             below.append(key)
     return below

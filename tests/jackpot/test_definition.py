@@ -1,5 +1,6 @@
 import math
 import re
+from itertools import product
 
 import numpy as np
 import polars as pl
@@ -189,6 +190,46 @@ def test_tolerances_are_the_datasets_own():
     close = SECONDARY | {"lt": {0.01: 89.2, 0.1: 88.0}}
     assert conditions(runs(close))[3] is False
     assert conditions(runs(close, dataset="cifar100"))[3] is True
+
+
+@pytest.mark.parametrize("setting", ["rr", "lt"])
+def test_one_diverged_trial_at_each_rate_decides_nothing(setting: str):
+    """The other trials may be any good: RR may be far better, and LT too."""
+    whole = runs(three_trials(SECONDARY))
+    gone = (pl.col("setting") == setting) & (pl.col("trial") == 1)
+    some = whole.with_columns(
+        status=pl.when(gone).then(pl.lit("FAILED")).otherwise(pl.lit("FINISHED"))
+    )
+    (judgement,) = judge(some)
+    third = judgement.finding("3")
+    assert (third.decision, third.margin) == (Decision.UNDECIDED, None)
+    assert judgement.verdict is Verdict.UNDECIDED
+    # Where all of them diverged, none is as good.
+    every = whole.with_columns(
+        status=pl.when(pl.col("setting") == setting)
+        .then(pl.lit("FAILED"))
+        .otherwise(pl.lit("FINISHED"))
+    )
+    (judgement,) = judge(every)
+    expected = Decision.HOLDS if setting == "rr" else Decision.FAILS
+    assert judgement.finding("3").decision is expected
+
+
+def test_the_joint_reading_with_held_out_rates_finds_the_rate_that_meets_all():
+    """③ and ④ each prefer another rate by held-out images; at 0.1 all five hold."""
+    curves = {
+        "lt": {0.01: 90.0, 0.1: 92.0},
+        "rr": {0.01: 88.0, 0.1: 90.0},
+        "pretrain": {0.01: 88.0, 0.1: 91.5},
+        "sdt": {0.01: 85.0, 0.1: 88.0},
+    }
+    frame = runs(three_trials(curves, deviation=0.01)).with_columns(
+        pl.col("accuracy").alias("heldout_accuracy")
+    )
+    for rate_by, reading in product(("test", "heldout"), ("literal", "joint")):
+        (judgement,) = judge(frame, Criteria(rate_by=rate_by, reading=reading))
+        assert judgement.verdict is Verdict.JACKPOT, (rate_by, reading)
+        assert judgement.point_verdict is Verdict.JACKPOT
 
 
 def test_what_is_not_sparse_enough_is_no_ticket_whatever_is_missing():

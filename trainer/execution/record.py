@@ -3,6 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from filelock import BaseFileLock, Timeout
@@ -126,9 +128,15 @@ class Record:
             return self._work.finished(plan.key) is not None
         try:
             earlier = self._store.launch_of(plan.study, plan.key)
-        except (StoreAway, StoreRefused):
+            if earlier is None or earlier[1] != "FINISHED":
+                return False
+            with TemporaryDirectory(prefix="jackpot-") as folder:
+                path = self._store.fetch(earlier[0], Artifact.LAUNCH_PLAN, Path(folder))
+                recorded = json.loads(path.read_text(encoding="utf-8"))
+        except (StoreAway, StoreRefused, OSError, ValueError):
             return False
-        return earlier is not None and earlier[1] == "FINISHED"
+        # How verdicts are read may have been said since.
+        return bool(recorded.get("criteria", {}) == _criteria(self._config))
 
     def _begun(self, plan: Plan) -> RunFolder:
         folder = self._work.open(plan.key)
@@ -202,6 +210,11 @@ def write_record(
     _write_plan(folder, plan, config, course)
 
 
+def _criteria(config: Study) -> dict[str, Any]:
+    """Those that the study asks to be read by, as JSON has them."""
+    return config.criteria.model_dump(mode="json", exclude_none=True)
+
+
 def _write_plan(folder: RunFolder, plan: Plan, config: Study, course: Course | None) -> None:
     looks = {} if course is None else course.asked
     runs = [
@@ -213,7 +226,7 @@ def _write_plan(folder: RunFolder, plan: Plan, config: Study, course: Course | N
     planned: dict[str, Any] = {
         "study": plan.study,
         "plan_key": plan.key,
-        "criteria": config.criteria.model_dump(exclude_none=True),
+        "criteria": _criteria(config),
         "runs": runs,
     }
     if course is not None:

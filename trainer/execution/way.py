@@ -68,7 +68,9 @@ def followed(config: Study, way: Way, known: Known) -> Way:
     """The way of an adaptive study from there, as far as what is known leads."""
     while True:
         course = follow(config, results(way.known), way.plan.runs[0].dataset_sha256)
-        outcomes = known.outcomes(course.plan) | way.known
+        found = known.outcomes(course.plan) | way.known
+        # Parents first, as they are in the plan.
+        outcomes = {run.key: found[run.key] for run in course.plan.runs if run.key in found}
         if len(outcomes) == len(way.known):
             return Way(course.plan, outcomes, course)
         way = Way(course.plan, outcomes, course)

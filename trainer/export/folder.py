@@ -13,7 +13,7 @@ import polars as pl
 from safetensors.numpy import save_file
 
 from jackpot import artifacts, citation
-from jackpot.card import WITH_JACKPOT, card
+from jackpot.card import card, with_jackpot
 from jackpot.conditions import CONDITIONS, Criteria, with_beside, with_said
 from jackpot.contract import Artifact, Metric, Param
 from jackpot.definition import judge
@@ -30,8 +30,8 @@ _SAME = 1e-9
 _TORCH, _KERAS = "PyTorch (`pip install torch safetensors`)", "Keras"
 
 
-def _loading(shape: tuple[int, ...]) -> dict[str, str]:
-    """How each file is loaded, for inputs of a shape."""
+def _loading(shape: tuple[int, ...], network: str) -> dict[str, str]:
+    """How each file of a network is loaded, for inputs of a shape."""
     inputs = ", ".join(map(str, ("batch", *shape)))
     takes = f"# logits of features, ({inputs})"
     torchs, keras_ = takes, takes
@@ -42,7 +42,7 @@ def _loading(shape: tuple[int, ...]) -> dict[str, str]:
     return {
         _TORCH: f"from model import load\n\nnetwork = load('model.safetensors')  {torchs}",
         _KERAS: f"import keras\n\nmodel = keras.models.load_model('model.keras')  {keras_}",
-        "Jackpot": WITH_JACKPOT,
+        "Jackpot": with_jackpot(network),
     }
 
 
@@ -65,12 +65,14 @@ def write(
     Raises:
         ArtifactError: a file of the run is damaged, or does not say which network it is.
         StoreAway, StoreRefused: the store, or no such run.
-        ValueError: the folder is not empty.
+        ValueError: the folder is not empty, or the run has not finished.
         CannotExport: the plain torch network does not compute what Keras computes.
     """
     if target.exists() and any(target.iterdir()):
         raise ValueError(f"{target} is not empty: name a new folder")
     run = store.run(run_id)
+    if run.status != "FINISHED":
+        raise ValueError(f"run {run_id} is {run.status}: only what has finished is taken away")
     with TemporaryDirectory(prefix="jackpot-") as made:
         whole = Path(made) / "whole"
         whole.mkdir()
@@ -100,7 +102,7 @@ def _write(
     fill(model, values, str(path))
     title = f"{about.get('run_name', run.run_id)}, {which} weights"
     shape = tuple(model.inputs[0].shape[1:])
-    said, loading = [], _loading(shape)
+    said, loading = [], _loading(shape, about.get("network", ""))
     try:
         exported = plain_torch.of_keras(model, mask, f"{run.params.get('network', '')}: {title}")
     except plain_torch.CannotExport as reason:
@@ -156,7 +158,12 @@ def verdict(store: Store, run: StoredRun) -> str:
     pruner, row = run.params.get(Param.PRUNER), SETTINGS.get(run.params.get(Param.SETTING, ""))
     if pruner is None or row is None or not row.is_ticket or not run.launch_id:
         return ""
-    planned = _planned(store, run.launch_id)
+    # The study may have been launched again, for more trials.
+    launches = dict.fromkeys([*store.launches(run.study), run.launch_id])
+    found = ((launch_id, _planned(store, launch_id)) for launch_id in launches)
+    launch_id, planned = next(
+        ((i, plan) for i, plan in found if plan is not None and run.key in plan.runs), ("", None)
+    )
     if planned is None:
         return ""
     sparsity = float(run.params[Param.SPARSITY])
@@ -164,7 +171,7 @@ def verdict(store: Store, run: StoredRun) -> str:
     if looks and planned.criteria.ticket == row.name:
         for ticket in looks[-1].tickets:
             if ticket.pruner == pruner and abs(ticket.sparsity - sparsity) < _SAME:
-                return citation.recorded(row.name, ticket, run.study, run.launch_id)
+                return citation.recorded(row.name, ticket, run.study, launch_id)
         return ""
     about = run.params[Param.NETWORK], run.params[Param.DATASET]
     finished, diverged = store.finished(*about), store.diverged(*about)
@@ -177,14 +184,19 @@ def verdict(store: Store, run: StoredRun) -> str:
         return ""
     others = {key: params for key, params in planned.runs.items() if key not in finished}
     rows += [_row(params, None, "FAILED") for key, params in others.items() if key in diverged]
-    waiting = [_row(params, None) for key, params in others.items() if key not in diverged]
+    lost = set(diverged)
+    for key, params in others.items():
+        # Parents come first in a plan.
+        if lost & set(params.get("parent_run_keys") or ()):
+            lost.add(key)
+    waiting = [_row(params, None) for key, params in others.items() if key not in lost]
     frame = pl.DataFrame(rows, infer_schema_length=None)
     own = replace(planned.criteria, ticket=row.name)
     conditions = with_beside(CONDITIONS, frame["setting"], row.name)
     pending = pl.DataFrame(waiting, infer_schema_length=None) if waiting else None
     for judgement in judge(frame, own, pending, conditions):
         if judgement.pruner == pruner and abs(judgement.sparsity - sparsity) < _SAME:
-            return citation.text(judgement, run.study, run.launch_id, "last")
+            return citation.text(judgement, run.study, launch_id, "last")
     return ""
 
 

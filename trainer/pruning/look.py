@@ -125,6 +125,8 @@ class Look:
             self._made[precision] = self._make(precision)
         model = self._made[precision]
         for variable in model.variables:
+            # Of an earlier step, whose masks were others.
+            variable.value.grad = None
             if variable.path in self.weights:
                 variable.assign(self.weights[variable.path])
         return model

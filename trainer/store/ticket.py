@@ -137,6 +137,9 @@ def _downloaded(run_id: str, tracking_uri: str | None, into: Path) -> Path:
     if not run_id.isalnum():
         raise ArtifactError(f"'{run_id}' is neither a folder nor the id of an MLflow run")
     uri = tracking_uri or stores.tracking_uri()
+    file = stores.sqlite_file(uri)
+    if file is not None and not file.is_file():
+        raise ArtifactError(f"'{run_id}' is no folder, and there is no store {uri}")
     folder = Artifact.TICKET_INITIAL.partition("/")[0]
     return Store(uri).fetch(run_id, folder, into).parent
 

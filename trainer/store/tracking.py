@@ -56,6 +56,7 @@ class StoredRun:
         init_run_id, mask_run_id: of the runs that gave its initial weights and its mask; empty if
             none did.
         launch_id: run id of the launch that trained it.
+        status: as MLflow has it.
     """
 
     run_id: str
@@ -70,6 +71,7 @@ class StoredRun:
     init_run_id: str = ""
     mask_run_id: str = ""
     launch_id: str = ""
+    status: str = "FINISHED"
 
 
 class Store:
@@ -159,6 +161,12 @@ class Store:
             f"and tags.{Tag.STUDY} = '{study}'"
         )
         return next(((run.info.run_id, run.info.status) for run in launches), None)
+
+    def launches(self, study: str) -> list[str]:
+        """Run ids of a study's launches, the one that ended last first. Raises: StoreAway."""
+        found = self._search(f"tags.{Tag.KIND} = '{Kind.LAUNCH}' and tags.{Tag.STUDY} = '{study}'")
+        latest = sorted(found, key=lambda r: r.info.end_time or r.info.start_time, reverse=True)
+        return [run.info.run_id for run in latest]
 
     def create(self, start: RunStart, start_time: int, tags: dict[str, str]) -> str:
         """Creates the run that `start` describes, without its params, and returns its id.
@@ -394,6 +402,7 @@ def _stored(run: "Run") -> StoredRun:
         init_run_id=tags.get(Tag.INIT_RUN_ID, ""),
         mask_run_id=tags.get(Tag.MASK_RUN_ID, ""),
         launch_id=tags.get(PARENT_TAG, ""),
+        status=run.info.status,
     )
 
 

@@ -433,6 +433,19 @@ class Study(_Section):
         return self
 
     @model_validator(mode="after")
+    def _pruners_are_told_apart(self) -> "Study":
+        known: dict[str, str] = {}
+        for i, name in enumerate(self.pruners):
+            short = plugins.short(name)
+            if known.setdefault(short, name) != name:
+                raise problem(
+                    f"{name!r} is called {short!r} on screen, as {known[short]!r} is: give its "
+                    "function another name",
+                    *("pruners", i),
+                )
+        return self
+
+    @model_validator(mode="after")
     def _can_be_decided(self) -> "Study":
         if self.until is None:
             if self.looks:

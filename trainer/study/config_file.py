@@ -79,6 +79,10 @@ def _with_bases(path: Path) -> dict[Path, CommentedMap]:
         path = named
 
 
+# Of mappings that need not say which kind they are.
+_DEFAULT_NAMES = {"optimizer": "sgd"}
+
+
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """`base` overridden by `own`: mappings are merged key by key, everything else is replaced.
 
@@ -90,7 +94,9 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
         if key == "dataset":
             before, value = _dataset(before), _dataset(value)
         if isinstance(before, dict) and isinstance(value, dict):
-            same = value.get("name", before.get("name")) == before.get("name")
+            default = _DEFAULT_NAMES.get(key)
+            named = before.get("name", default)
+            same = value.get("name", named) == named
             value = _merged(before, value) if same else value
         merged[key] = value
     return merged

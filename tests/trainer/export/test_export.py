@@ -293,13 +293,17 @@ def test_the_card_waits_for_runs_to_come_and_knows_of_those_that_diverged(
 def test_a_ticket_whose_plan_is_gone_was_not_judged(study: str, tmp_path: Path):
     uri, client = copied(study, tmp_path)
     run = stored.labelled(uri)["lt-imp s=0.750"]
+    client.delete_run(run.data.tags["mlflow.parentRunId"])
     client.set_tag(run.info.run_id, "mlflow.parentRunId", "0" * 32)
     assert "It was not judged" in said(uri, run.info.run_id, tmp_path / "x")
 
 
 def planned_by(client: MlflowClient, run, plan: dict, folder: Path) -> None:
-    """Says that a launch with another plan trained a run."""
-    launch = client.create_run(run.info.experiment_id)
+    """Says that a launch with another plan trained a run, and no other."""
+    client.delete_run(run.data.tags["mlflow.parentRunId"])
+    launch = client.create_run(
+        run.info.experiment_id, tags={"kind": "launch", "study": run.data.tags["study"]}
+    )
     (folder / "plan.json").write_text(json.dumps(plan))
     client.log_artifact(launch.info.run_id, str(folder / "plan.json"))
     client.set_tag(run.info.run_id, "mlflow.parentRunId", launch.info.run_id)
@@ -340,7 +344,9 @@ def test_the_card_of_an_adaptive_study_says_what_its_last_look_did(
         # Of the last, runs are missing.
         for n, tickets in ((1, [ticket | {"look": 1}]), (2, [ticket]), (3, []))
     ]
-    planned_by(client, run, {"runs": [], "looks": looks}, tmp_path)
+    planned_by(
+        client, run, {"runs": [{"run_key": run.data.tags["run_key"]}], "looks": looks}, tmp_path
+    )
     words = {"none": "is no winning ticket", "jackpot": "is a jackpot ticket"}[verdict]
     card = said(uri, run.info.run_id, tmp_path / "x")
     assert f"LT-IMP at sparsity 0.750 {words}, by look 2 of its study." in card

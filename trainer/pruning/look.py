@@ -116,6 +116,9 @@ class Look:
         pruned = {path: np.where(mask[path], kernel, 0) for path, kernel in self.weights.items()}
         look = Look(pruned, mask, self._make, self._batches, self._seed)
         look._made, look._gathered = self._made, self._gathered
+        for model in self._made.values():
+            for variable in model.variables:
+                variable.value.grad = None  # Of the step before, whose mask was another.
         return look
 
     def _network(self, precision: Precision) -> "keras.Model":
@@ -125,8 +128,6 @@ class Look:
             self._made[precision] = self._make(precision)
         model = self._made[precision]
         for variable in model.variables:
-            # Of an earlier step, whose masks were others.
-            variable.value.grad = None
             if variable.path in self.weights:
                 variable.assign(self.weights[variable.path])
         return model

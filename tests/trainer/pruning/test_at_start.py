@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from examples import fisher
 from tests.trainer.networks.twins import TWINS, Twin
 from trainer import networks, pruning
 from trainer.keras_internals import in_float64
@@ -63,6 +64,19 @@ def agree(scores: dict[str, np.ndarray], expected: dict[str, Tensor], rtol: floa
         order = (1, 0) if tensor.ndim == 2 else (2, 3, 1, 0)
         other = tensor.permute(order).detach().numpy()
         np.testing.assert_allclose(found, other, rtol, atol=1e-6 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("name", NETWORKS[:1])
+def test_a_step_sees_no_gradients_of_the_step_before(name: str):
+    look, *_ = seen(name, 60)
+    before = fisher.score(look)
+    mask = masks.prune(before, 0.5)
+    alone, *_ = seen(name, 60)
+    again = fisher.score(look.under(mask))
+    expected = fisher.score(alone.under(mask))
+    for path, score in expected.items():
+        np.testing.assert_array_equal(again[path], score)
+        assert not np.array_equal(again[path], before[path])
 
 
 @pytest.mark.parametrize("name", NETWORKS)

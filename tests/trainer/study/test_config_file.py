@@ -199,6 +199,22 @@ def test_what_no_machine_can_do_is_refused(override: str, words: str):
     assert words in str(caught.value)
 
 
+def test_pruners_that_figures_could_not_tell_apart_are_refused(tmp_path: Path, monkeypatch):
+    (tmp_path / "theirs.py").write_text("from examples.fisher import fisher\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match="'theirs:fisher' is called 'fisher' on screen, as"):
+        load_study(CONFIGS / "digits.yaml", ["pruners=['examples.fisher:fisher', 'theirs:fisher']"])
+
+
+def test_an_optimizer_keeps_the_options_of_its_base_whether_or_not_it_is_named(tmp_path: Path):
+    optimizer = "  optimizer: {momentum: 0.5, weight_decay: 0.001}\n"
+    base = write(tmp_path, GOOD + optimizer)
+    own = tmp_path / "own.yaml"
+    own.write_text(f"base: {base.name}\ntraining: {{optimizer: {{name: sgd, nesterov: true}}}}\n")
+    found = load_study(own).training.optimizer
+    assert (found.momentum, found.weight_decay, found.nesterov) == (0.5, 0.001, True)
+
+
 def test_a_plan_without_end_is_refused():
     rates = ", ".join(f"{i / 1000:g}" for i in range(1, 1001))
     with pytest.raises(ConfigError, match=r"plans up to [\d,]+ runs, more than 100,000"):

@@ -357,4 +357,6 @@ def test_a_card_says_what_goes_in(tmp_path: Path):
     text = card("x", {"network": "lenet-300-100"}, [], "", {}, "")
     assert "pipeline_tag" not in text
     for shape, words in (((40,), "features, (batch, 40)"), ((8, 9, 3), "(batch, 3, 8, 9)")):
-        assert any(words in code for code in folder._loading(shape).values())
+        assert any(words in code for code in folder._loading(shape, "lenet-300-100").values())
+    own = folder._loading((40,), "mine:net")["Jackpot"]
+    assert 'load_ticket(".", network="mine:net")' in own

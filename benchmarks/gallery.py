@@ -206,7 +206,13 @@ def _busy(runs: pl.DataFrame) -> float:
 
 def _rules(studies: list[snapshot.Study]) -> Iterator[str]:
     found = pl.concat(
-        evidence(study.accuracies(), study.read_by(Criteria()), study.pending) for study in studies
+        evidence(
+            study.accuracies(),
+            study.read_by(Criteria()),
+            study.pending,
+            judgements=study.judged(Criteria(), "last"),
+        )
+        for study in studies
     )
     yield "## What they say of the guideline"
     for rule, text in RULES.items():

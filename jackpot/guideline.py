@@ -14,7 +14,7 @@ from jackpot import majority, noise, wording
 from jackpot.conditions import CONDITIONS, Condition, Criteria
 from jackpot.contract import Tag
 from jackpot.contrasts import Contrast, Decision, exceeds
-from jackpot.definition import judge
+from jackpot.definition import Judgement, judge
 from jackpot.noise import Noise
 from jackpot.preferences import NOWHERE, prefers_small
 from jackpot.settings import LT, PRETRAIN, RR
@@ -69,6 +69,7 @@ def evidence(
     criteria: Criteria | None = None,
     pending: pl.DataFrame | None = None,
     conditions: Sequence[Condition] = CONDITIONS,
+    judgements: Sequence[Judgement] | None = None,
 ) -> pl.DataFrame:
     """What each network and dataset says about the rules: one vote for each rule at most.
 
@@ -80,6 +81,7 @@ def evidence(
         criteria: gap, tolerance and non-trivial sparsity to count with.
         pending: planned runs that may yet finish: until then a study has no vote.
         conditions: see `jackpot.judge`.
+        judgements: of an adaptive study, whose looks have decided some; None: they are made here.
 
     Returns:
         One row per rule, network and dataset that can speak to it: `rule network dataset
@@ -99,7 +101,9 @@ def evidence(
         rows += [
             facts | row for row in _of(here, str(dataset) in SMALL_DATASETS, residual, criteria)
         ]
-    rows += _tickets(runs, criteria, pending, conditions)
+    if judgements is None:
+        judgements = judge(runs, criteria, pending, conditions)
+    rows += _tickets(runs, judgements)
     waiting = [] if pending is None else pending.select("network", "dataset").unique().rows()
     for row in rows:
         if (row["network"], row["dataset"]) in waiting:
@@ -242,15 +246,10 @@ def _points(contrast: Contrast, allowance: float) -> str:
     return f"{shown} ({low} to {100 * (contrast.high + allowance):+.1f})"
 
 
-def _tickets(
-    runs: pl.DataFrame,
-    criteria: Criteria,
-    pending: pl.DataFrame | None,
-    conditions: Sequence[Condition],
-) -> list[dict[str, Any]]:
+def _tickets(runs: pl.DataFrame, judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
     """Rule 3: the highest sparsity with a ticket, per network; networks are compared by reading."""
     found: dict[tuple[str, str], float | None] = {}
-    for judgement in judge(runs, criteria, pending, conditions):
+    for judgement in judgements:
         key = (judgement.network, judgement.dataset)
         found.setdefault(key, None)
         if judgement.wins and not judgement.pending:

@@ -17,6 +17,7 @@ found = [
         study.read_by(criteria),
         study.pending,
         conditions,
+        study.judged(criteria, which, conditions),
     ).with_columns(
         pl.lit(study.name).alias("study"),
         pl.lit(links.page("learning_rate", **sidebar.view(study))).alias("evidence"),

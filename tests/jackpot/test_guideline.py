@@ -1,7 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
+from jackpot.conditions import Verdict
+from jackpot.definition import judge
 from jackpot.guideline import RULES, evidence, has_residuals
 from tests.jackpot.test_definition import SECONDARY, runs, three_trials
 
@@ -95,6 +99,17 @@ def test_pure_noise_supports_and_contradicts_no_rule():
     ones = [claim for number, claim in said if number == 1]
     assert sum(claim is True for claim in ones[0::2]) <= most / 2
     assert sum(claim is False for claim in ones[1::2]) <= most / 2
+
+
+def test_a_verdict_that_a_look_has_decided_stands_in_rule_3():
+    frame = runs(three_trials(SECONDARY, deviation=0.02))
+    (judgement,) = judge(frame)
+    for verdict, measure in (
+        (Verdict.SECONDARY, "tickets up to sparsity 0.914"),
+        (Verdict.UNDECIDED, "no ticket decided"),
+    ):
+        found = evidence(frame, judgements=[replace(judgement, verdict=verdict)])
+        assert found.filter(rule=3)["measure"].to_list() == [measure]
 
 
 def test_a_study_with_runs_to_come_has_no_vote():

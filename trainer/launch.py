@@ -189,7 +189,10 @@ def launch(
         trained = {key for key, outcome in outcomes.items() if outcome.status.is_trained}
         there = trained if way.course is None else set(results(outcomes))
         missing = sum(spec.key not in there for spec in plan_.runs)
-        record.end(missing, stop.is_set())
+        # What stopped it may have come with its last epoch.
+        is_over = not missing and (way.course is None or way.course.stopped)
+        is_stopped = stop.is_set() and not is_over
+        record.end(missing, is_stopped)
         if not missing:
             work.shared.clear()
     with console.status("sending what is left to the tracking store …"):
@@ -197,8 +200,8 @@ def launch(
         undelivered = delivery.close(DELIVERY_PATIENCE_S, keys)
     collapsed = {key for key, run in stored.items() if run.metrics.get(Metric.COLLAPSED_LAYERS)}
     _tell(console, plan_, outcomes, undelivered, store, work, collapsed, trained=is_training)
-    _say_how_it_ended(console, way, budget, spending.is_spent, stop.is_set())
-    interrupted = stop.is_set() and not spending.is_spent
+    _say_how_it_ended(console, way, budget, is_stopped and spending.is_spent, is_stopped)
+    interrupted = is_stopped and not spending.is_spent
     return Ended(outcomes, not missing and undelivered is None, interrupted)
 
 

@@ -12,6 +12,8 @@ from tests.trainer import stored
 from tests.trainer.execution.test_faults import start
 from tests.trainer.execution.test_ray import end_state
 from trainer.execution.budget import Budget
+from trainer.study.config_file import load_study
+from trainer.study.plan import plan
 
 # Two epochs leave much open: the range grows, and a second look follows the first.
 STUDY = {
@@ -101,6 +103,19 @@ def test_budgets_in_epochs_add_up(write_config, train, store_uri, undisturbed, c
         assert "The budget of 60 epochs is spent" in capsys.readouterr().out
     assert launches == (total - 1) // 60
     assert_same(store_uri, undisturbed)
+
+
+def test_a_budget_that_is_just_enough_interrupts_nothing(write_config, train, store_uri, capsys):
+    config = write_config(
+        settings="[sdt]",
+        pruners="[omp]",
+        learning_rates="[0.1]",
+        training="{epochs: 3, batch_size: 64}",
+    )
+    runs = len(plan(load_study(config)).runs)
+    assert train(config, "--budget", f"{3 * runs} epochs") == 0
+    assert "goes on where" not in capsys.readouterr().out
+    assert stored.runs(store_uri, "launch")[0].info.status == "FINISHED"
 
 
 def test_a_budget_of_time_stops_a_launch(write_config, train, store_uri, capsys):

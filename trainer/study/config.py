@@ -515,6 +515,7 @@ class Study(_Section):
                 "say how deep to prune: rounds (14 in the paper), sparsities, or both", "pruning"
             )
         meant: dict[float, float] = {}
+        written: dict[str, float] = {}
         for i, sparsity in enumerate(chosen or []):
             at = ("pruning", "sparsities", i)
             reached = self.pruning.round_reaching(sparsity) if self.has_rounds else None
@@ -536,6 +537,13 @@ class Study(_Section):
                 raise problem(
                     f"sparsities {known:g} and {sparsity:g} are both round {reached}, "
                     f"{self.pruning.sparsity_of(reached or 0):.6g}",
+                    *at,
+                )
+            alike = written.setdefault(wording.sparsity(sparsity), sparsity)
+            if alike != sparsity:
+                raise problem(
+                    f"sparsities {alike:g} and {sparsity:g} are both {wording.sparsity(sparsity)} "
+                    "on screen and in names: choose others",
                     *at,
                 )
         return self

@@ -199,6 +199,11 @@ def test_what_no_machine_can_do_is_refused(override: str, words: str):
     assert words in str(caught.value)
 
 
+def test_sparsities_that_are_written_alike_are_refused():
+    with pytest.raises(ConfigError, match=r"sparsities 0.9 and 0.9001 are both 0\.900 on screen"):
+        load_study(CONFIGS / "digits.yaml", ["pruners=[omp]", "pruning.sparsities=[0.9, 0.9001]"])
+
+
 def test_pruners_that_figures_could_not_tell_apart_are_refused(tmp_path: Path, monkeypatch):
     (tmp_path / "theirs.py").write_text("from examples.fisher import fisher\n")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -119,7 +119,10 @@ def config(written: Mapping[str, Any], wanted: Launch, judgement: Judgement) -> 
         "trials": wanted.trials,
         "learning_rates": list(wanted.learning_rates),
         "settings": [
-            s for s in written.get("settings") or [] if plugins.short(s) in judgement.compared
+            # What a setting of one's own is called, only its module says.
+            s
+            for s in written.get("settings") or []
+            if s in judgement.compared or plugins.is_plugin(s)
         ],
         "pruners": [judgement.pruner],
         "pruning": pruning,

@@ -270,7 +270,19 @@ class Store:
             StoreRefused: there is no such run.
         """
         with _errors():
+            moved = self._moved(run_id)
+            if moved is not None and (moved / name).exists():
+                return moved / name
             return Path(self._connected().download_artifacts(run_id, name, str(into)))
+
+    def _moved(self, run_id: str) -> Path | None:
+        """Where a run's artifacts are if they were moved together with their SQLite file."""
+        if self.sqlite_file is None:
+            return None
+        kept = stores.local_folder(self._connected().get_run(run_id).info.artifact_uri)
+        if kept is None or kept.exists() or ".." in kept.parts:
+            return None
+        return stores.beside(kept, self.sqlite_file)
 
     def run(self, run_id: str) -> StoredRun:
         """The run of an id. Raises: StoreAway, StoreRefused."""

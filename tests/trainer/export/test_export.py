@@ -1,6 +1,7 @@
 """Tickets that are taken away: what strangers load computes what Keras computed."""
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -351,6 +352,21 @@ def test_the_card_of_an_adaptive_study_says_what_its_last_look_did(
     card = said(uri, run.info.run_id, tmp_path / "x")
     assert f"LT-IMP at sparsity 0.750 {words}, by look 2 of its study." in card
     assert "1 ✓, 2 ?, 3 ×" in card
+
+
+def test_a_store_that_was_moved_with_its_artifacts_is_read(study: str, tmp_path: Path):
+    run = stored.labelled(study)["lt-imp s=0.750"]
+    first = sqlite_file(study).parent
+    shutil.copytree(first / "mlartifacts", tmp_path / "mlartifacts")
+    uri, _ = copied(study, tmp_path)
+    away = first.rename(first.with_name("away"))
+    try:
+        assert main([run.info.run_id, str(tmp_path / "x"), "--tracking-uri", uri]) == 0
+    finally:
+        away.rename(first)
+    model, mask = load_ticket(tmp_path / "x")
+    assert mask
+    assert model.count_params() > 0
 
 
 def test_a_card_says_what_goes_in(tmp_path: Path):

@@ -7,6 +7,7 @@ import pytest
 
 from explorer import answer
 from explorer.figures import appearance, verdicts
+from explorer.readers.frames import below_failed, pending
 from jackpot.conditions import Criteria, Verdict
 from jackpot.definition import Judgement, judge
 from jackpot.looks import LookThen
@@ -84,6 +85,21 @@ def test_a_launch_under_way_says_how_far_it_is():
     assert text.endswith("planned runs have finished, 1 failed, 3 need one that failed.")
     none = answer.sentence([], planned(), finished().clear())
     assert none.startswith("No sparse run has finished yet.")
+
+
+def test_what_failed_for_the_machines_sake_is_still_to_come():
+    """The next launch trains it; what diverged would diverge again."""
+    first = finished().filter(setting="lt", pruner="imp", sparsity=0.5).head(1)
+    below = 3  # Two deeper rounds, and RR.
+    for failure, to_come in (("CUDA error", 1 + below), ("loss became nan in epoch 1", 0)):
+        failed = first.with_columns(status=pl.lit("FAILED"), failure=pl.lit(failure))
+        keys = [
+            *first["run_key"],
+            *below_failed(planned(), first.with_columns(status=pl.lit("FAILED"))),
+        ]
+        rest = finished().filter(~pl.col("run_key").is_in(keys))
+        runs_ = pl.concat([rest.with_columns(failure=pl.lit(None, pl.String)), failed])
+        assert pending(planned(), runs_).height == to_come
 
 
 def test_a_ticket_that_may_be_a_jackpot_is_decided_to_be_one_of_either():

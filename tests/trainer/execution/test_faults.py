@@ -1,6 +1,7 @@
 """What goes wrong around a study, with real processes, a real server and real files."""
 
 import contextlib
+import json
 import signal
 import subprocess
 import sys
@@ -139,6 +140,16 @@ def test_ctrl_c_ends_the_run_cleanly_and_says_how_to_go_on(
     assert stored.steps(store_uri, run, "loss") == list(range(1, 41))
     (launch,) = stored.runs(store_uri, "launch")
     assert launch.info.status == "FINISHED"
+
+
+def test_criteria_that_are_said_later_are_recorded(write_config, store_uri, train):
+    config = {"settings": "[sdt]", "pruners": "[omp]"}
+    assert train(write_config(**config)) == 0
+    assert train(write_config(**config, criteria="{tolerance: 0.2}")) == 0
+    (launch,) = stored.runs(store_uri, "launch")
+    assert launch.info.status == "FINISHED"
+    recorded = json.loads(stored.file(launch, "plan.json").read_text())
+    assert recorded["criteria"] == {"tolerance": 0.2}
 
 
 def test_a_diverged_run_fails_alone_and_its_children_are_skipped(

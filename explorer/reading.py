@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
-from jackpot import citation, settings
+from jackpot import settings
 from jackpot.conditions import Criteria
 
 
@@ -14,6 +14,8 @@ def changes(
     said: Mapping[str, float | str] = MappingProxyType({}),
 ) -> list[str]:
     """What is not as the paper has it, a few words each; empty where all of it is.
+
+    But for the level of a look, which is a ticket's: see `jackpot.citation.level`.
 
     Args:
         criteria: of the reader and the study (`Study.read_by`).
@@ -37,7 +39,6 @@ def changes(
         "ticket": f"ticket: {settings.label(criteria.ticket)}",
         "rate_by": "best rate by held-out images",
         "alpha": f"level {100 * criteria.alpha:g} %",
-        "share": citation.level(criteria),
     }
     changed = {name for name in words if getattr(criteria, name) != getattr(default, name)}
     if criteria.ticket != said.get("ticket", criteria.ticket):

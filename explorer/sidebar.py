@@ -200,12 +200,10 @@ def criteria() -> tuple[Criteria, Literal["last", "best"]]:
     tickets = {_OF_THE_STUDY: _OF_THE_STUDY} | {
         name: settings.label(name) for name, row in settings.SETTINGS.items() if row.is_ticket
     }
-    few: dict[str, Mapping[Any, str]] = {
-        **{"reading": _READINGS, "ticket": tickets, "epoch": _EPOCHS, "rate_by": _IMAGES}
-    }
-    for key, options in few.items():
+    shown: tuple[Mapping[Any, str], ...] = (_READINGS, tickets, _EPOCHS, _IMAGES)
+    for (key, label), options in zip(_FEW.items(), shown, strict=True):
         # Not below, in what is folded.
-        asked.check(_FEW[key], list(options.values()), key)
+        asked.check(label, list(options.values()), key)
     with st.sidebar.expander("Criteria", expanded=False):
         named = {
             name: st.number_input(

@@ -2,18 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-WITH_JACKPOT = """from trainer.pruning.callbacks import ApplyMask
-from trainer.store.ticket import load_ticket
-
-model, mask = load_ticket(".")
-model.fit(…, callbacks=[ApplyMask(mask)])"""
-"""Loads the ticket's own files, in their folder."""
-
 
 def with_jackpot(network: str) -> str:
     """Code that loads the ticket's own files, in their folder; one's own network is to be named."""
     named = f', network="{network}"' if ":" in network else ""
-    return WITH_JACKPOT.replace('load_ticket(".")', f'load_ticket("."{named})')
+    return f"""from trainer.pruning.callbacks import ApplyMask
+from trainer.store.ticket import load_ticket
+
+model, mask = load_ticket("."{named})
+model.fit(…, callbacks=[ApplyMask(mask)])"""
 
 
 def card(

@@ -26,7 +26,7 @@ from jackpot.contract import Param, Tag
 from jackpot.contrasts import Bound, Contrast, Decision, some, together
 from jackpot.noise import Noise
 from jackpot.settings import PRETRAIN, Setting, Weights
-from jackpot.trials import OWN_RATE, Cell, able, best, curve, means, with_destroyed
+from jackpot.trials import OWN_RATE, Cell, able, best, curve, means, own_rate, with_destroyed
 
 TICKET = ("network", "dataset", "pruner", "sparsity")
 """The columns that name a ticket: each combination of theirs has one judgement."""
@@ -202,11 +202,7 @@ def judging(
 ) -> Callable[[float | None], list[Judgement]]:
     """`judge`, to be asked at several levels α; None is that of the criteria."""
     criteria = criteria or Criteria()
-    known = with_destroyed(
-        runs
-        if criteria.any_rate or "pretrain_learning_rate" not in runs.columns
-        else runs.filter(OWN_RATE)
-    )
+    known = with_destroyed(runs if criteria.any_rate else own_rate(runs))
     studies = [
         _Study(str(network), str(dataset), here, criteria, conditions, pending)
         for (network, dataset), here in known.group_by("network", "dataset", maintain_order=True)
@@ -356,7 +352,8 @@ class _Study:
         if absent:
             return Finding(condition, None, None, missing=absent)
         ours, theirs = able(curves[ticket]), able(curves[rival.name])
-        if condition.at == "same rate":
+        same_rate = condition.at == "same rate"
+        if same_rate:
             trained = {cell.learning_rate for cell in curves[rival.name]} | lost[rival.name]
             rates = {cell.mask_rate for cell in curves[ticket]} | lost[ticket]
             if not trained & rates:
@@ -364,13 +361,12 @@ class _Study:
             theirs = _decent(theirs, self.criteria.floor)
             decent = {cell.learning_rate for cell in theirs}
             ours = [cell for cell in ours if cell.mask_rate in decent]
-        is_same = condition.at == "same rate"
         if not ours or not theirs:
             # Where only some trials diverged, and that at every rate, the rest may be any good.
-            if _in_part(curves[ticket]) or _in_part(curves[rival.name]):
+            if curves[ticket] and (_in_part(curves[ticket]) or _in_part(curves[rival.name])):
                 return Finding(condition, Decision.UNDECIDED, None)
             # At every rate that could count a network diverged, or did not learn.
-            lost_all = not ours or is_same
+            lost_all = not ours or same_rate
             return Finding(condition, Decision.FAILS if lost_all else Decision.HOLDS, not lost_all)
         own, other = _chosen(condition, ours, theirs)
         allowance = condition.allowance(self.criteria, self.dataset) if condition.allowance else 0.0

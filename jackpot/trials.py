@@ -1,6 +1,6 @@
 """Accuracies of finished runs, and their means over trials, as tidy polars frames. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,10 @@ from jackpot.contract import DIVERGED, Metric, Param, Tag
 # Subnetworks trained at another rate than their mask's are the ablation's (Table 4) alone.
 OWN_RATE = pl.col("pretrain_learning_rate").is_null() | (
     pl.col("pretrain_learning_rate") == pl.col("learning_rate")
+)
+# It would again; what failed for the machine's sake, a launch trains.
+FAILED_FOR_GOOD = (pl.col("status") == "FAILED") & pl.col(Tag.FAILURE).fill_null("").str.contains(
+    DIVERGED
 )
 CELL = ("network", "dataset", "setting", "pruner", "sparsity", "learning_rate", "mask_rate")
 """The columns that trials of one cell share."""
@@ -57,9 +61,8 @@ def accuracies(
     column = Metric.VAL_ACCURACY if which == "last" else Metric.BEST_VAL_ACCURACY
     held_out = Metric.HELDOUT_ACCURACY if which == "last" else Metric.BEST_HELDOUT_ACCURACY
     finished = pl.col("status") == "FINISHED"
-    diverged = (pl.col("status") == "FAILED") & pl.col(Tag.FAILURE).str.contains(DIVERGED)
-    counted = runs.filter(finished | diverged, pl.col(Param.LEARNING_RATE).is_not_null())
-    return (counted if any_rate else counted.filter(OWN_RATE)).with_columns(
+    counted = runs.filter(finished | FAILED_FOR_GOOD, pl.col(Param.LEARNING_RATE).is_not_null())
+    return (counted if any_rate else own_rate(counted)).with_columns(
         pl.col(held_out).alias(Metric.HELDOUT_ACCURACY),
         pl.when(finished).then(pl.col(column)).alias("accuracy"),
         # WR trains the rest of the schedule: its recipe is as long as the others'.
@@ -122,6 +125,24 @@ def tidy(runs: pl.DataFrame) -> pl.DataFrame:
 def own_rate(runs: pl.DataFrame) -> pl.DataFrame:
     """Runs without those trained at another rate than their mask's (Table 4)."""
     return runs.filter(OWN_RATE) if "pretrain_learning_rate" in runs.columns else runs
+
+
+def below(parents: Iterable[tuple[str, Collection[str]]], lost: Collection[str]) -> list[str]:
+    """Runs that are not trained, since one that they need is lost.
+
+    Args:
+        parents: of each run that may be trained, by key; parents come first.
+        lost: keys of the runs that diverged.
+
+    >>> below([("b", ["a"]), ("c", ["b"]), ("d", [])], ["a"])
+    ['b', 'c']
+    """
+    gone, found = set(lost), []
+    for key, needed in parents:
+        if not gone.isdisjoint(needed):
+            gone.add(key)
+            found.append(key)
+    return found
 
 
 def with_destroyed(runs: pl.DataFrame) -> pl.DataFrame:

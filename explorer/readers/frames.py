@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from jackpot import revisions
-from jackpot.contract import DIVERGED, Kind, Metric, Param, Tag
+from jackpot.contract import Kind, Metric, Param, Tag
 from jackpot.looks import LookThen
+from jackpot.trials import FAILED_FOR_GOOD, below
 
 _NUMBERS: dict[str, type[pl.DataType]] = {
     Param.NETWORK_REVISION: pl.Int64,
@@ -156,16 +157,8 @@ def pending(plan: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
         plan: from `readers.ApiReader.plan`.
         runs: of that plan; see `of_plan`.
     """
-    ended = runs.filter((pl.col("status") == "FINISHED") | _diverged(runs))["run_key"].to_list()
+    ended = runs.filter((pl.col("status") == "FINISHED") | FAILED_FOR_GOOD)["run_key"].to_list()
     return plan.filter(~pl.col("run_key").is_in([*ended, *below_failed(plan, runs)]))
-
-
-def _diverged(runs: pl.DataFrame) -> pl.Expr:
-    """Runs that failed and would again; what failed for the machine's sake, a launch trains."""
-    failed = pl.col("status") == "FAILED"
-    if Tag.FAILURE not in runs.columns:
-        return failed
-    return failed & pl.col(Tag.FAILURE).fill_null("").str.contains(DIVERGED)
 
 
 def below_failed(plan: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
@@ -174,15 +167,12 @@ def below_failed(plan: pl.DataFrame, runs: pl.DataFrame) -> list[str]:
     Args:
         plan, runs: see `pending`.
     """
-    finished = set(runs.filter(status="FINISHED")["run_key"])
-    lost = set(runs.filter(_diverged(runs))["run_key"])
-    below = []
-    for key, parents in plan.select("run_key", "parent_run_keys").iter_rows():
-        # Parents come first in a plan.
-        if key not in finished | lost and lost & set((parents or "").split(",")):
-            lost.add(key)
-            below.append(key)
-    return below
+    lost = runs.filter(FAILED_FOR_GOOD)["run_key"].to_list()
+    ended = {*lost, *runs.filter(status="FINISHED")["run_key"]}
+    left = plan.select("run_key", "parent_run_keys").iter_rows()
+    return below(
+        ((key, (parents or "").split(",")) for key, parents in left if key not in ended), lost
+    )
 
 
 def raw_type(name: str) -> type[pl.DataType]:

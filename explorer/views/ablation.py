@@ -53,7 +53,7 @@ show.figure(
 )
 st.caption(
     "Bars are one standard deviation over trials; the dotted line is the rate at which the mask "
-    "was found. Hollow points are pruners other than IMP."
+    "was found. Paler points are pruners other than IMP."
 )
 pretraining = done.filter(pl.col("setting") == PRETRAIN.name)
 dense = dict(pretraining.group_by("learning_rate").agg(accuracy.mean()).rows())

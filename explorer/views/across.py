@@ -1,7 +1,5 @@
 """Studies side by side: Table 3, figure 3's grid, figure 1's recipes, figure 6's networks."""
 
-from dataclasses import replace
-
 import polars as pl
 import streamlit as st
 
@@ -20,10 +18,7 @@ changed = reading.changes(criteria, which)
 every = {study.name: study for study in snapshot.studies(known)}
 names = asked.some("Studies", list(every), "across", list(every)[:6])
 chosen = [every[name] for name in names]
-own = {
-    study.name: reading.changes(replace(study.read_by(criteria), share=1.0), which, study.said)
-    for study in chosen
-}
+own = {study.name: reading.changes(study.read_by(criteria), which, study.said) for study in chosen}
 show.chips(changed)
 show.chips([f"{name}: {said}" for name, of in own.items() for said in of if said not in changed])
 runs = {study.name: study.accuracies(which) for study in chosen}

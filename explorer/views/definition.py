@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -37,11 +36,6 @@ def row(judgement: Judgement, view: Mapping[str, str]) -> dict[str, Any]:
         "by the means": str(judgement.point_verdict),
         "evidence": links.page("definition", **view, detail=appearance.ticket(judgement)),
     }
-
-
-def _is_partial(judgement: Judgement) -> bool:
-    """Rounds between the sparsities that are asked for come last."""
-    return bool(judgement.missing)
 
 
 def cautions(
@@ -125,12 +119,15 @@ study = sidebar.chosen()
 chosen, which = sidebar.criteria()
 judgements = study.judged(chosen, which, sidebar.conditions())
 criteria = study.read_by(chosen)
-show.chips(reading.changes(replace(criteria, share=1.0), which, study.said))
+changed = reading.changes(criteria, which, study.said)
+show.chips(changed)
 if not judgements:
     st.info("No sparse run of this study has finished yet: come back when one has.")
     st.stop()
+# Rounds between the sparsities that are asked for come last.
+rows = sorted(judgements, key=lambda j: bool(j.missing))
 show.table(
-    pl.DataFrame([row(j, sidebar.view(study)) for j in sorted(judgements, key=_is_partial)]),
+    pl.DataFrame([row(j, sidebar.view(study)) for j in rows]),
     f"{study.name}-conditions",
     evidence=st.column_config.LinkColumn(display_text="open"),
 )
@@ -139,15 +136,14 @@ for j in judgements:
     name = appearance.ticket(j)
     # A pruner of a user's own may have the short name of another.
     labels[name if name not in labels else f"{j.pruner} at {wording.sparsity(j.sparsity)}"] = j
-first = answer.foremost([j for j in labels.values() if not j.missing] or judgements)
+first = answer.foremost([j for j in judgements if not j.missing] or judgements)
 default = next(label for label, j in labels.items() if j is first)
 label = asked.one("Ticket in detail", list(labels), "detail", default)
 judgement = labels[label]
 # Of a ticket that an earlier look has decided, the level of that look.
-changed = reading.changes(judgement.criteria, which, study.said)
+level = citation.level(judgement.criteria)
 st.subheader("Verdict", anchor=False)
-rests_on = f"{wording.span(judgement.trials)} trials, {citation.level(judgement.criteria)}"
-st.text(f"{label}: {judgement} ({rests_on})")
+st.text(f"{label}: {judgement} ({wording.span(judgement.trials)} trials, {level})")
 for note in cautions(judgement, criteria, chosen.rate_by == "heldout"):
     st.text(note)
 show.table(
@@ -177,7 +173,7 @@ if any(c.margin is not None for c in judgement.conditions):
         definition.chart(definition.comparisons(judgement)),
         f"{study.name}-definition-{label.replace(' ', '-')}",
         f"Margins of the conditions for {label}, and the bounds that decide.",
-        reading.footnote(changed),
+        reading.footnote([*changed, *([level] if judgement.criteria.share < 1 else [])]),
     )
 open_conditions = settle(judgement)
 if judgement.verdict in (Verdict.UNDECIDED, Verdict.TICKET) and open_conditions:

@@ -53,7 +53,7 @@ trials = means["trials"].to_list()
 counted = wording.span((min(trials), max(trials)))
 st.caption(
     f"Points are means over n = {counted} trials, bars one standard deviation; broken lines and "
-    "hollow points are pruners other than IMP. The band reaches from the best pretraining accuracy "
+    "paler points are pruners other than IMP. The band reaches from the best pretraining accuracy "
     "down to the tolerance. "
     + (
         "A box marks a ticket, by the means; it is solid where the trials decide that, and dashed "

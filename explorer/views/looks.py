@@ -6,9 +6,8 @@ import streamlit as st
 from explorer import show, sidebar
 from explorer.figures import looks
 from explorer.readers.frames import below_failed
-from jackpot import Criteria, wording
-
-ALPHA = Criteria().alpha
+from jackpot import wording
+from jackpot.conditions import ALPHA
 
 st.title("Looks")
 # Before the study is: what is newer than this is drawn once more, and nothing is missed.

@@ -1,6 +1,5 @@
 """Every study's answer at a glance, and what the questions mean."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -42,8 +41,7 @@ def one(study: snapshot.Study, judgements: list[Judgement], is_open: bool) -> No
     )
     if not judgements:
         return
-    # Looks have levels of their own: a ticket's is beside its verdict.
-    changed = reading.changes(replace(judgements[0].criteria, share=1.0), which, study.said)
+    changed = reading.changes(judgements[0].criteria, which, study.said)
     show.chips(changed)
     if not is_open:
         return

@@ -1,7 +1,5 @@
 """What one point of a figure rests on: its runs, their curves, the conditions it is part of."""
 
-from dataclasses import replace
-
 import polars as pl
 import streamlit as st
 
@@ -51,7 +49,7 @@ if here.is_empty():
     st.warning("The link names a point that this launch of the study does not have.")
     st.stop()
 criteria = study.read_by(chosen)
-show.chips(reading.changes(replace(criteria, share=1.0), which, study.said))
+show.chips(reading.changes(criteria, which, study.said))
 accuracy = "val_accuracy" if which == "last" else "best_val_accuracy"
 values = here.filter(pl.col("status") == "FINISHED")[accuracy].drop_nulls().drop_nans()
 if len(values):

@@ -37,7 +37,7 @@ show.figure(
 trials = data["trials"].drop_nulls().to_list()
 st.caption(
     f"Points are means over n = {wording.span((min(trials), max(trials)))} trials, bars one "
-    "standard deviation; broken lines and hollow points are pruners other than IMP. The dashed "
+    "standard deviation; broken lines and paler points are pruners other than IMP. The dashed "
     "line across is the dense network at the same learning rate. Click the legend to single out a "
     "line, a point to see what it rests on."
 )

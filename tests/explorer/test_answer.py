@@ -80,7 +80,8 @@ def test_a_launch_under_way_says_how_far_it_is():
     # What an IMP round was for is not trained once it has failed: two deeper ones, and RR.
     dense = finished().filter(setting="pretrain")
     first = finished().filter(setting="lt", pruner="imp", sparsity=0.5).head(1)
-    lost = pl.concat([dense, first.with_columns(status=pl.lit("FAILED"))])
+    nan = pl.lit("loss became nan in epoch 1")
+    lost = pl.concat([dense, first.with_columns(status=pl.lit("FAILED"), failure=nan)])
     text = answer.sentence([judged(SECONDARY)], planned(), lost)
     assert text.endswith("planned runs have finished, 1 failed, 3 need one that failed.")
     none = answer.sentence([], planned(), finished().clear())
@@ -93,12 +94,9 @@ def test_what_failed_for_the_machines_sake_is_still_to_come():
     below = 3  # Two deeper rounds, and RR.
     for failure, to_come in (("CUDA error", 1 + below), ("loss became nan in epoch 1", 0)):
         failed = first.with_columns(status=pl.lit("FAILED"), failure=pl.lit(failure))
-        keys = [
-            *first["run_key"],
-            *below_failed(planned(), first.with_columns(status=pl.lit("FAILED"))),
-        ]
-        rest = finished().filter(~pl.col("run_key").is_in(keys))
-        runs_ = pl.concat([rest.with_columns(failure=pl.lit(None, pl.String)), failed])
+        nan = failed.with_columns(failure=pl.lit("loss became nan in epoch 1"))
+        keys = [*first["run_key"], *below_failed(planned(), nan)]
+        runs_ = pl.concat([finished().filter(~pl.col("run_key").is_in(keys)), failed])
         assert pending(planned(), runs_).height == to_come
 
 

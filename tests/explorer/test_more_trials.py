@@ -65,6 +65,7 @@ def finished() -> pl.DataFrame:
     hours = pl.col("setting").replace_strict(HOURS, return_dtype=pl.Int64)
     return planned().with_columns(
         pl.lit("FINISHED").alias("status"),
+        pl.lit(None, pl.String).alias("failure"),
         pl.lit(0).alias("start_time"),
         (hours * 3_600_000).alias("end_time"),
     )

@@ -197,22 +197,23 @@ def test_one_diverged_trial_at_each_rate_decides_nothing(setting: str):
     """The other trials may be any good: RR may be far better, and LT too."""
     whole = runs(three_trials(SECONDARY))
     gone = (pl.col("setting") == setting) & (pl.col("trial") == 1)
-    some = whole.with_columns(
-        status=pl.when(gone).then(pl.lit("FAILED")).otherwise(pl.lit("FINISHED"))
-    )
-    (judgement,) = judge(some)
+
+    def lost(where: pl.Expr) -> pl.DataFrame:
+        return whole.with_columns(
+            status=pl.when(where).then(pl.lit("FAILED")).otherwise(pl.lit("FINISHED"))
+        )
+
+    (judgement,) = judge(lost(gone))
     third = judgement.finding("3")
     assert (third.decision, third.margin) == (Decision.UNDECIDED, None)
     assert judgement.verdict is Verdict.UNDECIDED
     # Where all of them diverged, none is as good.
-    every = whole.with_columns(
-        status=pl.when(pl.col("setting") == setting)
-        .then(pl.lit("FAILED"))
-        .otherwise(pl.lit("FINISHED"))
-    )
-    (judgement,) = judge(every)
+    (judgement,) = judge(lost(pl.col("setting") == setting))
     expected = Decision.HOLDS if setting == "rr" else Decision.FAILS
     assert judgement.finding("3").decision is expected
+    # A ticket of which nothing is left does not wait for what is left of RR.
+    (judgement,) = judge(lost(gone | (pl.col("setting") == "lt")))
+    assert judgement.finding("3").decision is Decision.FAILS
 
 
 def test_the_joint_reading_with_held_out_rates_finds_the_rate_that_meets_all():

@@ -132,11 +132,11 @@ class Record:
                 return False
             with TemporaryDirectory(prefix="jackpot-") as folder:
                 path = self._store.fetch(earlier[0], Artifact.LAUNCH_PLAN, Path(folder))
-                recorded = json.loads(path.read_text(encoding="utf-8"))
-        except (StoreAway, StoreRefused, OSError, ValueError):
+                plan_ = json.loads(path.read_text(encoding="utf-8"))
+                # How verdicts are read may have been said since.
+                return bool(plan_.get("criteria", {}) == _criteria(self._config))
+        except (StoreAway, StoreRefused, AttributeError, OSError, ValueError):
             return False
-        # How verdicts are read may have been said since.
-        return bool(recorded.get("criteria", {}) == _criteria(self._config))
 
     def _begun(self, plan: Plan) -> RunFolder:
         folder = self._work.open(plan.key)

@@ -19,6 +19,7 @@ from jackpot.contract import Artifact, Metric, Param
 from jackpot.definition import judge
 from jackpot.looks import LookThen
 from jackpot.settings import SETTINGS
+from jackpot.trials import below
 from trainer import datasets
 from trainer.export import keras_file, plain_torch
 from trainer.store.ticket import described, fill
@@ -184,11 +185,8 @@ def verdict(store: Store, run: StoredRun) -> str:
         return ""
     others = {key: params for key, params in planned.runs.items() if key not in finished}
     rows += [_row(params, None, "FAILED") for key, params in others.items() if key in diverged]
-    lost = set(diverged)
-    for key, params in others.items():
-        # Parents come first in a plan.
-        if lost & set(params.get("parent_run_keys") or ()):
-            lost.add(key)
+    parents = ((key, params.get("parent_run_keys") or ()) for key, params in others.items())
+    lost = {*diverged, *below(parents, diverged)}
     waiting = [_row(params, None) for key, params in others.items() if key not in lost]
     frame = pl.DataFrame(rows, infer_schema_length=None)
     own = replace(planned.criteria, ticket=row.name)

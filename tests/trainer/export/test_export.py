@@ -289,6 +289,8 @@ def test_the_card_waits_for_runs_to_come_and_knows_of_those_that_diverged(
     diverged = said(uri, ticket, tmp_path / "diverged")
     assert "to come" not in diverged
     assert diverged != whole
+    third = next(line for line in diverged.splitlines() if "③" in line)
+    assert ": runs are missing" in third or ": holds" in third
 
 
 def test_a_ticket_whose_plan_is_gone_was_not_judged(study: str, tmp_path: Path):

@@ -113,10 +113,9 @@ def trainings(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def launches(runs: pl.DataFrame) -> pl.DataFrame:
-    """The launches among `runs`, the newest first: one that was resumed is as new as its end."""
+    """The launches among `runs`, the newest first."""
     named = pl.col(Tag.STUDY).is_not_null()
-    latest = pl.max_horizontal("start_time", "end_time")
-    return runs.filter(pl.col(Tag.KIND) == Kind.LAUNCH, named).sort(latest, descending=True)
+    return runs.filter(pl.col(Tag.KIND) == Kind.LAUNCH, named).sort("start_time", descending=True)
 
 
 def of_plan(runs: pl.DataFrame, plan: pl.DataFrame) -> pl.DataFrame:

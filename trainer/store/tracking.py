@@ -163,9 +163,9 @@ class Store:
         return next(((run.info.run_id, run.info.status) for run in launches), None)
 
     def launches(self, study: str) -> list[str]:
-        """Run ids of a study's launches, the one that ended last first. Raises: StoreAway."""
+        """Run ids of a study's launches, the newest first. Raises: StoreAway."""
         found = self._search(f"tags.{Tag.KIND} = '{Kind.LAUNCH}' and tags.{Tag.STUDY} = '{study}'")
-        latest = sorted(found, key=lambda r: r.info.end_time or r.info.start_time, reverse=True)
+        latest = sorted(found, key=lambda run: run.info.start_time, reverse=True)
         return [run.info.run_id for run in latest]
 
     def create(self, start: RunStart, start_time: int, tags: dict[str, str]) -> str:
